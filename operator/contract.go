@@ -1,0 +1,87 @@
+package operator
+
+import (
+	"context"
+
+	"github.com/sluice-stream/sluice/checkpoint/manifest"
+	"github.com/sluice-stream/sluice/ident"
+)
+
+// Collector takes the output of an operator. Emit borrows the batch for the call; it returns an
+// error when the attempt is over or a receiver failed, and the caller passes that error up.
+type Collector interface {
+	Emit(b *Batch) error
+}
+
+// Operator turns batches into batches. All calls come from one goroutine, between two batches or
+// barriers; a chain is nested calls.
+type Operator interface {
+	// Process handles one borrowed batch and emits any number of batches.
+	Process(b *Batch, out Collector) error
+}
+
+// Stateful is an operator with keyed state. Restore is called, once per piece, before the first
+// Process; a piece may hold key groups outside the operator's range, which are to be passed over.
+type Stateful interface {
+	Operator
+	// Restore reads one piece that Snapshot wrote, perhaps of another subtask.
+	Restore(piece []byte) error
+	// Snapshot returns the whole state as it is between two batches. The bytes belong to the caller.
+	Snapshot() ([]byte, error)
+}
+
+// SourceBatch is a batch with the position behind it. Batch may be nil: only the position moves
+// then (control batches, batches of aborted transactions).
+type SourceBatch struct {
+	Batch *Batch
+	Split manifest.Split
+	// Next is the offset to read after this batch, and the leader epoch seen with it (-1: unknown).
+	Next        int64
+	LeaderEpoch int32
+	// Release gives the batch's memory back to the source; the loop calls it once, after the chain
+	// has returned. Never nil.
+	Release func()
+}
+
+// Source reads splits. Run fetches until ctx ends or a failure that the attempt cannot survive; the
+// loop reads Batches, so a slow chain holds the source back. The loop alone knows the positions: a
+// batch counts as read once the chain has taken it.
+type Source interface {
+	// Run returns when everything that it started has ended; nil only when ctx ended.
+	Run(ctx context.Context) error
+	// Batches is bounded in bytes. It is never closed.
+	Batches() <-chan SourceBatch
+	// Lag is, per split, the high watermark last seen minus the position last handed out.
+	Lag() []SplitLag
+}
+
+// SplitLag is how far a split is behind, in records; -1 while unknown.
+type SplitLag struct {
+	Split manifest.Split
+	Lag   int64
+}
+
+// Sink writes records out. Write, Seal and Completed come from the subtask's goroutine; Sealed comes
+// from the sink's own.
+type Sink interface {
+	// Run sends what Write buffered until ctx ends or a failure that the attempt cannot survive.
+	Run(ctx context.Context) error
+	// Write copies what it needs of the borrowed batch; it blocks while the sink's buffers are full.
+	Write(ctx context.Context, b *Batch) error
+	// Seal marks the end of what belongs to the checkpoint; the flow goes on at once. When all that
+	// was written before it is acknowledged, the sink reports the checkpoint on Sealed. Acks are
+	// cumulative: Sealed(n) covers every seal up to n.
+	Seal(ctx context.Context, id ident.CheckpointID) error
+	// Sealed is bounded and never closed.
+	Sealed() <-chan SealedEpoch
+	// Completed tells that the checkpoint is durable and its transactions are committed.
+	Completed(id ident.CheckpointID)
+}
+
+// SealedEpoch is a sink's share of an ack: all that was written before the seal of Checkpoint is
+// acknowledged by the broker, and Transactions lists what the job manager must commit (empty for
+// at-least-once).
+type SealedEpoch struct {
+	Checkpoint   ident.CheckpointID
+	Transactions []manifest.Transaction
+}
