@@ -1,0 +1,171 @@
+package graph
+
+import (
+	"errors"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// topicName is what Kafka allows (Topic.java: legal characters, at most 249).
+var topicName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,249}$`)
+
+func (v *validator) topic(path Path, name string) {
+	switch {
+	case name == "":
+		v.add(path, "", "the topic name is empty")
+	case !topicName.MatchString(name) || name == "." || name == "..":
+		v.add(path, "want 1 to 249 of A-Z a-z 0-9 . _ -", "topic name %.260q is not allowed", name)
+	}
+}
+
+func (v *validator) source(s *Source) {
+	path := Path{"sources", s.Name}
+	k := s.Kafka
+	if k == nil {
+		v.add(path, "add kafka: with topics and properties", "source %s says not what it reads", s.Name)
+		return
+	}
+	path = path.With("kafka")
+	v.topics(path, k)
+	startup := []StartupMode{StartCommitted, StartEarliest, StartLatest, StartTimestamp, StartOffsets}
+	choice(v, path.With("startup"), k.Startup.Mode, startup...)
+	choice(v, path.With("bounded"), k.Bounded.Mode, BoundNone, BoundLatest, BoundTimestamp, BoundOffsets)
+	v.offsets(path.With("startup", "offsets"), k, k.Startup.Mode == StartOffsets, k.Startup.Offsets)
+	v.offsets(path.With("bounded", "offsets"), k, k.Bounded.Mode == BoundOffsets, k.Bounded.Offsets)
+	if k.Startup.Mode == StartTimestamp && k.Startup.Timestamp.UnixMilli() < 0 {
+		v.add(path.With("startup", "timestamp"), "", "%v is before 1970", k.Startup.Timestamp)
+	}
+	if k.Bounded.Mode == BoundTimestamp && k.Bounded.Timestamp.UnixMilli() < 0 {
+		v.add(path.With("bounded", "timestamp"), "", "%v is before 1970", k.Bounded.Timestamp)
+	}
+	choice(v, path.With("offsets", "storage"), k.Offsets, OffsetsKafka, OffsetsZooKeeper, OffsetsBoth, OffsetsNone)
+	choice(v, path.With("onError"), k.OnError.Policy, Fail, Skip, DeadLetter)
+	if k.OnError.Policy == DeadLetter {
+		v.topic(path.With("onError", "deadLetter"), k.OnError.DeadLetterTopic)
+	}
+	choice(v, path.With("format"), k.Format, Bytes, String, JSON)
+	choice(v, path.With("keyFormat"), k.KeyFormat, Bytes, String, JSON)
+}
+
+func (v *validator) topics(path Path, k *KafkaSource) {
+	switch {
+	case len(k.Topics) == 0 && k.TopicPattern == "":
+		v.add(path, "add topics: [NAME] or topicPattern", "the source names no topics")
+	case len(k.Topics) > 0 && k.TopicPattern != "":
+		v.add(path.With("topicPattern"), "keep one of them", "topics and topicPattern exclude each other")
+	}
+	seen := map[string]bool{}
+	for i, t := range k.Topics {
+		at := path.With("topics", strconv.Itoa(i))
+		v.topic(at, t)
+		if seen[t] {
+			v.add(at, "", "topic %.260q is named twice", t)
+		}
+		seen[t] = true
+	}
+	if _, err := regexp.Compile(k.TopicPattern); err != nil {
+		v.add(path.With("topicPattern"), "want a regular expression in RE2 syntax, it has to match the whole name", "%s", err)
+	}
+}
+
+// offsets checks a table of explicit offsets: each topic is one that the source reads.
+func (v *validator) offsets(path Path, k *KafkaSource, wanted bool, table map[string]map[int32]int64) {
+	if !wanted {
+		return
+	}
+	if len(table) == 0 {
+		v.add(path, "want TOPIC: {PARTITION: OFFSET}", "no offsets are given")
+	}
+	pattern, err := regexp.Compile(`^(?:` + k.TopicPattern + `)$`)
+	for _, topic := range slices.Sorted(maps.Keys(table)) {
+		at := path.With(topic)
+		switch {
+		case k.TopicPattern != "" && err == nil && !pattern.MatchString(topic):
+			v.add(at, "", "topic %.260q does not match topicPattern", topic)
+		case k.TopicPattern == "" && len(k.Topics) > 0 && !slices.Contains(k.Topics, topic):
+			v.add(at, DidYouMean(topic, k.Topics), "topic %.260q is not in topics", topic)
+		}
+		for _, partition := range slices.Sorted(maps.Keys(table[topic])) {
+			offset := table[topic][partition]
+			if partition < 0 || offset < 0 {
+				v.add(at.With(strconv.Itoa(int(partition))), "", "partition %d, offset %d: neither can be negative", partition, offset)
+			}
+		}
+	}
+}
+
+func (v *validator) sink(s *Sink) {
+	path := Path{"sinks", s.Name}
+	switch {
+	case s.Kafka == nil && s.Print == nil:
+		v.add(path, "add kafka: or print: {}", "sink %s says not where it writes", s.Name)
+	case s.Kafka != nil && s.Print != nil:
+		v.add(path, "make it two sinks", "sink %s has kafka and print, want exactly one", s.Name)
+	}
+	if s.Kafka == nil {
+		return
+	}
+	k, path := s.Kafka, path.With("kafka")
+	switch {
+	case k.Topic == "" && k.TopicExpression == "":
+		v.add(path, "add topic: NAME or topicExpression", "the sink names no topic")
+	case k.Topic != "" && k.TopicExpression != "":
+		v.add(path.With("topicExpression"), "keep one of them", "topic and topicExpression exclude each other")
+	}
+	if k.Topic != "" {
+		v.topic(path.With("topic"), k.Topic)
+	}
+	choice(v, path.With("guarantee"), k.Guarantee, ExactlyOnce, AtLeastOnce, NoGuarantee)
+	if k.Guarantee == ExactlyOnce && v.job.Checkpoint.Interval == 0 {
+		v.add(path.With("guarantee"), "set checkpoint.interval, such as 1s", "exactly-once needs checkpoints, and they are off")
+	}
+	choice(v, path.With("partitioner"), k.Partitioner, ByKey, Fixed, RoundRobin, Preserve, ByExpression)
+	if (k.Partitioner == ByExpression) != (k.PartitionerExpression != "") {
+		v.add(path.With("partitioner"), "want partitioner: {expression: CEL}", "partitioner and its expression belong together")
+	}
+}
+
+// checkProperties asks about the Kafka properties of every source and sink. What an error is about is
+// found by its Property method or, failing that, by the longest name that its text holds.
+func checkProperties(job *Job, check func(Kind, map[string]string) []error) []Problem {
+	var found []Problem
+	ask := func(role Kind, path Path, properties map[string]string) {
+		for _, joined := range check(role, properties) {
+			for _, err := range flatten(joined) {
+				at := path.With("kafka", "properties")
+				if name := propertyOf(err, properties); name != "" {
+					at = at.With(name)
+				}
+				found = append(found, describe(err, at))
+			}
+		}
+	}
+	for i := range job.Sources {
+		if s := &job.Sources[i]; s.Kafka != nil {
+			ask(KindSource, Path{"sources", s.Name}, s.Kafka.Properties)
+		}
+	}
+	for i := range job.Sinks {
+		if s := &job.Sinks[i]; s.Kafka != nil {
+			ask(KindSink, Path{"sinks", s.Name}, s.Kafka.Properties)
+		}
+	}
+	return found
+}
+
+func propertyOf(err error, properties map[string]string) string {
+	var named interface{ Property() string }
+	if errors.As(err, &named) {
+		return named.Property()
+	}
+	longest := ""
+	for name := range properties {
+		if len(name) > len(longest) && strings.Contains(err.Error(), name) {
+			longest = name
+		}
+	}
+	return longest
+}

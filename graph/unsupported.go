@@ -1,0 +1,27 @@
+package graph
+
+// unsupported refuses what a job can say but what nobody carries out yet. A line goes when the feature
+// comes, the function with the last one.
+func unsupported(job *Job) []Problem {
+	var p problems
+	for i := range job.Sources {
+		k := job.Sources[i].Kafka
+		if k == nil {
+			continue
+		}
+		path := Path{"sources", job.Sources[i].Name, "kafka"}
+		if k.Offsets == OffsetsZooKeeper || k.Offsets == OffsetsBoth {
+			p.add(path.With("offsets", "storage"), "use kafka or none", "not supported yet: offsets.storage %s", k.Offsets)
+		}
+		if k.OnError.Policy == DeadLetter {
+			p.add(path.With("onError"), "use fail or skip", "not supported yet: onError deadLetter")
+		}
+	}
+	for i := range job.Sinks {
+		if k := job.Sinks[i].Kafka; k != nil && k.Guarantee == ExactlyOnce {
+			path := Path{"sinks", job.Sinks[i].Name, "kafka", "guarantee"}
+			p.add(path, "use at-least-once", "not supported yet: guarantee exactly-once")
+		}
+	}
+	return p.list
+}
