@@ -1,0 +1,293 @@
+// Package checkpoint decides when the checkpoints of a job are drawn, when one is complete, which are
+// kept and from which the job is restored. It is pure: the shell in package jobmanager does what the
+// effects say and brings the outcomes back as events.
+//
+// What holds at any time (DESIGN section 6, rules 1 to 6 and 11 to 12):
+//   - ids only rise, over attempts and starts of the job manager, and are never reused;
+//   - at most one checkpoint is in flight;
+//   - a checkpoint is complete if and only if every subtask of its own attempt has acknowledged it;
+//   - once Persist is emitted the checkpoint neither expires nor is forgotten: only Persisted moves it;
+//   - Completed follows only Persisted;
+//   - every triggered checkpoint ends in exactly one of Completed, Abort, Die.
+package checkpoint
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sluice-stream/sluice/checkpoint/manifest"
+	"github.com/sluice-stream/sluice/ident"
+)
+
+const (
+	// ReserveBlock is how many ids one reservation covers, so how many may be skipped by a crash.
+	ReserveBlock = 10
+	// backoffMin and backoffMax bound the pause after a failed checkpoint; it starts at the interval
+	// and doubles with each failure in a row.
+	backoffMin, backoffMax = 100 * time.Millisecond, 30 * time.Second
+	// retryMin and retryMax bound the pause before a failed durable write is repeated.
+	retryMin, retryMax = 250 * time.Millisecond, 5 * time.Second
+)
+
+// Config is when the checkpoints of a job are drawn.
+type Config struct {
+	// Interval is the time from trigger to trigger; 0: only final checkpoints are drawn.
+	Interval time.Duration
+	// Timeout is how long the acks may take; above 0.
+	Timeout time.Duration
+	// MinPause is the least time between the end of one checkpoint and the trigger of the next.
+	MinPause time.Duration
+	// TolerableFailures is how many failures in a row the attempt survives.
+	TolerableFailures int
+}
+
+// Validate names every setting that is out of range.
+func (c Config) Validate() error {
+	var errs []error
+	if c.Interval < 0 {
+		errs = append(errs, fmt.Errorf("checkpoint.interval: %s is negative; use 0 for no periodic checkpoints", c.Interval))
+	}
+	if c.Timeout <= 0 {
+		errs = append(errs, fmt.Errorf("checkpoint.timeout: %s must be above 0", c.Timeout))
+	}
+	if c.MinPause < 0 {
+		errs = append(errs, fmt.Errorf("checkpoint.minPause: %s is negative", c.MinPause))
+	}
+	if c.TolerableFailures < 0 {
+		errs = append(errs, fmt.Errorf("checkpoint.tolerableFailures: %d is negative", c.TolerableFailures))
+	}
+	return errors.Join(errs...)
+}
+
+// Start is what is known of the job's checkpoints when the coordinator is made.
+type Start struct {
+	Job      ident.JobID
+	Identity string
+	// Reserved is the highest id that was ever durably reserved or completed; ids go on above it.
+	Reserved ident.CheckpointID
+	// Latest is the newest completed checkpoint; nil or checkpoint 0: none was drawn yet.
+	Latest *manifest.Manifest
+	// Completed and Failed continue the job's counters.
+	Completed, Failed uint64
+}
+
+// Coordinator draws the checkpoints of one job over all its attempts.
+type Coordinator struct {
+	cfg      Config
+	job      ident.JobID
+	identity string
+
+	// next is the id of the next checkpoint; it is triggered only if next <= reserved.
+	next, reserved ident.CheckpointID
+	reserve        reservation
+
+	fence   ident.Fence // the newest ever seen
+	attempt *attempt    // nil: none runs
+	pending *pending    // nil: none in flight
+	// done: a final checkpoint completed, none is drawn any more.
+	done bool
+	dead bool
+
+	counts      Counts
+	latest      *manifest.Manifest
+	lastFailure *Failure
+	out         []Effect
+}
+
+type reservation struct {
+	asked   bool
+	retryAt time.Time
+	tries   int
+	err     error
+}
+
+// NewCoordinator makes the coordinator of one job; no attempt runs yet.
+func NewCoordinator(cfg Config, start Start) *Coordinator {
+	c := &Coordinator{
+		cfg: cfg, job: start.Job, identity: start.Identity,
+		reserved: start.Reserved, latest: start.Latest,
+		counts: Counts{Completed: start.Completed, Failed: start.Failed},
+	}
+	if c.latest != nil {
+		c.reserved = max(c.reserved, c.latest.Checkpoint)
+		c.done = c.latest.Final
+	}
+	c.next = c.reserved + 1
+	return c
+}
+
+// Settling says that a manifest is being written: restart, cancel and fencing wait for its outcome.
+func (c *Coordinator) Settling() bool { return c.pending != nil && c.pending.phase == phasePersisting }
+
+// Step applies one event and returns what must now be done, in order.
+func (c *Coordinator) Step(now time.Time, ev Event) []Effect {
+	c.out = nil
+	if c.dead {
+		return []Effect{Ignored{What: ev.String(), Why: "the process is ending"}}
+	}
+	switch ev := ev.(type) {
+	case AttemptStarted:
+		c.onStarted(now, ev)
+	case AttemptEnded:
+		c.onEnded(now, ev)
+	case Ack:
+		c.onAck(now, ev)
+	case Decline:
+		c.onDecline(now, ev)
+	case IDsReserved:
+		c.onReserved(now, ev)
+	case Persisted:
+		c.onPersisted(now, ev)
+	case FinalRequested:
+		c.onFinal(ev)
+	case SinkReadiness:
+		c.onReadiness(ev)
+	case Tick:
+	}
+	if !c.dead {
+		c.advance(now)
+	}
+	return c.out
+}
+
+func (c *Coordinator) emit(e Effect) { c.out = append(c.out, e) }
+
+func (c *Coordinator) ignore(ev Event, why string, args ...any) {
+	c.counts.Ignored++
+	c.emit(Ignored{What: ev.String(), Why: fmt.Sprintf(why, args...)})
+}
+
+// stale ignores what does not belong to the running attempt.
+func (c *Coordinator) stale(ev Event, f ident.Fence) bool {
+	switch {
+	case c.attempt == nil:
+		c.ignore(ev, "no attempt runs")
+	case f != c.attempt.fence:
+		c.ignore(ev, "attempt %s runs", c.attempt.fence)
+	default:
+		return false
+	}
+	return true
+}
+
+// advance does what is due at now: expiry, retries, the next trigger.
+func (c *Coordinator) advance(now time.Time) {
+	if p := c.pending; p != nil {
+		switch {
+		case p.phase == phaseCollecting && !now.Before(p.triggered.Add(c.cfg.Timeout)):
+			c.fail(now, fmt.Sprintf("expired after %s: %s", c.cfg.Timeout, p.missingText(c.attempt)))
+		case p.phase == phaseRetry && !now.Before(p.retryAt):
+			c.persist()
+		}
+	}
+	due := c.due()
+	if due.IsZero() || now.Before(due) {
+		return
+	}
+	if c.next > c.reserved {
+		c.askIDs(now)
+		return
+	}
+	c.trigger(now)
+}
+
+// Deadline is when Step wants a Tick next; zero for never.
+func (c *Coordinator) Deadline() time.Time {
+	if c.dead {
+		return time.Time{}
+	}
+	if p := c.pending; p != nil {
+		switch p.phase {
+		case phaseCollecting:
+			return p.triggered.Add(c.cfg.Timeout)
+		case phaseRetry:
+			return p.retryAt
+		default:
+			return time.Time{}
+		}
+	}
+	due := c.due()
+	if due.IsZero() || c.next <= c.reserved {
+		return due
+	}
+	if c.reserve.asked {
+		return time.Time{}
+	}
+	return later(due, c.reserve.retryAt)
+}
+
+// due is when the next checkpoint is to be triggered; zero: never, as things are.
+func (c *Coordinator) due() time.Time {
+	a := c.attempt
+	if a == nil || a.failed || c.done || c.pending != nil || a.unready() != nil {
+		return time.Time{}
+	}
+	if a.final != 0 {
+		return later(a.started, a.pauseUntil)
+	}
+	if c.cfg.Interval == 0 {
+		return time.Time{}
+	}
+	if a.lastTrigger.IsZero() {
+		return a.started
+	}
+	return later(a.lastTrigger.Add(c.cfg.Interval), later(a.pauseUntil, a.lastEnd.Add(c.cfg.MinPause)))
+}
+
+func (c *Coordinator) askIDs(now time.Time) {
+	r := &c.reserve
+	if r.asked || now.Before(r.retryAt) {
+		return
+	}
+	r.asked = true
+	c.emit(ReserveIDs{Through: c.next + ReserveBlock - 1})
+}
+
+func (c *Coordinator) onReserved(now time.Time, ev IDsReserved) {
+	r := &c.reserve
+	if !r.asked {
+		c.ignore(ev, "nothing was asked for")
+		return
+	}
+	r.asked = false
+	if r.err = ev.Err; ev.Err != nil {
+		r.retryAt = now.Add(doubling(retryMin, retryMax, r.tries))
+		r.tries++
+		return
+	}
+	r.tries = 0
+	c.reserved = max(c.reserved, ev.Through)
+}
+
+func (c *Coordinator) trigger(now time.Time) {
+	a := c.attempt
+	kind := KindPeriodic
+	if a.final != 0 {
+		kind = a.final
+	}
+	c.pending = &pending{
+		id: c.next, kind: kind, fence: a.fence, triggered: now,
+		acks: make(map[ident.Subtask]*manifest.Ack, len(a.expected)), phase: phaseCollecting,
+	}
+	c.next++
+	a.lastTrigger = now
+	c.emit(Trigger{Checkpoint: c.pending.id, Fence: a.fence, Kind: kind, Sources: a.sources})
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// doubling is low doubled n times, at most high.
+func doubling(low, high time.Duration, n int) time.Duration {
+	for range n {
+		if low *= 2; low >= high {
+			return high
+		}
+	}
+	return min(low, high)
+}
