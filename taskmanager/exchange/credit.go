@@ -1,0 +1,46 @@
+package exchange
+
+import (
+	"context"
+	"sync"
+)
+
+// credit is what a channel's sender may still send, in bytes. One goroutine takes, any may grant.
+type credit struct {
+	mu   sync.Mutex
+	left int64
+	wake chan struct{}
+}
+
+func newCredit(bytes int) *credit {
+	return &credit{left: int64(bytes), wake: make(chan struct{}, 1)}
+}
+
+// take waits until the credit is above zero and takes n, perhaps below zero: so a batch that is larger
+// than the whole credit passes too.
+func (c *credit) take(ctx context.Context, n int) error {
+	for {
+		c.mu.Lock()
+		if c.left > 0 {
+			c.left -= int64(n)
+			c.mu.Unlock()
+			return nil
+		}
+		c.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-c.wake:
+		}
+	}
+}
+
+func (c *credit) grant(n int) {
+	c.mu.Lock()
+	c.left += int64(n)
+	c.mu.Unlock()
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}

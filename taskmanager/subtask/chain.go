@@ -1,0 +1,142 @@
+package subtask
+
+import (
+	"context"
+	"errors"
+
+	"github.com/sluice-stream/sluice/graph"
+	"github.com/sluice-stream/sluice/ident"
+	"github.com/sluice-stream/sluice/operator"
+)
+
+// emit hands a borrowed batch on; it is the collector between two nodes.
+type emit func(*operator.Batch) error
+
+// Emit is operator.Collector's.
+func (e emit) Emit(b *operator.Batch) error { return e(b) }
+
+// namedSink is a sink with its name.
+type namedSink struct {
+	name string
+	sink operator.Sink
+}
+
+// chain is the tree of nodes as nested calls, made for the ctx of one run.
+type chain struct {
+	cfg      *Config
+	counters *Counters
+	// head takes what the source or the inputs deliver.
+	head    emit
+	sinks   []namedSink
+	outputs []Output
+}
+
+func newChain(ctx context.Context, cfg *Config, counters *Counters) *chain {
+	c := &chain{cfg: cfg, counters: counters}
+	for i := range cfg.Vertex.Nodes {
+		if n := &cfg.Vertex.Nodes[i]; n.Kind == graph.KindSink {
+			c.sinks = append(c.sinks, namedSink{n.Name, cfg.Sinks[n.Name]})
+		}
+	}
+	for _, o := range cfg.Outputs {
+		c.outputs = append(c.outputs, o.Output)
+	}
+	if cfg.Source != nil {
+		c.head = c.from(ctx, 0)
+	} else {
+		c.head = c.into(ctx, 0)
+	}
+	return c
+}
+
+// into is the way into a node.
+func (c *chain) into(ctx context.Context, node int) emit {
+	n := &c.cfg.Vertex.Nodes[node]
+	if n.Kind == graph.KindSink {
+		sink := c.cfg.Sinks[n.Name]
+		return func(b *operator.Batch) error {
+			c.counters.out(b)
+			return c.named(n.Name, sink.Write(ctx, b))
+		}
+	}
+	op, out := c.cfg.Operators[n.Name], c.from(ctx, node)
+	return func(b *operator.Batch) error { return c.named(n.Name, op.Process(b, out)) }
+}
+
+// from is the way out of a node: to its children and outputs, each of which borrows the batch in turn.
+func (c *chain) from(ctx context.Context, node int) emit {
+	name := c.cfg.Vertex.Nodes[node].Name
+	var to []emit
+	for i := range c.cfg.Vertex.Nodes {
+		if i > 0 && c.cfg.Vertex.Nodes[i].Parent == node {
+			to = append(to, c.into(ctx, i))
+		}
+	}
+	for _, o := range c.cfg.Outputs {
+		if o.Node == node {
+			to = append(to, func(b *operator.Batch) error {
+				if err := c.named(name, b.Open()); err != nil {
+					return err
+				}
+				c.counters.out(b)
+				return c.named(name, o.Output.Emit(ctx, b))
+			})
+		}
+	}
+	if len(to) == 1 {
+		return to[0]
+	}
+	return func(b *operator.Batch) error {
+		for _, next := range to {
+			if err := next(b); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// named says where an error arose, unless a node further down has done so.
+func (c *chain) named(node string, err error) error {
+	var named *Error
+	if err == nil || errors.As(err, &named) {
+		return err
+	}
+	return &Error{c.cfg.Subtask, node, err}
+}
+
+func (c *chain) flush(ctx context.Context) error {
+	for _, o := range c.outputs {
+		if err := o.Flush(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *chain) barrier(ctx context.Context, id ident.CheckpointID) error {
+	for _, o := range c.outputs {
+		if err := o.Barrier(ctx, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *chain) end(ctx context.Context) error {
+	for _, o := range c.outputs {
+		if err := o.End(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *chain) seal(ctx context.Context, id ident.CheckpointID) error {
+	for _, s := range c.sinks {
+		if err := s.sink.Seal(ctx, id); err != nil {
+			return c.named(s.name, err)
+		}
+	}
+	return nil
+}

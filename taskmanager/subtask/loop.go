@@ -1,0 +1,262 @@
+package subtask
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sluice-stream/sluice/ident"
+	"github.com/sluice-stream/sluice/operator"
+	"github.com/sluice-stream/sluice/taskmanager/exchange"
+)
+
+// flushEvery bounds how long a record waits in an open batch while the loop is busy; an idle loop sends
+// at once.
+const flushEvery = 10 * time.Millisecond
+
+// loop is what the subtask's goroutine owns while it runs.
+type loop struct {
+	task      *Task
+	cfg       *Config
+	chain     *chain
+	aligner   *Aligner
+	positions *positions
+
+	batches <-chan operator.SourceBatch // nil without a source, and after a final barrier
+	arrived <-chan struct{}             // nil with a source
+	sealed  chan sinkSealed
+
+	ended   bool // End has been sent
+	atEnd   bool // AtEnd has been reported
+	pending *pendingAck
+	dirty   bool // outputs may hold records that have not been sent
+	flushed time.Time
+}
+
+// sinkSealed is what a sink reported.
+type sinkSealed struct {
+	sink  int
+	epoch operator.SealedEpoch
+}
+
+// run is the subtask's goroutine.
+func (t *Task) run(ctx context.Context, g *errgroup.Group) error {
+	l := &loop{task: t, cfg: &t.cfg, chain: newChain(ctx, &t.cfg, &t.counters)}
+	if err := l.restore(); err != nil {
+		return err
+	}
+	l.sealed = make(chan sinkSealed, len(l.chain.sinks)+1)
+	l.aligner = NewAligner(1)
+	if l.cfg.Source != nil {
+		l.positions = newPositions(l.cfg)
+		l.batches = l.cfg.Source.Batches()
+	} else {
+		l.positions = &positions{}
+		l.aligner = NewAligner(l.cfg.Inputs.Count())
+		l.arrived = l.cfg.Inputs.Ready()
+	}
+	l.start(ctx, g)
+	l.cfg.Reporter.Running()
+	if err := l.endOfSource(ctx); err != nil {
+		return err
+	}
+	for {
+		if err := l.turn(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+func (l *loop) restore() error {
+	for _, piece := range l.cfg.State {
+		op, ok := l.cfg.Operators[piece.Operator].(operator.Stateful)
+		if !ok {
+			return fmt.Errorf("restore %s: there is no such operator with state here", piece.Operator)
+		}
+		if err := op.Restore(piece.Data); err != nil {
+			return &Error{l.cfg.Subtask, piece.Operator, fmt.Errorf("restore %d bytes of state: %w", len(piece.Data), err)}
+		}
+	}
+	return nil
+}
+
+// start runs the source and the sinks beside the loop.
+func (l *loop) start(ctx context.Context, g *errgroup.Group) {
+	beside := func(name string, run func(context.Context) error) {
+		g.Go(func() error {
+			return l.task.guard(name, func() error {
+				err := run(ctx)
+				if err == nil && ctx.Err() == nil {
+					err = errors.New("it ended by itself")
+				}
+				return err
+			})
+		})
+	}
+	if l.cfg.Source != nil {
+		beside(l.cfg.Vertex.Nodes[0].Name, l.cfg.Source.Run)
+	}
+	for i, s := range l.chain.sinks {
+		beside(s.name, s.sink.Run)
+		g.Go(func() error { return forward(ctx, i, s.sink.Sealed(), l.sealed) })
+	}
+}
+
+// forward merges what the sinks report into one channel.
+func forward(ctx context.Context, sink int, from <-chan operator.SealedEpoch, to chan<- sinkSealed) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case e := <-from:
+			select {
+			case <-ctx.Done():
+				return nil
+			case to <- sinkSealed{sink, e}:
+			}
+		}
+	}
+}
+
+// turn handles what there is to handle, or waits for it. Control comes between two batches.
+func (l *loop) turn(ctx context.Context) error {
+	if err := l.control(ctx); err != nil {
+		return err
+	}
+	worked, err := l.work(ctx)
+	if err != nil {
+		return err
+	}
+	if l.dirty && (!worked || time.Since(l.flushed) >= flushEvery) {
+		return l.flush(ctx)
+	}
+	if worked {
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-l.task.mailbox.wake:
+		return l.read(ctx)
+	case s := <-l.sealed:
+		l.onSealed(s)
+	case sb := <-l.batches:
+		return l.onSource(ctx, &sb)
+	case <-l.arrived:
+	}
+	return nil
+}
+
+// control handles what has come beside the data, without waiting.
+func (l *loop) control(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-l.task.mailbox.wake:
+		return l.read(ctx)
+	case s := <-l.sealed:
+		l.onSealed(s)
+	default:
+	}
+	return nil
+}
+
+// work takes one batch or element, if there is one.
+func (l *loop) work(ctx context.Context) (worked bool, err error) {
+	if l.cfg.Source != nil {
+		select {
+		case sb := <-l.batches:
+			return true, l.onSource(ctx, &sb)
+		default:
+			return false, nil
+		}
+	}
+	e, ok, err := l.cfg.Inputs.Next()
+	if err != nil || !ok {
+		return false, err
+	}
+	return true, l.onElement(ctx, e)
+}
+
+func (l *loop) flush(ctx context.Context) error {
+	l.dirty = false
+	l.flushed = time.Now()
+	return l.chain.flush(ctx)
+}
+
+// onSource passes a batch through the chain; only then its position moves.
+func (l *loop) onSource(ctx context.Context, sb *operator.SourceBatch) error {
+	defer sb.Release()
+	if sb.Batch != nil {
+		if err := l.process(sb.Batch); err != nil {
+			return err
+		}
+	}
+	if err := l.positions.advance(sb); err != nil {
+		return err
+	}
+	return l.endOfSource(ctx)
+}
+
+func (l *loop) process(b *operator.Batch) error {
+	l.task.counters.in(b)
+	l.dirty = len(l.chain.outputs) > 0
+	return l.chain.head(b)
+}
+
+// endOfSource ends the data of a bounded source that has read everything. The subtask stays.
+func (l *loop) endOfSource(ctx context.Context) error {
+	if l.atEnd || !l.positions.atEnd() {
+		return nil
+	}
+	l.atEnd = true
+	if err := l.endOfData(ctx); err != nil {
+		return err
+	}
+	l.cfg.Reporter.AtEnd()
+	return nil
+}
+
+func (l *loop) endOfData(ctx context.Context) error {
+	if l.ended {
+		return nil
+	}
+	l.ended = true
+	return l.chain.end(ctx)
+}
+
+func (l *loop) onElement(ctx context.Context, e exchange.Element) error {
+	switch e.Kind {
+	case exchange.BarrierElement:
+		return l.onBarrier(ctx, e.Input, e.Checkpoint)
+	case exchange.EndElement:
+		if l.aligner.End(e.Input) {
+			return l.endOfData(ctx)
+		}
+		return nil
+	default:
+		defer l.cfg.Inputs.Release(e)
+		return l.process(e.Batch)
+	}
+}
+
+func (l *loop) onBarrier(ctx context.Context, input int, id ident.CheckpointID) error {
+	d := l.aligner.Barrier(input, id)
+	if d.Declined != 0 {
+		l.cfg.Reporter.Decline(d.Declined, fmt.Sprintf("checkpoint %d came before the barriers of %d on all inputs", id, d.Declined))
+	}
+	if d.Release {
+		l.cfg.Inputs.UnblockAll()
+	}
+	switch d.Action {
+	case Hold:
+		l.cfg.Inputs.Block(input)
+	case Snapshot:
+		return l.checkpoint(ctx, id)
+	case Obsolete:
+	}
+	return nil
+}

@@ -1,0 +1,90 @@
+package subtask
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/sluice-stream/sluice/ident"
+)
+
+// Kind is the kind of a checkpoint.
+type Kind int
+
+// The kinds of checkpoints.
+const (
+	Periodic Kind = iota + 1
+	// Final: after the barrier the sources emit nothing more.
+	Final
+	// Drain: the sources end their data first, then as Final.
+	Drain
+)
+
+// String is the name used in messages.
+func (k Kind) String() string {
+	switch k {
+	case Periodic:
+		return "periodic"
+	case Final:
+		return "final"
+	case Drain:
+		return "drain"
+	default:
+		return "unknown"
+	}
+}
+
+type trigger struct {
+	id   ident.CheckpointID
+	kind Kind
+}
+
+// mail is what has come since the loop last looked.
+type mail struct {
+	trigger   trigger // the newest; id 0: none
+	completed ident.CheckpointID
+	aborted   []ident.CheckpointID
+}
+
+// mailbox holds control messages as levels, not as a queue: of triggers and completions the newest
+// counts. So it is bounded and whoever puts something in never waits.
+type mailbox struct {
+	mu   sync.Mutex
+	mail mail
+	wake chan struct{}
+}
+
+func newMailbox() *mailbox { return &mailbox{wake: make(chan struct{}, 1)} }
+
+func (m *mailbox) put(change func(*mail)) {
+	m.mu.Lock()
+	change(&m.mail)
+	m.mu.Unlock()
+	select {
+	case m.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (m *mailbox) take() mail {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	got := m.mail
+	m.mail = mail{}
+	return got
+}
+
+func (m *mail) addTrigger(t trigger) {
+	if t.id > m.trigger.id {
+		m.trigger = t
+	}
+}
+
+func (m *mail) addAbort(id ident.CheckpointID) {
+	if slices.Contains(m.aborted, id) {
+		return
+	}
+	m.aborted = append(m.aborted, id)
+	if len(m.aborted) > maxAborted {
+		m.aborted = slices.Delete(m.aborted, 0, 1)
+	}
+}

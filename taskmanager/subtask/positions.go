@@ -1,0 +1,57 @@
+package subtask
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/sluice-stream/sluice/checkpoint/manifest"
+	"github.com/sluice-stream/sluice/graph"
+	"github.com/sluice-stream/sluice/operator"
+)
+
+// positions are where the splits of a source stand. They move only when the chain has taken a batch.
+type positions struct {
+	all     []manifest.Position
+	index   map[manifest.Split]int
+	bounded bool
+	open    int // splits with data left to read
+}
+
+func newPositions(cfg *Config) *positions {
+	p := &positions{all: slices.Clone(cfg.Positions), index: map[manifest.Split]int{}, bounded: bounded(&cfg.Vertex)}
+	for i, at := range p.all {
+		p.index[at.Split] = i
+		if !at.AtEnd() {
+			p.open++
+		}
+	}
+	return p
+}
+
+func bounded(v *graph.Vertex) bool {
+	s := v.Nodes[0].Source
+	return s != nil && s.Kafka != nil && s.Kafka.Bounded.Mode != "" && s.Kafka.Bounded.Mode != graph.BoundNone
+}
+
+// atEnd says that a bounded source has nothing left to read. One without splits is there at once.
+func (p *positions) atEnd() bool { return p.bounded && p.open == 0 }
+
+func (p *positions) advance(sb *operator.SourceBatch) error {
+	i, ok := p.index[sb.Split]
+	if !ok {
+		return fmt.Errorf("the source delivered %s/%d, which is not among its %d splits", sb.Split.Topic, sb.Split.Partition, len(p.all))
+	}
+	at := &p.all[i]
+	if sb.Next < at.Next {
+		return fmt.Errorf("the source went back on %s/%d from offset %d to %d", sb.Split.Topic, sb.Split.Partition, at.Next, sb.Next)
+	}
+	was := at.AtEnd()
+	at.Next = sb.Next
+	if sb.LeaderEpoch >= 0 {
+		at.LeaderEpoch = sb.LeaderEpoch
+	}
+	if !was && at.AtEnd() {
+		p.open--
+	}
+	return nil
+}

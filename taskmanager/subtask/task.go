@@ -1,0 +1,193 @@
+package subtask
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sluice-stream/sluice/checkpoint/manifest"
+	"github.com/sluice-stream/sluice/graph"
+	"github.com/sluice-stream/sluice/ident"
+	"github.com/sluice-stream/sluice/operator"
+	"github.com/sluice-stream/sluice/taskmanager/exchange"
+)
+
+// Reporter takes what a subtask has to tell the job manager. Its methods are called from the subtask's
+// goroutine and must not wait.
+type Reporter interface {
+	// Running is called once, when the state is restored and the loop begins.
+	Running()
+	// AtEnd is called once, when a bounded source has sent all its data.
+	AtEnd()
+	// Ack hands an ack over; state is inline, whatever its size.
+	Ack(*manifest.Ack)
+	// Decline says that the subtask cannot take part in a checkpoint.
+	Decline(id ident.CheckpointID, reason string)
+}
+
+// Inputs is what a subtask without a source reads; *exchange.Inputs.
+type Inputs interface {
+	Count() int
+	Ready() <-chan struct{}
+	Next() (exchange.Element, bool, error)
+	Release(exchange.Element)
+	Block(input int)
+	UnblockAll()
+}
+
+// Output is where a node's records leave the subtask; *exchange.Output.
+type Output interface {
+	Emit(context.Context, *operator.Batch) error
+	Flush(context.Context) error
+	Barrier(context.Context, ident.CheckpointID) error
+	End(context.Context) error
+}
+
+// NodeOutput is an output with the index of its node in Vertex.Nodes.
+type NodeOutput struct {
+	Node   int
+	Output Output
+}
+
+// Piece is a piece of restored state of one operator.
+type Piece struct {
+	Operator string
+	Data     []byte
+}
+
+// Config is a subtask, built and ready to run.
+type Config struct {
+	Job            ident.JobID
+	Fence          ident.Fence
+	Subtask        ident.Subtask
+	Vertex         graph.Vertex
+	MaxParallelism int
+
+	// Source is that of Vertex.Nodes[0]; nil: the subtask reads Inputs.
+	Source operator.Source
+	Inputs Inputs
+	// Operators and Sinks are by the names of their nodes.
+	Operators map[string]operator.Operator
+	Sinks     map[string]operator.Sink
+	Outputs   []NodeOutput
+
+	// State holds the pieces to restore, perhaps several per operator.
+	State []Piece
+	// Positions are the splits of the source, all of them.
+	Positions []manifest.Position
+
+	Reporter Reporter
+	Logger   *slog.Logger
+}
+
+// Task is one subtask of one attempt.
+type Task struct {
+	cfg      Config
+	counters Counters
+	mailbox  *mailbox
+}
+
+// New checks the configuration. Nothing runs before Run.
+func New(cfg Config) (*Task, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, fmt.Errorf("build subtask %s: %w", cfg.Subtask, err)
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	cfg.Logger = cfg.Logger.With("job", cfg.Job, "attempt", cfg.Fence.Attempt, "subtask", cfg.Subtask.String())
+	return &Task{cfg: cfg, mailbox: newMailbox()}, nil
+}
+
+func (c *Config) validate() error {
+	if len(c.Vertex.Nodes) == 0 {
+		return errors.New("the vertex has no nodes")
+	}
+	if c.Reporter == nil {
+		return errors.New("no reporter")
+	}
+	isSource := c.Vertex.Nodes[0].Kind == graph.KindSource
+	if isSource != (c.Source != nil) || isSource == (c.Inputs != nil && c.Inputs.Count() > 0) {
+		return errors.New("want a source at the head, or inputs, not both")
+	}
+	for i := range c.Vertex.Nodes {
+		n := &c.Vertex.Nodes[i]
+		switch {
+		case i > 0 && (n.Parent < 0 || n.Parent >= i):
+			return fmt.Errorf("node %s has the parent %d", n.Name, n.Parent)
+		case i > 0 && n.Kind == graph.KindSource:
+			return fmt.Errorf("source %s is not the head", n.Name)
+		case n.Kind == graph.KindOperator && c.Operators[n.Name] == nil:
+			return fmt.Errorf("operator %s is missing", n.Name)
+		case n.Kind == graph.KindSink && c.Sinks[n.Name] == nil:
+			return fmt.Errorf("sink %s is missing", n.Name)
+		}
+	}
+	for _, o := range c.Outputs {
+		if o.Node < 0 || o.Node >= len(c.Vertex.Nodes) || o.Output == nil {
+			return fmt.Errorf("an output of node %d, which does not exist", o.Node)
+		}
+	}
+	return nil
+}
+
+// Counters may be read at any time.
+func (t *Task) Counters() *Counters { return &t.counters }
+
+// Subtask is which one this is.
+func (t *Task) Subtask() ident.Subtask { return t.cfg.Subtask }
+
+// Trigger starts a checkpoint in a source; a subtask with inputs waits for the barriers instead and
+// passes it over.
+func (t *Task) Trigger(id ident.CheckpointID, kind Kind) {
+	t.mailbox.put(func(m *mail) { m.addTrigger(trigger{id, kind}) })
+}
+
+// Abort gives a checkpoint up.
+func (t *Task) Abort(id ident.CheckpointID) {
+	t.mailbox.put(func(m *mail) { m.addAbort(id) })
+}
+
+// Completed tells that a checkpoint is durable and committed.
+func (t *Task) Completed(id ident.CheckpointID) {
+	t.mailbox.put(func(m *mail) { m.completed = max(m.completed, id) })
+}
+
+// Lag is how far the splits of the source are behind; nil without a source.
+func (t *Task) Lag() []operator.SplitLag {
+	if t.cfg.Source == nil {
+		return nil
+	}
+	return t.cfg.Source.Lag()
+}
+
+// Run restores the state and runs the subtask until ctx ends (nil) or it fails (an Error). It returns
+// when the source, the sinks and all else that it started have ended.
+func (t *Task) Run(parent context.Context) error {
+	g, ctx := errgroup.WithContext(parent)
+	g.Go(func() error { return t.guard("", func() error { return t.run(ctx, g) }) })
+	err := g.Wait()
+	if parent.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// guard names the failing part, and turns a panic into a failure of this subtask alone.
+func (t *Task) guard(node string, run func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = &Error{t.cfg.Subtask, node, fmt.Errorf("panic: %v\n%s", p, debug.Stack())}
+		}
+	}()
+	err = run()
+	var named *Error
+	if err == nil || errors.As(err, &named) {
+		return err
+	}
+	return &Error{t.cfg.Subtask, node, err}
+}
