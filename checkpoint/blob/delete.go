@@ -1,0 +1,104 @@
+package blob
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+
+	"github.com/sluice-stream/sluice/checkpoint/manifest"
+	"github.com/sluice-stream/sluice/ident"
+)
+
+// Delete removes files that no manifest names any more; one that is gone already is no error. The
+// removal is not made durable: what comes back after a power cut, Sweep removes.
+func (s *Store) Delete(blobs ...manifest.Blob) error {
+	var errs []error
+	for _, b := range blobs {
+		if !validName(b.Name) {
+			errs = append(errs, fmt.Errorf("state file name %q: want JOB/FILE", b.Name))
+			continue
+		}
+		errs = append(errs, s.remove(b.Name))
+	}
+	return errors.Join(errs...)
+}
+
+// Discard removes the files that were uploaded for one checkpoint, except those to keep: after it
+// failed, all; after it completed, all that its manifest does not name.
+func (s *Store) Discard(job ident.JobID, checkpoint ident.CheckpointID, keep ...manifest.Blob) error {
+	kept := names(keep)
+	return s.each(string(job), func(file string) error {
+		name := path.Join(string(job), file)
+		if id, ok := checkpointOf(file); !ok || id != checkpoint || kept[name] {
+			return nil
+		}
+		return s.remove(name)
+	})
+}
+
+// DeleteJob removes all files of a job.
+func (s *Store) DeleteJob(job ident.JobID) error {
+	if err := ident.CheckName(string(job)); err != nil {
+		return err
+	}
+	if err := s.root.RemoveAll(string(job)); err != nil {
+		return fmt.Errorf("delete state files of job %s in %s: %w", job, s.dir, err)
+	}
+	return nil
+}
+
+// Sweep removes temporary files and those that no manifest of any job names, and says how many. It is
+// for the start, before the first Put.
+func (s *Store) Sweep(reachable []manifest.Blob) (int, error) {
+	kept, removed := names(reachable), 0
+	var errs []error
+	jobs, err := fs.ReadDir(s.root.FS(), ".")
+	errs = append(errs, err)
+	for _, job := range jobs {
+		if !job.IsDir() {
+			continue
+		}
+		errs = append(errs, s.each(job.Name(), func(file string) error {
+			name := path.Join(job.Name(), file)
+			if !strings.HasPrefix(file, tempPrefix) && (!validName(name) || kept[name]) {
+				return nil
+			}
+			removed++
+			return s.remove(name)
+		}))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return removed, fmt.Errorf("sweep state files in %s: %w", s.dir, err)
+	}
+	return removed, nil
+}
+
+func names(blobs []manifest.Blob) map[string]bool {
+	set := make(map[string]bool, len(blobs))
+	for _, b := range blobs {
+		set[b.Name] = true
+	}
+	return set
+}
+
+func (s *Store) remove(name string) error {
+	if err := s.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("delete state file in %s: %w", s.dir, err)
+	}
+	return nil
+}
+
+// each calls fn for every file of a job, all of them even after an error.
+func (s *Store) each(job string, fn func(file string) error) error {
+	entries, err := fs.ReadDir(s.root.FS(), job)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	errs := []error{err}
+	for _, e := range entries {
+		errs = append(errs, fn(e.Name()))
+	}
+	return errors.Join(errs...)
+}
