@@ -15,7 +15,7 @@ var topicName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,249}$`)
 func (v *validator) topic(path Path, name string) {
 	switch {
 	case name == "":
-		v.add(path, "", "the topic name is empty")
+		v.missing(path, "", "the topic name is empty")
 	case !topicName.MatchString(name) || name == "." || name == "..":
 		v.add(path, "want 1 to 249 of A-Z a-z 0-9 . _ -", "topic name %.260q is not allowed", name)
 	}
@@ -25,7 +25,7 @@ func (v *validator) source(s *Source) {
 	path := Path{"sources", s.Name}
 	k := s.Kafka
 	if k == nil {
-		v.add(path, "add kafka: with topics and properties", "source %s says not what it reads", s.Name)
+		v.missing(path, "add kafka: with topics and properties", "source %s does not say what it reads", s.Name)
 		return
 	}
 	path = path.With("kafka")
@@ -53,7 +53,7 @@ func (v *validator) source(s *Source) {
 func (v *validator) topics(path Path, k *KafkaSource) {
 	switch {
 	case len(k.Topics) == 0 && k.TopicPattern == "":
-		v.add(path, "add topics: [NAME] or topicPattern", "the source names no topics")
+		v.missing(path, "add topics: [NAME] or topicPattern", "the source names no topics")
 	case len(k.Topics) > 0 && k.TopicPattern != "":
 		v.add(path.With("topicPattern"), "keep one of them", "topics and topicPattern exclude each other")
 	}
@@ -77,7 +77,7 @@ func (v *validator) offsets(path Path, k *KafkaSource, wanted bool, table map[st
 		return
 	}
 	if len(table) == 0 {
-		v.add(path, "want TOPIC: {PARTITION: OFFSET}", "no offsets are given")
+		v.missing(path, "want TOPIC: {PARTITION: OFFSET}", "no offsets are given")
 	}
 	pattern, err := regexp.Compile(`^(?:` + k.TopicPattern + `)$`)
 	for _, topic := range slices.Sorted(maps.Keys(table)) {
@@ -101,7 +101,7 @@ func (v *validator) sink(s *Sink) {
 	path := Path{"sinks", s.Name}
 	switch {
 	case s.Kafka == nil && s.Print == nil:
-		v.add(path, "add kafka: or print: {}", "sink %s says not where it writes", s.Name)
+		v.missing(path, "add kafka: or print: {}", "sink %s does not say where it writes", s.Name)
 	case s.Kafka != nil && s.Print != nil:
 		v.add(path, "make it two sinks", "sink %s has kafka and print, want exactly one", s.Name)
 	}
@@ -111,7 +111,7 @@ func (v *validator) sink(s *Sink) {
 	k, path := s.Kafka, path.With("kafka")
 	switch {
 	case k.Topic == "" && k.TopicExpression == "":
-		v.add(path, "add topic: NAME or topicExpression", "the sink names no topic")
+		v.missing(path, "add topic: NAME or topicExpression", "the sink names no topic")
 	case k.Topic != "" && k.TopicExpression != "":
 		v.add(path.With("topicExpression"), "keep one of them", "topic and topicExpression exclude each other")
 	}
@@ -123,8 +123,11 @@ func (v *validator) sink(s *Sink) {
 		v.add(path.With("guarantee"), "set checkpoint.interval, such as 1s", "exactly-once needs checkpoints, and they are off")
 	}
 	choice(v, path.With("partitioner"), k.Partitioner, ByKey, Fixed, RoundRobin, Preserve, ByExpression)
-	if (k.Partitioner == ByExpression) != (k.PartitionerExpression != "") {
-		v.add(path.With("partitioner"), "want partitioner: {expression: CEL}", "partitioner and its expression belong together")
+	switch given := k.PartitionerExpression != ""; {
+	case k.Partitioner == ByExpression && !given:
+		v.missing(path.With("partitioner"), "want partitioner: {expression: CEL}", "the partitioner has no expression")
+	case k.Partitioner != ByExpression && given:
+		v.add(path.With("partitioner"), "want partitioner: {expression: CEL}", "partitioner %s takes no expression", k.Partitioner)
 	}
 }
 

@@ -53,6 +53,9 @@ type Problem struct {
 	// Line and Column are the place inside the expression that Path names, from 1, the column in
 	// characters; 0 when it is no expression or the place is unknown.
 	Line, Column int
+	// Missing says that something is not there that Path, or something below it, should have. Whoever
+	// knows that it was there but unreadable can leave the problem out.
+	Missing bool
 }
 
 // String prints the problem as PATH: MESSAGE; HINT.
@@ -95,5 +98,12 @@ func (p *problems) full() bool { return len(p.list) >= MaxProblems }
 func (p *problems) add(path Path, hint, format string, args ...any) {
 	if !p.full() {
 		p.list = append(p.list, Problem{Path: path, Message: fmt.Sprintf(format, args...), Hint: hint})
+	}
+}
+
+func (p *problems) missing(path Path, hint, format string, args ...any) {
+	if !p.full() {
+		p.add(path, hint, format, args...)
+		p.list[len(p.list)-1].Missing = true
 	}
 }

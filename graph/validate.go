@@ -79,7 +79,9 @@ func Validate(job *Job) []Problem {
 	}
 	v.subtasks()
 	for _, p := range unsupported(job) {
-		v.add(p.Path, p.Hint, "%s", p.Message)
+		if !v.full() {
+			v.list = append(v.list, p)
+		}
 	}
 	return v.list
 }
@@ -93,7 +95,7 @@ type validator struct {
 func (v *validator) name(path Path, what, name string) {
 	switch {
 	case name == "":
-		v.add(path, "", "the %s has no name", what)
+		v.missing(path, "", "the %s has no name", what)
 	case ident.CheckName(name) != nil:
 		v.add(path, "want 1 to 128 of A-Z a-z 0-9 . _ -", "%s name %.140q is not allowed", what, name)
 	}
@@ -105,10 +107,10 @@ func (v *validator) settings() {
 	v.number(Path{"parallelism"}, j.Parallelism, 1, MaxSubtasks)
 	v.number(Path{"maxParallelism"}, j.MaxParallelism, 1, MaxKeyGroups)
 	if len(j.Sources) == 0 {
-		v.add(Path{"sources"}, "a job reads from at least one source", "no sources")
+		v.missing(Path{"sources"}, "a job reads from at least one source", "no sources")
 	}
 	if len(j.Sinks) == 0 {
-		v.add(Path{"sinks"}, "a job writes to at least one sink; print: {} will do for a try", "no sinks")
+		v.missing(Path{"sinks"}, "a job writes to at least one sink; print: {} will do for a try", "no sinks")
 	}
 }
 
@@ -193,7 +195,7 @@ func (v *validator) part(i int) {
 func (v *validator) from(p *part) {
 	path := p.path.With("from")
 	if len(p.from) == 0 {
-		v.add(path, "name the source or operator that it reads from", "%s %s has no from", p.node.Kind, p.node.Name)
+		v.missing(path, "name the source or operator that it reads from", "%s %s has no from", p.node.Kind, p.node.Name)
 	}
 	seen := map[string]bool{}
 	for n, name := range p.from {
@@ -253,15 +255,15 @@ func (v *validator) operator(o *Operator) {
 	}
 	switch {
 	case len(verbs) == 0:
-		v.add(path, "give it one of filter, map, flatMap, count", "operator %s does nothing", o.Name)
+		v.missing(path, "give it one of filter, map, flatMap, count", "operator %s does nothing", o.Name)
 	case len(verbs) > 1:
 		v.add(path, "split it into one operator each", "operator %s has %s, want exactly one", o.Name, strings.Join(verbs, " and "))
 	}
 	if o.Map != nil && *o.Map == (Map{}) {
-		v.add(path.With("map"), "give it one of key, value, headers, timestamp", "map changes nothing")
+		v.missing(path.With("map"), "give it one of key, value, headers, timestamp", "map changes nothing")
 	}
 	if o.Count && o.KeyBy == "" {
-		v.add(path.With("count"), "add keyBy: and an expression, such as keyBy: key", "count needs keyBy")
+		v.missing(path.With("count"), "add keyBy: and an expression, such as keyBy: key", "count needs keyBy")
 	}
 }
 
