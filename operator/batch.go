@@ -93,8 +93,11 @@ func (b *Batch) Reset() {
 
 // Bytes is the content of a span; nil for null, non-nil (perhaps empty) otherwise.
 func (b *Batch) Bytes(s Span) []byte {
-	if s.Len < 0 {
-		return nil
+	if s.Len <= 0 {
+		if s.Len < 0 {
+			return nil
+		}
+		return []byte{} // a part of a nil arena would be nil, which means null
 	}
 	end := s.Off + uint32(s.Len)
 	return b.Arena[s.Off:end:end]

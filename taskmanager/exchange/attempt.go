@@ -158,9 +158,6 @@ func (a *Attempt) Run(parent context.Context) error {
 	a.over = true
 	a.mu.Unlock()
 	a.incoming.Wait()
-	if parent.Err() != nil {
-		return nil
-	}
 	return err
 }
 
@@ -173,6 +170,9 @@ func (a *Attempt) watch(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case err := <-a.failed:
+			if ctx.Err() != nil {
+				return nil
+			}
 			return patient(ctx, err)
 		case <-timer.C:
 			if err := a.missing(); err != nil {
@@ -182,7 +182,8 @@ func (a *Attempt) watch(ctx context.Context) error {
 	}
 }
 
-// patient returns err, after a while if all it says is that a peer has ended the attempt.
+// patient returns err, after a while if all it says is that a peer has ended the attempt; nil if the
+// attempt has ended here by then.
 func patient(ctx context.Context, err error) error {
 	var peer *PeerError
 	if !errors.As(err, &peer) || !peer.Ended {
@@ -192,9 +193,10 @@ func patient(ctx context.Context, err error) error {
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
+		return nil
 	case <-timer.C:
+		return err
 	}
-	return err
 }
 
 func (a *Attempt) missing() error {
