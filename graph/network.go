@@ -19,7 +19,7 @@ type network struct {
 	// inputs are the parts that a part reads from, without unknown ones and sinks.
 	inputs [][]int
 	// order is topological and otherwise as declared: sources, operators, sinks. Parts of a cycle stand
-	// in it, too; cycles lists the ways round.
+	// in it, too; cycles lists ways round, enough of them that none is left when each is cut.
 	order  []int
 	cycles [][]int
 }
@@ -71,23 +71,22 @@ func (n *network) connect() {
 	}
 }
 
+// maxCycles bounds how many cycles are described; each can be as long as the job.
+const maxCycles = 20
+
 // sort fills order and cycles by a depth-first walk against the flow. Its depth is bounded by the
 // number of parts.
 func (n *network) sort() {
 	const entered, done = 1, 2
 	state := make([]int, len(n.parts))
-	inCycle := make([]bool, len(n.parts))
 	var trail []int
 	var visit func(i int)
 	visit = func(i int) {
 		state[i], trail = entered, append(trail, i)
 		for _, in := range n.inputs[i] {
-			if state[in] == entered && !inCycle[in] {
+			if state[in] == entered && len(n.cycles) < maxCycles {
 				cycle := slices.Clone(trail[slices.Index(trail, in):])
 				slices.Reverse(cycle)
-				for _, c := range cycle {
-					inCycle[c] = true
-				}
 				n.cycles = append(n.cycles, fromSmallest(cycle))
 			}
 			if state[in] == 0 {
@@ -113,8 +112,7 @@ func fromSmallest(cycle []int) []int {
 // chained says whether a part runs in its parent's goroutine: one input, no keyBy, same parallelism.
 func (n *network) chained(i int) bool {
 	p := &n.parts[i]
-	return len(p.from) == 1 && p.keyBy == "" && len(n.inputs[i]) == 1 &&
-		n.parts[n.inputs[i][0]].parallelism == p.parallelism
+	return p.keyBy == "" && len(n.inputs[i]) == 1 && n.parts[n.inputs[i][0]].parallelism == p.parallelism
 }
 
 // partitioning is that of the edge between two parts that are not chained.

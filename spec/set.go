@@ -169,8 +169,8 @@ func setValue(text string) (*yaml.Node, error) {
 		return asText, nil
 	}
 	n := document.Content[0]
-	quoted := n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) != 0
-	if n.Kind != yaml.ScalarNode || n.Anchor != "" || !quoted && n.Value != trimmed {
+	quoted := strings.HasPrefix(trimmed, `"`) || strings.HasPrefix(trimmed, "'")
+	if n.Kind != yaml.ScalarNode || !quoted && n.Value != trimmed {
 		return asText, nil
 	}
 	return n, nil

@@ -80,15 +80,16 @@ func TestSet(t *testing.T) {
 		`operators.f.filter=value != null && value == "a: b" # not a comment`,
 		`operators.m={from: f, map: {value: '"[" + topic'}}`, "sinks.out.from=[f, m]", `sinks.out.kafka.topic=*not-an-alias`,
 		"sinks.out.kafka.topic=y",
+		`operators.n={from: m}`, `operators.n.filter=&a "quoted"`,
 	}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	k := job.Sources[0].Kafka
 	got := []any{job.Parallelism, job.Checkpoint.Interval.String(), k.Properties, k.Topics, k.Format, job.Operators[0].Filter,
-		job.Operators[1].Map.Value, job.Sinks[0].From, job.Sinks[0].Kafka.Topic}
+		job.Operators[1].Map.Value, job.Operators[2].Filter, job.Sinks[0].From, job.Sinks[0].Kafka.Topic}
 	want := []any{4, "250ms", map[string]string{"bootstrap.servers": "localhost:9092", "group.id": "007"}, []string{"t", "v"}, graph.JSON,
-		`value != null && value == "a: b" # not a comment`, `"[" + topic`, []string{"f", "m"}, "y"}
+		`value != null && value == "a: b" # not a comment`, `"[" + topic`, `&a "quoted"`, []string{"f", "m"}, "y"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -270,7 +271,8 @@ func FuzzParse(f *testing.F) {
 			f.Fatal(err)
 		}
 		for _, block := range strings.Split(string(data), "\n----\n") {
-			if _, text, ok := strings.Cut(block, "parse\n"); ok {
+			if _, command, ok := strings.Cut(block, "\nparse"); ok {
+				_, text, _ := strings.Cut(command, "\n")
 				f.Add([]byte(text))
 			}
 		}
@@ -281,4 +283,21 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Add(data)
 	f.Fuzz(checkParse)
+}
+
+// TestSampleJobs: what is shipped as an example parses, without a warning.
+func TestSampleJobs(t *testing.T) {
+	files, err := filepath.Glob("../deploy/jobs/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no sample jobs: %v", err)
+	}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Parse(data, file, Options{Warn: func(p Problem) { t.Error(p) }}); err != nil {
+			t.Error(err)
+		}
+	}
 }
