@@ -19,7 +19,7 @@ type network struct {
 	// inputs are the parts that a part reads from, without unknown ones and sinks.
 	inputs [][]int
 	// order is topological and otherwise as declared: sources, operators, sinks. Parts of a cycle stand
-	// in it, too; cycles lists ways round, enough of them that none is left when each is cut.
+	// in it, too. Cutting each of cycles leaves none, unless there are maxCycles.
 	order  []int
 	cycles [][]int
 }
