@@ -1,0 +1,224 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-stream/sluice/graph"
+	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
+	"github.com/sluice-stream/sluice/proto/wire"
+	"github.com/sluice-stream/sluice/web"
+)
+
+func (c *cli) validateCommand() *cobra.Command {
+	var sets []string
+	cmd := &cobra.Command{
+		Use: "validate FILE", Short: "Check a job file without submitting it", GroupID: "jobs", Args: exactly("FILE"),
+		Long:    "Check a job file: syntax, names, expressions, Kafka properties. All errors are shown at once, with line and column. No broker is asked; submit does that.",
+		Example: "  sluice validate job.yaml\n  sluice validate job.yaml --set parallelism=4",
+		RunE: func(_ *cobra.Command, args []string) error {
+			job, err := c.load(args[0], sets)
+			if err != nil {
+				return err
+			}
+			plan, err := planOf(job)
+			if err != nil {
+				return err
+			}
+			if c.output == outputJSON {
+				return c.printJSON(map[string]any{"name": job.Name, "vertices": len(plan.Vertices), "slots": plan.Slots, "valid": true})
+			}
+			fmt.Fprintf(c.stdout, "%s is valid: job %s, %d vertices, needs %d slots\n", args[0], job.Name, len(plan.Vertices), plan.Slots)
+			return nil
+		},
+	}
+	setFlag(cmd, &sets)
+	return cmd
+}
+
+func setFlag(cmd *cobra.Command, sets *[]string) {
+	cmd.Flags().StringArrayVar(sets, "set", nil, "override a value of the file, as path=value (sources.orders.parallelism=4); repeatable")
+}
+
+func (c *cli) submitCommand() *cobra.Command {
+	var sets []string
+	req := &pb.SubmitRequest{}
+	wait := false
+	cmd := &cobra.Command{
+		Use: "submit FILE", Short: "Submit a job to the cluster", GroupID: "jobs", Args: exactly("FILE"),
+		Example: `  sluice submit job.yaml
+  sluice submit job.yaml --wait                       # follow it to its end
+  sluice submit job.yaml --set parallelism=8
+  sluice submit job.yaml --from-checkpoint 4f1c…/41   # go on where another job ended`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			job, err := c.load(args[0], sets)
+			if err != nil {
+				return err
+			}
+			req.Job = wire.JobToProto(job)
+			return c.withClient(cmd.Context(), func(ctx context.Context, client pb.JobServiceClient) error {
+				call, cancel := context.WithTimeout(ctx, callTimeout)
+				defer cancel()
+				resp, err := client.Submit(call, req)
+				if err != nil {
+					return err
+				}
+				for _, w := range resp.GetWarnings() {
+					fmt.Fprintln(c.stderr, "warning:", w)
+				}
+				if wait {
+					return c.follow(ctx, client, resp.GetJobId())
+				}
+				if c.output == outputJSON {
+					return c.printJSON(map[string]string{"id": resp.GetJobId(), "name": job.Name})
+				}
+				fmt.Fprintf(c.stdout, "submitted %s as %s\n", job.Name, resp.GetJobId())
+				return nil
+			})
+		},
+	}
+	setFlag(cmd, &sets)
+	cmd.Flags().BoolVar(&wait, "wait", false, "follow the job until it ends; the exit code tells how")
+	cmd.Flags().StringVar(&req.FromCheckpoint, "from-checkpoint", "", "start from checkpoint JOBID/N of a job that has ended")
+	cmd.Flags().BoolVar(&req.AllowDroppedState, "allow-dropped-state", false, "drop the state of operators that the job no longer has")
+	return cmd
+}
+
+// follow shows the status of a job until it ends. Its exit code tells how it ended.
+func (c *cli) follow(ctx context.Context, client pb.JobServiceClient, id string) error {
+	stream, err := client.Watch(ctx, &pb.WatchRequest{Job: id})
+	if err != nil {
+		return err
+	}
+	view := newFollowView(c.stderr)
+	defer view.close()
+	var last web.Job
+	for {
+		resp, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			if ctx.Err() != nil {
+				return &exitError{exitFailed, fmt.Errorf("no longer following; job %s goes on (sluice job %s)", id, id)}
+			}
+			return err
+		}
+		last = web.JobFromProto(resp.GetJob())
+		view.show(&last)
+	}
+	view.close()
+	if c.output == outputJSON {
+		if err := c.printJSON(last); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintf(c.stdout, "job %s (%s) is %s\n", last.Name, last.ID, last.State)
+	}
+	return outcome(&last)
+}
+
+func outcome(j *web.Job) error {
+	code := exitJobFailed
+	switch j.State {
+	case "FAILED":
+	case "FAILED_DATA_LOSS":
+		code = exitJobDataLoss
+	default:
+		return nil
+	}
+	why := "no reason was recorded"
+	if j.Failure != nil {
+		why = j.Failure.Message
+	}
+	return &exitError{code, fmt.Errorf("job %s ended %s: %s", j.Name, j.State, why)}
+}
+
+func (c *cli) cancelCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "cancel NAME|ID", Short: "End a job at once, without a final checkpoint", GroupID: "jobs", Args: exactly("NAME|ID"),
+		Example: "  sluice cancel orders",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.withClient(cmd.Context(), func(ctx context.Context, client pb.JobServiceClient) error {
+				ctx, cancel := context.WithTimeout(ctx, callTimeout)
+				defer cancel()
+				resp, err := client.Cancel(ctx, &pb.CancelRequest{Job: args[0]})
+				if err != nil {
+					return err
+				}
+				return c.asked("cancel", resp.GetJobId())
+			})
+		},
+	}
+}
+
+func (c *cli) stopCommand() *cobra.Command {
+	drain := false
+	cmd := &cobra.Command{
+		Use: "stop NAME|ID", Short: "End a job with a final checkpoint", GroupID: "jobs", Args: exactly("NAME|ID"),
+		Long:    "Draw a final checkpoint, after which the sources read nothing more, and end the job. Resume with submit --from-checkpoint.",
+		Example: "  sluice stop orders\n  sluice stop orders --drain     # end the data first, so that open windows close",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.withClient(cmd.Context(), func(ctx context.Context, client pb.JobServiceClient) error {
+				ctx, cancel := context.WithTimeout(ctx, callTimeout)
+				defer cancel()
+				resp, err := client.Stop(ctx, &pb.StopRequest{Job: args[0], Drain: drain})
+				if err != nil {
+					return err
+				}
+				return c.asked("stop", resp.GetJobId())
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&drain, "drain", false, "send the end of data through the job before the final checkpoint")
+	return cmd
+}
+
+func (c *cli) asked(what, id string) error {
+	if c.output == outputJSON {
+		return c.printJSON(map[string]string{"id": id, "requested": what})
+	}
+	fmt.Fprintf(c.stdout, "%s of job %s requested; follow it with `sluice job %s`\n", what, id, id)
+	return nil
+}
+
+func (c *cli) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", GroupID: "cluster", Args: exactly(),
+		RunE: func(*cobra.Command, []string) error {
+			version, revision := "unknown", ""
+			if info, ok := debug.ReadBuildInfo(); ok {
+				version = info.Main.Version
+				for _, s := range info.Settings {
+					if s.Key == "vcs.revision" {
+						revision = s.Value
+					}
+				}
+			}
+			if c.output == outputJSON {
+				return c.printJSON(map[string]any{"version": version, "revision": revision, "protocol": wire.ProtocolVersion})
+			}
+			fmt.Fprintf(c.stdout, "sluice %s %s, protocol %d\n", version, revision, wire.ProtocolVersion)
+			return nil
+		},
+	}
+}
+
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, usageError("read job file: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, graph.MaxSpecBytes+1))
+	if err != nil {
+		return nil, usageError("read job file: %w", err)
+	}
+	return data, nil
+}

@@ -1,0 +1,236 @@
+package jobmanager
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+
+	"github.com/sluice-stream/sluice/checkpoint/blob"
+	"github.com/sluice-stream/sluice/checkpoint/boltstore"
+	"github.com/sluice-stream/sluice/checkpoint/manifest"
+	"github.com/sluice-stream/sluice/graph"
+	"github.com/sluice-stream/sluice/ident"
+	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
+)
+
+const (
+	controlMessageBytes = 1 << 20
+	windowBytes         = 1 << 20
+	keepaliveMinTime    = 5 * time.Second
+	stopTimeout         = 5 * time.Second
+)
+
+// Connector is what the job manager needs of the outside systems of a job. Every call ends by the
+// deadline of its ctx.
+type Connector interface {
+	// CheckProperties judges the properties of a source or sink.
+	CheckProperties(kind graph.Kind, properties map[string]string) []error
+	// Check asks the brokers of a job whether it can run; it joins everything that is wrong.
+	Check(ctx context.Context, job *graph.Job) error
+	// StartPositions resolves where every split begins and ends: checkpoint 0.
+	StartPositions(ctx context.Context, job *graph.Job) (positions []manifest.Position, warnings []string, err error)
+	// PublishOffsets writes the positions of a completed checkpoint where the job wants them published.
+	PublishOffsets(ctx context.Context, job *graph.Job, m *manifest.Manifest) error
+	// Assign spreads the splits of one source over its subtasks.
+	Assign(positions []manifest.Position, parallelism int) [][]manifest.Position
+}
+
+// Manager is a job manager.
+type Manager struct {
+	cfg         Config
+	log         *slog.Logger
+	connector   Connector
+	expressions graph.Expressions
+	store       *boltstore.Store
+	blobs       *blob.Store
+	epoch       ident.LeaderEpoch
+	sessions    *sessions
+	scheduler   *scheduler
+	metrics     *metrics
+	// ending is closed when Run's ctx has ended.
+	ending chan struct{}
+
+	mu      sync.Mutex
+	runners map[ident.JobID]*runner
+	order   []ident.JobID // by submission
+	// submitting holds the names of jobs whose submission is under way.
+	submitting map[string]bool
+	// start runs a job loop; it is set while Run runs.
+	start func(*runner)
+}
+
+// Open opens the data directory and reads the jobs; nothing runs before Run. The caller closes it.
+func Open(cfg Config, connector Connector, expressions graph.Expressions) (*Manager, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	store, err := boltstore.Open(cfg.DataDir, boltstore.Options{Logger: cfg.Logger})
+	if err != nil {
+		return nil, fmt.Errorf("open data directory: %w", err)
+	}
+	blobs, err := blob.Open(filepath.Join(cfg.DataDir, "blobs"))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open state files: %w", err), store.Close())
+	}
+	m := &Manager{
+		cfg: cfg, log: cfg.Logger, connector: connector, expressions: expressions, store: store, blobs: blobs, epoch: store.LeaderEpoch(),
+		ending: make(chan struct{}), runners: map[ident.JobID]*runner{}, submitting: map[string]bool{},
+	}
+	m.scheduler = newScheduler(m)
+	m.sessions = &sessions{cfg: &m.cfg, epoch: m.epoch, events: m, log: m.log, byWorker: map[ident.WorkerID]*session{}, dial: (&net.Dialer{}).DialContext}
+	m.metrics = newMetrics(m)
+	if err := m.recover(); err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	return m, nil
+}
+
+// Close gives the data directory back.
+func (m *Manager) Close() error { return m.store.Close() }
+
+// Run serves on l until ctx ends, or until the state on disk is in doubt (an error then; the next start
+// reads the truth from disk).
+func (m *Manager) Run(ctx context.Context, l net.Listener) error {
+	server := grpc.NewServer(
+		grpc.Creds(orInsecure(m.cfg.TLS)), grpc.MaxRecvMsgSize(controlMessageBytes), grpc.MaxConcurrentStreams(4096),
+		grpc.StaticStreamWindowSize(windowBytes), grpc.StaticConnWindowSize(windowBytes),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveMinTime, PermitWithoutStream: true}),
+	)
+	pb.RegisterJobServiceServer(server, &jobService{m: m})
+	pb.RegisterSessionServiceServer(server, &sessionService{m: m})
+	reflection.Register(server)
+	g, gctx := errgroup.WithContext(ctx)
+	m.sessions.ctx = gctx
+	m.mu.Lock()
+	m.start = func(r *runner) { g.Go(func() error { return r.run(gctx) }) }
+	for _, id := range m.order {
+		if r := m.runners[id]; !r.ended() {
+			m.start(r)
+		}
+	}
+	m.mu.Unlock()
+	g.Go(func() error { return m.scheduler.run(gctx) })
+	g.Go(func() error { return m.sessions.sweep(gctx) })
+	g.Go(func() error { return m.serve(gctx, server, l) })
+	err := g.Wait()
+	m.sessions.watchers.Wait()
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func (m *Manager) serve(ctx context.Context, server *grpc.Server, l net.Listener) error {
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		<-ctx.Done()
+		close(m.ending)
+		server.Stop() // streams of sessions never end by themselves
+	}()
+	err := server.Serve(l)
+	if ctx.Err() == nil {
+		return fmt.Errorf("serve gRPC on %s: %w", l.Addr(), err)
+	}
+	<-stopped
+	return context.Cause(ctx)
+}
+
+func orInsecure(c credentials.TransportCredentials) credentials.TransportCredentials {
+	if c == nil {
+		return insecure.NewCredentials()
+	}
+	return c
+}
+
+var (
+	errUnknownJob    = errors.New("no such job; `sluice jobs` lists them")
+	errNameInUse     = errors.New("a job of this name is running; cancel or stop it first, or choose another name")
+	errCheckFailed   = errors.New("the job cannot run now")
+	errNotRestorable = errors.New("the checkpoint cannot be restored")
+)
+
+// find is the job of that id, or the newest of that name.
+func (m *Manager) find(nameOrID string) (*runner, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if r, ok := m.runners[ident.JobID(nameOrID)]; ok {
+		return r, nil
+	}
+	for _, id := range slices.Backward(m.order) {
+		if m.runners[id].name == nameOrID {
+			return m.runners[id], nil
+		}
+	}
+	return nil, fmt.Errorf("job %q: %w", nameOrID, errUnknownJob)
+}
+
+// jobs lists all jobs, newest first.
+func (m *Manager) jobs() []*runner {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := make([]*runner, 0, len(m.order))
+	for _, id := range slices.Backward(m.order) {
+		out = append(out, m.runners[id])
+	}
+	return out
+}
+
+// add makes a job known; it runs at once when the manager runs. The caller holds mu.
+func (m *Manager) add(r *runner) {
+	m.runners[r.id] = r
+	m.order = append(m.order, r.id)
+	slices.SortStableFunc(m.order, func(a, b ident.JobID) int {
+		return cmp.Compare(m.runners[a].submitOrder, m.runners[b].submitOrder)
+	})
+	if m.start != nil && !r.ended() {
+		m.start(r)
+	}
+}
+
+// post hands a message to the loop of a job; what is for a job that has ended is dropped.
+func (m *Manager) post(ctx context.Context, id ident.JobID, msg any) {
+	m.mu.Lock()
+	r := m.runners[id]
+	m.mu.Unlock()
+	if r == nil || r.ended() {
+		m.metrics.dropped("unknown job")
+		return
+	}
+	r.post(ctx, msg)
+}
+
+// broadcast hands a message to the loops of all jobs.
+func (m *Manager) broadcast(msg any) {
+	for _, r := range m.jobs() {
+		if !r.ended() {
+			r.post(m.sessions.ctx, msg)
+		}
+	}
+}
+
+func (m *Manager) registered(worker ident.WorkerID, slots int) {
+	m.scheduler.workerRegistered(worker, slots)
+}
+
+func (m *Manager) resumed(worker ident.WorkerID) { m.broadcast(workerResumed{worker}) }
+
+func (m *Manager) lost(worker ident.WorkerID, reason string, certain bool) {
+	m.log.Warn("task manager lost", "worker", worker, "reason", reason, "certain", certain)
+	m.scheduler.workerLost(worker)
+	m.broadcast(workerLost{worker, reason, certain})
+}

@@ -1,0 +1,209 @@
+package jobmanager
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sluice-stream/sluice/checkpoint"
+	"github.com/sluice-stream/sluice/checkpoint/manifest"
+	"github.com/sluice-stream/sluice/graph"
+	"github.com/sluice-stream/sluice/ident"
+	"github.com/sluice-stream/sluice/jobmanager/job"
+	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
+)
+
+// inboxSize bounds the messages that wait for a job loop.
+const inboxSize = 4096
+
+// The messages to a job loop.
+type (
+	// jobEvent and checkpointEvent go to the cores as they are.
+	jobEvent        struct{ event job.Event }
+	checkpointEvent struct{ event checkpoint.Event }
+	// subtaskReport is a status of a task manager.
+	subtaskReport struct {
+		fence   ident.Fence
+		subtask ident.Subtask
+		state   string
+		failure *job.Failure
+	}
+	workerLost struct {
+		worker  ident.WorkerID
+		reason  string
+		certain bool
+	}
+	workerResumed struct{ worker ident.WorkerID }
+	// asked is a request of a user; the answer says when it is durable or why it is refused.
+	asked struct {
+		event  job.Event
+		answer chan<- error
+	}
+	// done runs the rest of something that was carried out beside the loop.
+	done struct{ then func(now time.Time) }
+)
+
+// runner owns one job: its cores, its place in the cluster, its view. Everything but what is atomic or
+// behind viewMu belongs to the loop.
+type runner struct {
+	m           *Manager
+	id          ident.JobID
+	name        string
+	submitOrder uint64
+	submittedAt time.Time
+	log         *slog.Logger
+	graph       *graph.Job
+	plan        *graph.Physical
+
+	inbox   chan any
+	over    chan struct{} // closed when the loop has ended
+	machine *job.Machine
+	coord   *checkpoint.Coordinator
+	// queue holds events for the cores that effects have produced, in order.
+	queue []any
+	// children are writes and calls beside the loop.
+	children *errgroup.Group
+
+	// deployed is the attempt that was sent out last; nil: none since the start.
+	deployed *deployment
+	subtasks map[ident.Subtask]subtaskView
+	trigger  *pb.Trigger // the checkpoint that is being drawn, for task managers that resume
+	restored ident.CheckpointID
+	// publishing says that offsets are being published, next which manifest follows.
+	publishing bool
+	next       *manifest.Manifest
+	storeError string
+	publishErr string
+
+	viewMu  sync.Mutex
+	current *jobView
+	changed chan struct{}
+	endedAt time.Time
+	isEnded atomic.Bool
+}
+
+// subtaskView is what is shown of one subtask.
+type subtaskView struct {
+	state  string
+	worker ident.WorkerID
+}
+
+// jobView is a snapshot of a job; it is never changed after it was published.
+type jobView struct {
+	id                               ident.JobID
+	name                             string
+	state                            job.State
+	attempt                          ident.Attempt
+	parallelism, restarts            int
+	plan                             *graph.Physical
+	slots                            []ident.Slot
+	subtasks                         map[ident.Subtask]subtaskView
+	checkpoints                      checkpoint.Status
+	restored                         ident.CheckpointID
+	submittedAt, stateSince, endedAt time.Time
+	failure                          *failureView
+	waiting                          []string
+}
+
+type failureView struct {
+	at                      time.Time
+	class, message, subtask string
+}
+
+// pending says why the checkpoint in flight, or the next one, is late.
+func (v *jobView) pending() string {
+	f := v.checkpoints.InFlight
+	if f == nil {
+		return v.checkpoints.Waiting
+	}
+	if f.Reason != "" {
+		return f.Reason
+	}
+	if !f.Writing && time.Since(f.TriggeredAt) > time.Second && len(f.Missing) > 0 {
+		return fmt.Sprintf("checkpoint %d waits for %d of %d acks, first %s", f.Checkpoint, len(f.Missing), f.Expected, f.Missing[0])
+	}
+	return ""
+}
+
+// run is the loop of the job until ctx ends or the job has. An error ends the job manager: the state on
+// disk is in doubt.
+func (r *runner) run(ctx context.Context) error {
+	defer close(r.over)
+	r.children = &errgroup.Group{}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		if err := r.drain(ctx); err != nil {
+			return err
+		}
+		r.publish()
+		if r.machine.State().Terminal() {
+			return r.children.Wait()
+		}
+		arm(timer, earliest(r.machine.Deadline(), r.coord.Deadline()))
+		select {
+		case <-ctx.Done():
+			_ = r.children.Wait() // what they would have told concerns the next start, which reads the disk
+			return context.Cause(ctx)
+		case msg := <-r.inbox:
+			r.receive(time.Now(), msg)
+		case <-timer.C:
+			r.queue = append(r.queue, job.Tick{}, checkpoint.Tick{})
+		}
+	}
+}
+
+// arm makes timer fire at t, or never when t is zero.
+func arm(timer *time.Timer, t time.Time) {
+	if t.IsZero() {
+		timer.Stop()
+		return
+	}
+	timer.Reset(time.Until(t))
+}
+
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// post hands a message to the loop; it waits while the inbox is full.
+func (r *runner) post(ctx context.Context, msg any) {
+	select {
+	case r.inbox <- msg:
+	case <-r.over:
+	case <-ctx.Done():
+	}
+}
+
+// beside runs f in a child; then runs in the loop with its outcome.
+func (r *runner) beside(ctx context.Context, f func(context.Context) error, then func(now time.Time, err error)) {
+	r.children.Go(func() error {
+		err := f(ctx)
+		r.post(ctx, done{func(now time.Time) { then(now, err) }})
+		return nil
+	})
+}
+
+// ended says that the job is in a terminal state.
+func (r *runner) ended() bool { return r.isEnded.Load() }
+
+// view is the newest snapshot.
+func (r *runner) view() *jobView {
+	v, _ := r.watch()
+	return v
+}
+
+// watch is the newest snapshot and a channel that is closed when there is a newer one.
+func (r *runner) watch() (*jobView, <-chan struct{}) {
+	r.viewMu.Lock()
+	defer r.viewMu.Unlock()
+	return r.current, r.changed
+}

@@ -1,0 +1,312 @@
+package jobmanager
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/sluice-stream/sluice/ident"
+	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
+)
+
+// sendQueue bounds the messages that wait for a slow task manager. When it is full the stream is ended:
+// what was in it is a level, and is repeated when the session is resumed.
+const sendQueue = 4096
+
+const probeTimeout = 500 * time.Millisecond
+
+// session is what the job manager knows of one incarnation of a task manager. All fields below the line
+// are guarded by sessions.mu.
+type session struct {
+	id          string
+	worker      ident.WorkerID
+	incarnation ident.Incarnation
+	slots       int
+	dataAddress string
+	httpAddress string
+	version     string
+	connectedAt time.Time
+	// ---
+	stream        *downstream // nil while suspended
+	suspendedAt   time.Time
+	lastHeartbeat time.Time
+	lost          bool
+	metrics       map[metricKey]*pb.SubtaskMetrics
+}
+
+type metricKey struct {
+	job     ident.JobID
+	attempt ident.Attempt
+	subtask ident.Subtask
+}
+
+// downstream is the open stream to a task manager.
+type downstream struct {
+	queue chan *pb.FromJobManager
+	end   context.CancelCauseFunc
+}
+
+// sessionEvents is told what the job loops must know. Calls come without any lock held.
+type sessionEvents interface {
+	registered(worker ident.WorkerID, slots int)
+	resumed(worker ident.WorkerID)
+	// lost says that the worker is gone; certain: its process is known to be dead.
+	lost(worker ident.WorkerID, reason string, certain bool)
+}
+
+// sessions is the register of task managers.
+type sessions struct {
+	cfg    *Config
+	epoch  ident.LeaderEpoch
+	events sessionEvents
+	log    *slog.Logger
+	dial   func(ctx context.Context, addr string) (net.Conn, error)
+
+	mu       sync.Mutex
+	byWorker map[ident.WorkerID]*session
+	watchers sync.WaitGroup
+	ctx      context.Context // ends with the job manager; for the watchers only
+}
+
+var (
+	errIDInUse        = errors.New("another live task manager has this id")
+	errUnknownSession = errors.New("the session is not known")
+	errReplaced       = errors.New("the task manager has opened a newer stream")
+	errSilent         = errors.New("no heartbeat for the heartbeat timeout")
+	errSlow           = errors.New("the task manager does not read what is sent to it")
+)
+
+// open registers a task manager or resumes its session, and attaches the stream.
+func (s *sessions) open(reg *pb.Register, stream *downstream, now time.Time) (ses *session, resumed bool, err error) {
+	worker, inc := ident.WorkerID(reg.GetWorker()), ident.Incarnation(reg.GetIncarnation())
+	s.mu.Lock()
+	old := s.byWorker[worker]
+	switch {
+	case reg.GetSession() != "":
+		if old == nil || old.lost || old.id != reg.GetSession() || old.incarnation != inc {
+			s.mu.Unlock()
+			return nil, false, fmt.Errorf("session %q of task manager %q: %w", reg.GetSession(), worker, errUnknownSession)
+		}
+		s.attach(old, stream, now, true)
+		s.mu.Unlock()
+		s.events.resumed(worker)
+		return old, true, nil
+	case old != nil && !old.lost && old.incarnation != inc && !s.replaces(old, reg):
+		s.mu.Unlock()
+		return nil, false, fmt.Errorf("task manager id %q at %s, registered since %s: %w; choose another --id",
+			worker, old.dataAddress, old.connectedAt.Format(time.RFC3339), errIDInUse)
+	}
+	var replaced *session
+	if old != nil && !old.lost {
+		replaced = old
+		s.drop(old)
+	}
+	ses = &session{
+		id: newID(), worker: worker, incarnation: inc, slots: int(reg.GetSlots()), dataAddress: reg.GetDataAddress(),
+		httpAddress: reg.GetHttpAddress(), version: reg.GetVersion(), connectedAt: now, metrics: map[metricKey]*pb.SubtaskMetrics{},
+	}
+	s.byWorker[worker] = ses
+	s.attach(ses, stream, now, false)
+	s.mu.Unlock()
+	if replaced != nil {
+		s.events.lost(worker, "task manager "+string(worker)+" was started anew", replaced.incarnation != inc)
+	}
+	s.events.registered(worker, ses.slots)
+	return ses, false, nil
+}
+
+// replaces says that the newcomer proves the end of the old process: it listens on the port that the old
+// one had, and a port has one owner.
+func (s *sessions) replaces(old *session, reg *pb.Register) bool {
+	return old.stream == nil && old.dataAddress == reg.GetDataAddress()
+}
+
+// attach makes stream the session's; Welcome is its first message.
+func (s *sessions) attach(ses *session, stream *downstream, now time.Time, resumed bool) {
+	if ses.stream != nil {
+		ses.stream.end(errReplaced)
+	}
+	stream.queue <- &pb.FromJobManager{Message: &pb.FromJobManager_Welcome{Welcome: &pb.Welcome{ // has room: it is new
+		Session: ses.id, LeaderEpoch: uint64(s.epoch), Resumed: resumed,
+		HeartbeatIntervalMs: s.cfg.HeartbeatInterval.Milliseconds(), HeartbeatTimeoutMs: s.cfg.HeartbeatTimeout.Milliseconds(),
+	}}}
+	ses.stream, ses.suspendedAt, ses.lastHeartbeat = stream, time.Time{}, now
+}
+
+func (s *sessions) drop(ses *session) {
+	ses.lost = true
+	if ses.stream != nil {
+		ses.stream.end(errReplaced)
+		ses.stream = nil
+	}
+}
+
+// closed is called when a stream has ended. It finds out whether the process is dead, and otherwise gives
+// it the resume window.
+func (s *sessions) closed(ses *session, stream *downstream, why error) {
+	s.mu.Lock()
+	if ses.stream != stream || ses.lost {
+		s.mu.Unlock()
+		return
+	}
+	ses.stream, ses.suspendedAt = nil, time.Now()
+	s.watchers.Add(1)
+	s.mu.Unlock()
+	go func() {
+		defer s.watchers.Done()
+		s.watch(ses, stream, why)
+	}()
+}
+
+func (s *sessions) watch(ses *session, ended *downstream, why error) {
+	refused := s.probe(ses.dataAddress)
+	if !refused && !errors.Is(why, errSilent) {
+		t := time.NewTimer(min(s.cfg.ResumeWindow, s.cfg.HeartbeatTimeout))
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-s.ctx.Done():
+			return
+		}
+	}
+	s.mu.Lock()
+	if ses.stream != nil || ses.lost {
+		s.mu.Unlock()
+		return
+	}
+	ses.lost = true
+	s.mu.Unlock()
+	reason := fmt.Sprintf("task manager %s lost: %s", ses.worker, why)
+	if refused {
+		reason = fmt.Sprintf("task manager %s lost: its process is gone (%s refuses connections)", ses.worker, ses.dataAddress)
+	}
+	s.events.lost(ses.worker, reason, refused)
+}
+
+// probe says whether the data port of a task manager refuses connections, which means that the process is
+// gone. A port that accepts, or does not answer, proves nothing.
+func (s *sessions) probe(addr string) (refused bool) {
+	ctx, cancel := context.WithTimeout(s.ctx, probeTimeout)
+	defer cancel()
+	conn, err := s.dial(ctx, addr)
+	if err == nil {
+		conn.Close()
+		return false
+	}
+	return errors.Is(err, syscall.ECONNREFUSED)
+}
+
+// sweep ends the streams that have been silent for the heartbeat timeout. It runs until the job manager
+// ends.
+func (s *sessions) sweep(ctx context.Context) error {
+	t := time.NewTicker(s.cfg.HeartbeatInterval)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case now := <-t.C:
+			s.mu.Lock()
+			for _, ses := range s.byWorker {
+				if ses.stream != nil && now.Sub(ses.lastHeartbeat) > s.cfg.HeartbeatTimeout {
+					ses.stream.end(errSilent)
+				}
+			}
+			s.mu.Unlock()
+		}
+	}
+}
+
+// heartbeat notes a sign of life.
+func (s *sessions) heartbeat(ses *session, hb *pb.Heartbeat, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ses.lastHeartbeat = now
+	clear(ses.metrics)
+	for _, m := range hb.GetMetrics() {
+		ses.metrics[metricKey{
+			ident.JobID(m.GetAttempt().GetJob()), ident.Attempt(m.GetAttempt().GetAttempt()),
+			ident.Subtask{Vertex: m.GetSubtask().GetVertex(), Index: int(m.GetSubtask().GetIndex())},
+		}] = m
+	}
+}
+
+// send queues a message for a worker; while it is suspended the message is dropped, as resuming repeats
+// what counts. It never blocks.
+func (s *sessions) send(worker ident.WorkerID, m *pb.FromJobManager) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ses := s.byWorker[worker]
+	if ses == nil || ses.stream == nil {
+		return
+	}
+	select {
+	case ses.stream.queue <- m:
+	default:
+		ses.stream.end(errSlow)
+	}
+}
+
+// dataAddressOf is where other task managers reach a worker.
+func (s *sessions) dataAddressOf(worker ident.WorkerID) (string, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ses := s.byWorker[worker]
+	if ses == nil || ses.lost {
+		return "", false
+	}
+	return ses.dataAddress, true
+}
+
+// metricsOf is the newest report on a subtask; nil when there is none.
+func (s *sessions) metricsOf(worker ident.WorkerID, key metricKey) *pb.SubtaskMetrics {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ses := s.byWorker[worker]; ses != nil {
+		return ses.metrics[key]
+	}
+	return nil
+}
+
+// workerInfo is one row of the list of task managers.
+type workerInfo struct {
+	ID                                ident.WorkerID
+	State                             string
+	Slots                             int
+	DataAddress, HTTPAddress, Version string
+	ConnectedAt, LastHeartbeat        time.Time
+}
+
+// list shows every task manager that is known, lost ones too until they come back.
+func (s *sessions) list() []workerInfo {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([]workerInfo, 0, len(s.byWorker))
+	for _, ses := range s.byWorker {
+		state := "CONNECTED"
+		switch {
+		case ses.lost:
+			state = "LOST"
+		case ses.stream == nil:
+			state = "SUSPENDED"
+		}
+		out = append(out, workerInfo{
+			ID: ses.worker, State: state, Slots: ses.slots, DataAddress: ses.dataAddress, HTTPAddress: ses.httpAddress,
+			Version: ses.version, ConnectedAt: ses.connectedAt, LastHeartbeat: ses.lastHeartbeat,
+		})
+	}
+	return out
+}
+
+func newID() string {
+	var b [8]byte
+	rand.Read(b[:]) // never fails (crypto/rand)
+	return hex.EncodeToString(b[:])
+}

@@ -1,0 +1,258 @@
+package jobmanager
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/sluice-stream/sluice/checkpoint"
+	"github.com/sluice-stream/sluice/checkpoint/blob"
+	"github.com/sluice-stream/sluice/checkpoint/boltstore"
+	"github.com/sluice-stream/sluice/checkpoint/manifest"
+	"github.com/sluice-stream/sluice/graph"
+	"github.com/sluice-stream/sluice/ident"
+	"github.com/sluice-stream/sluice/jobmanager/job"
+	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
+	"github.com/sluice-stream/sluice/proto/wire"
+)
+
+// recordVersion is that of storedJob; an unknown one is refused at start.
+const recordVersion = 1
+
+// storedJob is the job manager's record of a job, as JSON. Spec is a pb.Job.
+type storedJob struct {
+	Version     int        `json:"version"`
+	SubmitOrder uint64     `json:"submitOrder"`
+	SubmittedAt time.Time  `json:"submittedAt"`
+	Spec        []byte     `json:"spec"`
+	Record      job.Record `json:"record"`
+	// Completed and Failed carry the counters of checkpoints over a restart of the job manager; they
+	// may lag behind.
+	Completed uint64    `json:"completed"`
+	Failed    uint64    `json:"failed"`
+	EndedAt   time.Time `json:"endedAt"`
+}
+
+func (s *storedJob) encode() ([]byte, error) {
+	data, err := json.Marshal(s)
+	if err != nil {
+		return nil, fmt.Errorf("encode the record of a job: %w", err)
+	}
+	return data, nil
+}
+
+// create stores a new job with its checkpoint 0 in one write, and makes its runner.
+func (m *Manager) create(id ident.JobID, j *graph.Job, plan *graph.Physical, zero *manifest.Manifest) (*runner, error) {
+	specBytes, err := proto.Marshal(wire.JobToProto(j))
+	if err != nil {
+		return nil, fmt.Errorf("encode job %s: %w", j.Name, err)
+	}
+	stored := &storedJob{Version: recordVersion, SubmittedAt: time.Now(), Spec: specBytes, Record: job.NewRecord()}
+	err = m.store.Update(context.Background(), func(tx *boltstore.Tx) error {
+		ids, err := tx.Jobs()
+		if err != nil {
+			return err
+		}
+		stored.SubmitOrder = uint64(len(ids)) + 1
+		data, err := stored.encode()
+		if err != nil {
+			return err
+		}
+		return errors.Join(tx.PutJob(id, data), tx.PutName(j.Name, id), tx.PutManifest(zero))
+	})
+	if err != nil {
+		return nil, fmt.Errorf("store job %s: %w", j.Name, err)
+	}
+	return m.newRunner(id, j, plan, stored, checkpoint.Start{Job: id, Identity: plan.Identity, Latest: zero}, false), nil
+}
+
+// recover reads every job and sweeps state files that nothing names.
+func (m *Manager) recover() error {
+	var reachable []manifest.Blob
+	err := m.store.View(func(tx *boltstore.Tx) error {
+		ids, err := tx.Jobs()
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			r, blobs, err := m.recoverJob(tx, id)
+			if err != nil {
+				return fmt.Errorf("recover job %s from %s: %w", id, m.cfg.DataDir, err)
+			}
+			reachable = append(reachable, blobs...)
+			m.add(r)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	n, err := m.blobs.Sweep(reachable)
+	if err != nil {
+		return fmt.Errorf("sweep state files: %w", err)
+	}
+	if n > 0 {
+		m.log.Info("removed state files that no checkpoint names", "files", n)
+	}
+	return nil
+}
+
+func (m *Manager) recoverJob(tx *boltstore.Tx, id ident.JobID) (*runner, []manifest.Blob, error) {
+	data, err := tx.Job(id)
+	if err != nil {
+		return nil, nil, err
+	}
+	stored := &storedJob{}
+	if err := json.Unmarshal(data, stored); err != nil {
+		return nil, nil, fmt.Errorf("decode its record: %w", err)
+	}
+	if stored.Version != recordVersion {
+		return nil, nil, fmt.Errorf("its record has version %d, this job manager reads %d: install the release that wrote it", stored.Version, recordVersion)
+	}
+	j, plan, err := m.storedGraph(stored)
+	if err != nil {
+		return nil, nil, err
+	}
+	facts, err := factsOf(tx, id, plan, j, m.store.Witness())
+	if err != nil {
+		return nil, nil, err
+	}
+	start := checkpoint.Start{Job: id, Identity: plan.Identity, Completed: stored.Completed, Failed: stored.Failed}
+	if start.Reserved, err = tx.Reserved(id); err != nil {
+		return nil, nil, err
+	}
+	var blobs []manifest.Blob
+	for _, f := range facts.Found {
+		if f.Err != nil {
+			return nil, nil, f.Err
+		}
+		blobs = append(blobs, checkpoint.Blobs(f.Manifest)...)
+		if start.Latest == nil || f.Checkpoint > start.Latest.Checkpoint {
+			start.Latest = f.Manifest
+		}
+	}
+	if d := checkpoint.Decide(*facts); d.Action == checkpoint.Refuse && !stored.Record.State.Terminal() {
+		return nil, nil, errors.New(d.Why)
+	}
+	return m.newRunner(id, j, plan, stored, start, true), blobs, nil
+}
+
+func (m *Manager) storedGraph(s *storedJob) (*graph.Job, *graph.Physical, error) {
+	in := &pb.Job{}
+	if err := proto.Unmarshal(s.Spec, in); err != nil {
+		return nil, nil, fmt.Errorf("decode its graph: %w", err)
+	}
+	j, err := wire.JobFromProto(in)
+	if err != nil {
+		return nil, nil, fmt.Errorf("decode its graph: %w", err)
+	}
+	j.SetDefaults()
+	plan, err := graph.Plan(j, m.expressions)
+	if err != nil {
+		return nil, nil, fmt.Errorf("plan its graph: %w", err)
+	}
+	return j, plan, nil
+}
+
+// factsOf reads all that the recovery decision depends on.
+func factsOf(tx *boltstore.Tx, id ident.JobID, plan *graph.Physical, j *graph.Job, w checkpoint.Witness) (*checkpoint.Facts, error) {
+	f := &checkpoint.Facts{Job: id, Identity: plan.Identity, MaxParallelism: j.MaxParallelism, Witness: w, Marked: tx.Marked(id)}
+	for i := range plan.Vertices {
+		if len(stateful(&plan.Vertices[i])) > 0 {
+			f.Parallelism = max(f.Parallelism, plan.Vertices[i].Parallelism)
+		}
+	}
+	var err error
+	if f.Found, err = tx.Manifests(id); err != nil {
+		return nil, err
+	}
+	f.Newest, err = tx.Newest(id)
+	return f, err
+}
+
+// decide says from which checkpoint the next attempt is to be restored.
+func (r *runner) decide() (d checkpoint.Decision, err error) {
+	err = r.m.store.View(func(tx *boltstore.Tx) error {
+		f, err := factsOf(tx, r.id, r.plan, r.graph, r.m.store.Witness())
+		if err == nil {
+			d = checkpoint.Decide(*f)
+		}
+		return err
+	})
+	return d, err
+}
+
+// manifestOf reads one checkpoint of a job.
+func (m *Manager) manifestOf(id ident.JobID, n ident.CheckpointID) (out *manifest.Manifest, err error) {
+	err = m.store.View(func(tx *boltstore.Tx) error {
+		out, err = tx.Manifest(id, n)
+		return err
+	})
+	return out, err
+}
+
+// manifests lists the completed checkpoints of a job, oldest first, without checkpoint 0.
+func (m *Manager) manifests(id ident.JobID) (out []*manifest.Manifest, err error) {
+	err = m.store.View(func(tx *boltstore.Tx) error {
+		found, err := tx.Manifests(id)
+		for _, f := range found {
+			if f.Err != nil {
+				return f.Err
+			}
+			if f.Checkpoint > 0 {
+				out = append(out, f.Manifest)
+			}
+		}
+		return err
+	})
+	return out, err
+}
+
+// storeBlob stores an upload.
+func (m *Manager) storeBlob(ctx context.Context, id ident.JobID, n ident.CheckpointID, s ident.Subtask, operator string, size int64, crc uint32, next func() ([]byte, error)) (manifest.Blob, error) {
+	return m.blobs.Put(ctx, blob.Key{Job: id, Checkpoint: n, Subtask: s, Operator: operator}, size, crc, next)
+}
+
+// linkBlobs copies the files of an adopted checkpoint to the job that took it over.
+func (m *Manager) linkBlobs(id ident.JobID, adopted *manifest.Manifest) error {
+	for i := range adopted.State {
+		s := &adopted.State[i]
+		if s.Blob.Name == "" {
+			continue
+		}
+		b, err := m.blobs.Copy(context.Background(), s.Blob, blob.Key{Job: id, Subtask: s.Subtask, Operator: s.Operator})
+		if err != nil {
+			return fmt.Errorf("copy state file %s: %w", s.Blob.Name, err)
+		}
+		s.Blob = b
+	}
+	return nil
+}
+
+// retain drops the checkpoints that are kept no longer, first in the database, then their files.
+func (r *runner) retain(ctx context.Context) error {
+	var plan checkpoint.Plan
+	err := r.m.store.Update(ctx, func(tx *boltstore.Tx) error {
+		found, err := tx.Manifests(r.id)
+		if err != nil {
+			return err
+		}
+		var list []*manifest.Manifest
+		for _, f := range found {
+			if f.Err != nil {
+				return f.Err
+			}
+			list = append(list, f.Manifest)
+		}
+		plan = checkpoint.Retention(list, r.graph.Checkpoint.Retain, tx.Marked(r.id))
+		return tx.DeleteManifests(r.id, plan.Drop...)
+	})
+	if err != nil {
+		return fmt.Errorf("drop old checkpoints: %w", err)
+	}
+	return r.m.blobs.Delete(plan.Delete...)
+}

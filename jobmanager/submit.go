@@ -1,0 +1,216 @@
+package jobmanager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sluice-stream/sluice/checkpoint"
+	"github.com/sluice-stream/sluice/checkpoint/manifest"
+	"github.com/sluice-stream/sluice/graph"
+	"github.com/sluice-stream/sluice/ident"
+)
+
+// submitTimeout bounds the checks of a submission (DESIGN: within 10 s).
+const submitTimeout = 10 * time.Second
+
+// submission is a request to run a job.
+type submission struct {
+	job               *graph.Job
+	fromCheckpoint    string
+	allowDroppedState bool
+}
+
+// invalidJobError is a job that is refused for what it says.
+type invalidJobError struct {
+	name   string
+	faults []fault
+}
+
+type fault struct{ field, text string }
+
+func (e *invalidJobError) Error() string { return fmt.Sprintf("job %.140q is invalid", e.name) }
+
+// submit checks a job, resolves its start offsets, stores both in one write, and starts it.
+func (m *Manager) submit(ctx context.Context, s submission) (ident.JobID, []string, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, submitTimeout, fmt.Errorf("the checks took longer than %s", submitTimeout))
+	defer cancel()
+	plan, err := m.plan(s.job)
+	if err != nil {
+		return "", nil, err
+	}
+	release, err := m.reserveName(s.job.Name)
+	if err != nil {
+		return "", nil, err
+	}
+	defer release()
+	if err := m.connector.Check(ctx, s.job); err != nil {
+		return "", nil, fmt.Errorf("%w: %w", errCheckFailed, withCause(ctx, err))
+	}
+	id := ident.JobID(newID())
+	zero, warnings, err := m.checkpointZero(ctx, id, plan, s)
+	if err != nil {
+		return "", nil, err
+	}
+	r, err := m.create(id, s.job, plan, zero)
+	if err != nil {
+		return "", nil, err
+	}
+	m.log.Info("job submitted", "job", id, "name", s.job.Name, "slots", plan.Slots, "splits", len(zero.Positions))
+	m.mu.Lock()
+	m.add(r)
+	m.mu.Unlock()
+	return id, warnings, nil
+}
+
+// withCause adds why ctx ended to an error that it caused.
+func withCause(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) && !errors.Is(err, cause) {
+		return fmt.Errorf("%w (%w)", err, cause)
+	}
+	return err
+}
+
+// plan checks everything about a job that can be checked without asking anybody.
+func (m *Manager) plan(job *graph.Job) (*graph.Physical, error) {
+	job.SetDefaults()
+	found := graph.Check(job, graph.Checks{Expressions: m.expressions, Properties: m.connector.CheckProperties})
+	if len(found) > 0 {
+		invalid := &invalidJobError{name: job.Name}
+		for _, p := range found {
+			text := p.Message
+			if p.Line > 0 {
+				text = fmt.Sprintf("at %d:%d of the expression: %s", p.Line, p.Column, text)
+			}
+			if p.Hint != "" {
+				text += "; " + p.Hint
+			}
+			invalid.faults = append(invalid.faults, fault{p.Path.String(), text})
+		}
+		return nil, invalid
+	}
+	plan, err := graph.Plan(job, m.expressions)
+	if err != nil {
+		return nil, &invalidJobError{name: job.Name, faults: []fault{{"", err.Error()}}}
+	}
+	return plan, nil
+}
+
+// reserveName refuses a second running job of a name, also while the first is being submitted.
+func (m *Manager) reserveName(name string) (release func(), err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, r := range m.runners {
+		if r.name == name && !r.ended() {
+			return nil, fmt.Errorf("job %q (%s): %w", name, r.id, errNameInUse)
+		}
+	}
+	if m.submitting[name] {
+		return nil, fmt.Errorf("job %q is just being submitted: %w", name, errNameInUse)
+	}
+	m.submitting[name] = true
+	return func() {
+		m.mu.Lock()
+		delete(m.submitting, name)
+		m.mu.Unlock()
+	}, nil
+}
+
+// checkpointZero is where the job begins: at its start offsets, or at the checkpoint of another job.
+func (m *Manager) checkpointZero(ctx context.Context, id ident.JobID, plan *graph.Physical, s submission) (*manifest.Manifest, []string, error) {
+	positions, warnings, err := m.connector.StartPositions(ctx, s.job)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", errCheckFailed, withCause(ctx, err))
+	}
+	zero := checkpoint.Zero(id, plan.Identity, positions, time.Now())
+	if s.fromCheckpoint == "" {
+		return zero, warnings, nil
+	}
+	adopted, err := m.adopt(id, plan, s)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", errNotRestorable, err)
+	}
+	adopted.Positions = continued(adopted.Positions, zero.Positions)
+	return adopted, warnings, nil
+}
+
+// continued takes the next offsets of a checkpoint, and the ends of bounded sources and the splits that
+// the checkpoint does not know from what was resolved now.
+func continued(from, resolved []manifest.Position) []manifest.Position {
+	at := map[manifest.Split]manifest.Position{}
+	for _, p := range from {
+		at[p.Split] = p
+	}
+	out := make([]manifest.Position, 0, len(resolved))
+	for _, p := range resolved {
+		if old, ok := at[p.Split]; ok {
+			p.Next, p.LeaderEpoch = old.Next, old.LeaderEpoch
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+func (m *Manager) adopt(id ident.JobID, plan *graph.Physical, s submission) (*manifest.Manifest, error) {
+	job, number, ok := strings.Cut(s.fromCheckpoint, "/")
+	n, err := strconv.ParseUint(number, 10, 63)
+	if !ok || err != nil {
+		return nil, fmt.Errorf("checkpoint %q: want JOBID/N, as `sluice checkpoints` prints it", s.fromCheckpoint)
+	}
+	old, err := m.find(job)
+	if err != nil {
+		return nil, err
+	}
+	if !old.ended() {
+		return nil, fmt.Errorf("job %s is %s; stop or cancel it first", old.id, old.view().state)
+	}
+	from, err := m.manifestOf(old.id, ident.CheckpointID(n))
+	if err != nil {
+		return nil, fmt.Errorf("read checkpoint %s: %w", s.fromCheckpoint, err)
+	}
+	heir := checkpoint.Heir{
+		Job: id, Identity: plan.Identity, AllowDropped: s.allowDroppedState, MaxParallelism: s.job.MaxParallelism,
+		Stateful: func(name string) bool { return hasCount(s.job, name) },
+		Source:   func(name, topic string) bool { return readsTopic(s.job, name, topic) },
+	}
+	adopted, err := checkpoint.Adopt(from, heir, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	if err := m.linkBlobs(id, adopted); err != nil {
+		return nil, err
+	}
+	return adopted, nil
+}
+
+func hasCount(job *graph.Job, name string) bool {
+	for i := range job.Operators {
+		if job.Operators[i].Name == name {
+			return job.Operators[i].Count
+		}
+	}
+	return false
+}
+
+// readsTopic says whether a source reads a topic; a pattern reads what it matches, which StartPositions
+// decides, so here it is believed.
+func readsTopic(job *graph.Job, name, topic string) bool {
+	for i := range job.Sources {
+		s := &job.Sources[i]
+		if s.Name != name || s.Kafka == nil {
+			continue
+		}
+		if s.Kafka.TopicPattern != "" {
+			return true
+		}
+		for _, t := range s.Kafka.Topics {
+			if t == topic {
+				return true
+			}
+		}
+	}
+	return false
+}

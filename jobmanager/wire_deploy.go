@@ -1,0 +1,144 @@
+package jobmanager
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/sluice-stream/sluice/checkpoint/manifest"
+	"github.com/sluice-stream/sluice/graph"
+	"github.com/sluice-stream/sluice/ident"
+	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
+	"github.com/sluice-stream/sluice/proto/wire"
+)
+
+const (
+	// maxInlineState is the most keyed state of a subtask that travels in an ack and stands in the
+	// manifest; maxInlineManifest is the most of all subtasks together (DESIGN rule 1).
+	maxInlineState    = 256 << 10
+	maxInlineManifest = 1 << 20
+)
+
+// deployment is one attempt as it is sent out.
+type deployment struct {
+	job       ident.JobID
+	fence     ident.Fence
+	graph     *graph.Job
+	plan      *graph.Physical
+	placement map[ident.Subtask]ident.WorkerID
+	addresses map[ident.WorkerID]string
+	restored  *manifest.Manifest
+	// splits is, per source subtask, what it reads.
+	splits map[ident.Subtask][]manifest.Position
+}
+
+// assignSplits spreads the positions of a manifest over the subtasks of their sources.
+func assignSplits(c Connector, plan *graph.Physical, positions []manifest.Position) map[ident.Subtask][]manifest.Position {
+	bySource := map[string][]manifest.Position{}
+	for _, p := range positions {
+		bySource[p.Source] = append(bySource[p.Source], p)
+	}
+	out := map[ident.Subtask][]manifest.Position{}
+	for i := range plan.Vertices {
+		v := &plan.Vertices[i]
+		if v.Nodes[0].Kind != graph.KindSource {
+			continue
+		}
+		for sub, list := range c.Assign(bySource[v.Name], v.Parallelism) {
+			out[ident.Subtask{Vertex: v.Name, Index: sub}] = list
+		}
+	}
+	return out
+}
+
+// messages are the Deploy messages of an attempt, by worker.
+func (d *deployment) messages() (map[ident.WorkerID]*pb.Deploy, error) {
+	job := wire.JobToProto(d.graph)
+	placements, err := d.placements()
+	if err != nil {
+		return nil, err
+	}
+	inline := int64(min(maxInlineState, maxInlineManifest/max(1, d.statefulSubtasks())))
+	out := map[ident.WorkerID]*pb.Deploy{}
+	for _, p := range placements {
+		m := &pb.Deploy{
+			Attempt: wire.AttemptToProto(d.job, d.fence), Job: job, Subtasks: p.GetSubtasks(), Placements: placements,
+			RestoredCheckpoint: uint64(d.restored.Checkpoint), InlineStateBytes: inline,
+		}
+		for _, ref := range p.GetSubtasks() {
+			s := wire.SubtaskFromProto(ref)
+			for _, pos := range d.splits[s] {
+				m.Splits = append(m.Splits, &pb.AssignedSplit{Subtask: ref, Position: wire.PositionToProto(pos)})
+			}
+		}
+		m.State = d.stateOf(p.GetSubtasks())
+		out[ident.WorkerID(p.GetWorker())] = m
+	}
+	return out, nil
+}
+
+func (d *deployment) placements() ([]*pb.Placement, error) {
+	byWorker := map[ident.WorkerID][]ident.Subtask{}
+	for s, w := range d.placement {
+		byWorker[w] = append(byWorker[w], s)
+	}
+	var out []*pb.Placement
+	for w, subtasks := range byWorker {
+		addr, ok := d.addresses[w]
+		if !ok {
+			return nil, fmt.Errorf("deploy to task manager %s: it is gone", w)
+		}
+		slices.SortFunc(subtasks, ident.Subtask.Compare)
+		out = append(out, &pb.Placement{Worker: string(w), DataAddress: addr, Subtasks: wire.SubtasksToProto(subtasks)})
+	}
+	slices.SortFunc(out, func(a, b *pb.Placement) int { return strings.Compare(a.GetWorker(), b.GetWorker()) })
+	return out, nil
+}
+
+// stateful lists the keyed operators of a vertex.
+func stateful(v *graph.Vertex) []string {
+	var out []string
+	for i := range v.Nodes {
+		if op := v.Nodes[i].Operator; op != nil && op.Count {
+			out = append(out, v.Nodes[i].Name)
+		}
+	}
+	return out
+}
+
+func (d *deployment) statefulSubtasks() int {
+	n := 0
+	for i := range d.plan.Vertices {
+		if len(stateful(&d.plan.Vertices[i])) > 0 {
+			n += d.plan.Vertices[i].Parallelism
+		}
+	}
+	return n
+}
+
+// stateOf lists the pieces of the restored state whose key groups the subtasks own.
+func (d *deployment) stateOf(refs []*pb.SubtaskRef) []*pb.StateRef {
+	var out []*pb.StateRef
+	for i := range d.restored.State {
+		piece := &d.restored.State[i]
+		wanted := slices.ContainsFunc(refs, func(ref *pb.SubtaskRef) bool {
+			v, ok := d.plan.Vertex(ref.GetVertex())
+			if !ok || !slices.Contains(stateful(v), piece.Operator) {
+				return false
+			}
+			first, last := graph.KeyGroupsOf(int(ref.GetIndex()), v.Parallelism, d.plan.MaxParallelism)
+			return piece.FirstKeyGroup <= last && first <= piece.LastKeyGroup
+		})
+		if wanted {
+			out = append(out, &pb.StateRef{
+				Operator: piece.Operator, Writer: wire.SubtaskToProto(piece.Subtask), SizeBytes: piece.SizeBytes,
+				FirstKeyGroup: int32(piece.FirstKeyGroup), LastKeyGroup: int32(piece.LastKeyGroup),
+			})
+		}
+	}
+	slices.SortFunc(out, func(a, b *pb.StateRef) int {
+		return cmp.Or(strings.Compare(a.GetOperator(), b.GetOperator()), cmp.Compare(a.GetFirstKeyGroup(), b.GetFirstKeyGroup()))
+	})
+	return out
+}

@@ -1,0 +1,394 @@
+package taskmanager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sluice-stream/sluice/checkpoint/manifest"
+	"github.com/sluice-stream/sluice/graph"
+	"github.com/sluice-stream/sluice/ident"
+	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
+	"github.com/sluice-stream/sluice/proto/wire"
+	"github.com/sluice-stream/sluice/taskmanager/exchange"
+	"github.com/sluice-stream/sluice/taskmanager/subtask"
+)
+
+// errCanceled is the cause when the job manager has cancelled an attempt.
+var errCanceled = errors.New("cancelled by the job manager")
+
+// attempt is what runs of one attempt of a job on this task manager.
+type attempt struct {
+	tm       *TaskManager
+	id       attemptID
+	deploy   *pb.Deploy
+	subtasks []ident.Subtask
+	cancel   context.CancelCauseFunc
+	done     chan struct{}
+
+	mu    sync.Mutex
+	tasks map[ident.Subtask]*task
+}
+
+// task is a built subtask with what the connectors say that it waits for.
+type task struct {
+	*subtask.Task
+	waiting waitingReasons
+}
+
+// start runs an attempt once older, still ending ones of the same job have ended.
+func (tm *TaskManager) start(d *pb.Deploy, after []*attempt) *attempt {
+	job, fence := wire.AttemptFromProto(d.GetAttempt())
+	ctx, cancel := context.WithCancelCause(context.Background()) // ended by cancel: by the job manager, or by reset
+	a := &attempt{
+		tm: tm, id: attemptID{job, fence}, deploy: d, cancel: cancel, done: make(chan struct{}),
+		tasks: map[ident.Subtask]*task{},
+	}
+	for _, s := range d.GetSubtasks() {
+		a.subtasks = append(a.subtasks, wire.SubtaskFromProto(s))
+	}
+	tm.running.Add(1)
+	go func() {
+		defer tm.running.Done()
+		defer close(a.done)
+		defer cancel(nil)
+		for _, old := range after {
+			<-old.done
+		}
+		a.run(ctx)
+	}()
+	return a
+}
+
+// run reports every subtask as DEPLOYING first and as CANCELED or FAILED last, whatever happens.
+func (a *attempt) run(ctx context.Context) {
+	for _, s := range a.subtasks {
+		a.report(s, Deploying, nil)
+	}
+	failed := map[ident.Subtask]bool{}
+	if err := a.runTasks(ctx, failed); err != nil && ctx.Err() == nil {
+		a.report(a.subtasks[0], Failed, err)
+		failed[a.subtasks[0]] = true
+		<-ctx.Done() // the job manager cancels the attempt; until then the failure can be repeated
+	}
+	for _, s := range a.subtasks {
+		if !failed[s] {
+			a.report(s, Canceled, nil)
+		}
+	}
+}
+
+func (a *attempt) report(s ident.Subtask, state SubtaskState, err error) {
+	r := report{attempt: a.id, subtask: s, state: state}
+	if err != nil {
+		r.failure = Failure{Class: subtask.Class(err), Message: err.Error()}
+		a.tm.cfg.Logger.Error("subtask failed", "job", a.id.job, "attempt", a.id.fence.Attempt, "subtask", s.String(), "class", r.failure.Class, "reason", err)
+	} else {
+		a.tm.cfg.Logger.Debug("subtask", "job", a.id.job, "attempt", a.id.fence.Attempt, "subtask", s.String(), "state", state)
+	}
+	a.tm.outbox.report(r)
+}
+
+// runTasks builds and runs the subtasks until ctx ends. An error is one of the attempt as a whole; that of
+// a subtask is reported and noted in failed, and the others go on until the job manager cancels them, so
+// that their peers see no broken streams before they hear of the failure.
+func (a *attempt) runTasks(ctx context.Context, failed map[ident.Subtask]bool) error {
+	job, err := wire.JobFromProto(a.deploy.GetJob())
+	if err != nil {
+		return fmt.Errorf("read the deployed job: %w", err)
+	}
+	plan, err := graph.Plan(job, a.tm.expressions)
+	if err != nil {
+		return fmt.Errorf("plan the deployed job: %w", err)
+	}
+	ex, err := a.tm.network.NewAttempt(exchange.AttemptConfig{Job: a.id.job, Fence: a.id.fence, Graph: plan, Placements: placementsOf(a.deploy)})
+	if err != nil {
+		return fmt.Errorf("prepare the exchange: %w", err)
+	}
+	// uploads are those of acks; they end with ctx.
+	uploads := &errgroup.Group{}
+	b := &builder{attempt: a, job: job, plan: plan, exchange: ex, uploads: uploads, ctx: ctx}
+	defer b.close()
+	if err := b.buildAll(ctx); err != nil {
+		return err
+	}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	exchangeFailed := make(chan error, 1)
+	wg.Go(func() { exchangeFailed <- ex.Run(ctx) })
+	for s, t := range a.tasks {
+		wg.Go(func() {
+			if err := t.Run(ctx); err != nil {
+				mu.Lock()
+				failed[s] = true
+				mu.Unlock()
+				a.report(s, Failed, err)
+			}
+		})
+	}
+	select {
+	case err = <-exchangeFailed:
+	case <-ctx.Done():
+	}
+	if err != nil && ctx.Err() == nil {
+		a.report(a.subtasks[0], Failed, err)
+		mu.Lock()
+		failed[a.subtasks[0]] = true
+		mu.Unlock()
+	}
+	<-ctx.Done()
+	wg.Wait()
+	_ = uploads.Wait() // each has told its outcome itself
+	return nil
+}
+
+func placementsOf(d *pb.Deploy) map[ident.Subtask]exchange.Peer {
+	out := map[ident.Subtask]exchange.Peer{}
+	for _, p := range d.GetPlacements() {
+		for _, s := range p.GetSubtasks() {
+			out[wire.SubtaskFromProto(s)] = exchange.Peer{Worker: ident.WorkerID(p.GetWorker()), Address: p.GetDataAddress()}
+		}
+	}
+	return out
+}
+
+// handle carries out what the job manager says. It never waits.
+func (tm *TaskManager) handle(_ context.Context, m *pb.FromJobManager) {
+	switch v := m.GetMessage().(type) {
+	case *pb.FromJobManager_Deploy:
+		tm.onDeploy(v.Deploy)
+	case *pb.FromJobManager_Trigger:
+		kind := map[pb.CheckpointKind]subtask.Kind{
+			pb.CheckpointKind_CHECKPOINT_KIND_PERIODIC: subtask.Periodic, pb.CheckpointKind_CHECKPOINT_KIND_FINAL: subtask.Final,
+			pb.CheckpointKind_CHECKPOINT_KIND_DRAIN: subtask.Drain,
+		}[v.Trigger.GetKind()]
+		tm.each(v.Trigger.GetAttempt(), func(t *task) { t.Trigger(ident.CheckpointID(v.Trigger.GetCheckpoint()), kind) })
+	case *pb.FromJobManager_Aborted:
+		job, fence := wire.AttemptFromProto(v.Aborted.GetAttempt())
+		tm.each(v.Aborted.GetAttempt(), func(t *task) { t.Abort(ident.CheckpointID(v.Aborted.GetCheckpoint())) })
+		tm.outbox.settled(attemptID{job, fence}, ident.CheckpointID(v.Aborted.GetCheckpoint()))
+	case *pb.FromJobManager_Completed:
+		job, fence := wire.AttemptFromProto(v.Completed.GetAttempt())
+		tm.each(v.Completed.GetAttempt(), func(t *task) { t.Completed(ident.CheckpointID(v.Completed.GetCheckpoint())) })
+		tm.outbox.settled(attemptID{job, fence}, ident.CheckpointID(v.Completed.GetCheckpoint()))
+	case *pb.FromJobManager_Cancel:
+		tm.onCancel(v.Cancel)
+	default:
+		tm.cfg.Logger.Warn("message of an unknown kind ignored", "kind", fmt.Sprintf("%T", v))
+	}
+}
+
+func (tm *TaskManager) onDeploy(d *pb.Deploy) {
+	job, fence := wire.AttemptFromProto(d.GetAttempt())
+	if len(d.GetSubtasks()) == 0 {
+		return
+	}
+	tm.mu.Lock()
+	defer tm.mu.Unlock()
+	var after []*attempt
+	if old := tm.attempts[job]; old != nil {
+		if !newerFence(fence, old.id.fence) {
+			return // a repeat, or late
+		}
+		tm.cancelLocked(old, errors.New("a newer attempt is deployed"))
+		after = append(after, old)
+	}
+	after = append(after, tm.ending[job]...)
+	tm.cfg.Logger.Info("deploying", "job", job, "attempt", fence.Attempt, "subtasks", len(d.GetSubtasks()), "restored", d.GetRestoredCheckpoint())
+	tm.attempts[job] = tm.start(d, after)
+}
+
+func newerFence(a, b ident.Fence) bool {
+	return a.Epoch > b.Epoch || a.Epoch == b.Epoch && a.Attempt > b.Attempt
+}
+
+func (tm *TaskManager) onCancel(c *pb.CancelAttempt) {
+	job, fence := wire.AttemptFromProto(c.GetAttempt())
+	tm.mu.Lock()
+	defer tm.mu.Unlock()
+	a := tm.attempts[job]
+	if a != nil && !newerFence(a.id.fence, fence) {
+		tm.cancelLocked(a, errCanceled)
+		return
+	}
+	for _, old := range tm.ending[job] {
+		if old.id.fence == fence {
+			return // its reports come when it has ended
+		}
+	}
+	for _, s := range c.GetSubtasks() { // nothing of it runs here, and that is what is asked for
+		tm.outbox.report(report{attempt: attemptID{job, fence}, subtask: wire.SubtaskFromProto(s), state: Canceled})
+	}
+	tm.outbox.forgetAttempt(attemptID{job, fence})
+}
+
+// cancelLocked ends an attempt. It leaves attempts at once and ending when it has ended; if that takes
+// longer than the cancel timeout, the process ends instead: its slots must become free.
+func (tm *TaskManager) cancelLocked(a *attempt, why error) {
+	delete(tm.attempts, a.id.job)
+	tm.ending[a.id.job] = append(tm.ending[a.id.job], a)
+	a.cancel(why)
+	tm.running.Add(1)
+	go func() {
+		defer tm.running.Done()
+		t := time.NewTimer(tm.cfg.CancelTimeout)
+		defer t.Stop()
+		select {
+		case <-a.done:
+		case <-t.C:
+			select {
+			case tm.fatal <- fmt.Errorf("attempt %s of job %s did not end within %s of its cancellation", a.id.fence, a.id.job, tm.cfg.CancelTimeout):
+			default:
+			}
+			return
+		}
+		tm.outbox.forgetAttempt(a.id)
+		tm.mu.Lock()
+		defer tm.mu.Unlock()
+		rest := slices.DeleteFunc(tm.ending[a.id.job], func(o *attempt) bool { return o == a })
+		if tm.ending[a.id.job] = rest; len(rest) == 0 {
+			delete(tm.ending, a.id.job)
+		}
+	}()
+}
+
+// each calls f for the tasks of exactly this attempt.
+func (tm *TaskManager) each(ref *pb.AttemptRef, f func(*task)) {
+	job, fence := wire.AttemptFromProto(ref)
+	tm.mu.Lock()
+	a := tm.attempts[job]
+	tm.mu.Unlock()
+	if a == nil || a.id.fence != fence {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, t := range a.tasks {
+		f(t)
+	}
+}
+
+// subtaskMetrics is the counters of everything that runs, for a heartbeat.
+func (tm *TaskManager) subtaskMetrics() []*pb.SubtaskMetrics {
+	tm.mu.Lock()
+	defer tm.mu.Unlock()
+	var out []*pb.SubtaskMetrics
+	for _, a := range tm.attempts {
+		a.mu.Lock()
+		for s, t := range a.tasks {
+			out = append(out, metricsToProto(a.id, s, t))
+		}
+		a.mu.Unlock()
+	}
+	return out
+}
+
+func metricsToProto(id attemptID, s ident.Subtask, t *task) *pb.SubtaskMetrics {
+	c := t.Counters()
+	m := &pb.SubtaskMetrics{
+		Attempt: wire.AttemptToProto(id.job, id.fence), Subtask: wire.SubtaskToProto(s), RecordsIn: c.RecordsIn.Load(), RecordsOut: c.RecordsOut.Load(),
+		BytesIn: c.BytesIn.Load(), BytesOut: c.BytesOut.Load(), Waiting: t.waiting.String(),
+	}
+	for _, l := range t.Lag() {
+		m.Lag = append(m.Lag, &pb.SplitLag{Topic: l.Split.Topic, Partition: l.Split.Partition, Lag: l.Lag})
+	}
+	return m
+}
+
+// reporter is the subtask.Reporter of one subtask.
+type reporter struct {
+	a       *attempt
+	subtask ident.Subtask
+	ctx     context.Context
+	uploads *errgroup.Group
+}
+
+// Running reports it.
+func (r *reporter) Running() { r.a.report(r.subtask, Running, nil) }
+
+// AtEnd reports it.
+func (r *reporter) AtEnd() { r.a.report(r.subtask, AtEnd, nil) }
+
+// Decline passes it on.
+func (r *reporter) Decline(id ident.CheckpointID, reason string) {
+	r.a.tm.outbox.decline(decline{r.a.id, r.subtask, id, reason})
+}
+
+// Ack sends the ack; state beyond the inline limit is uploaded first, beside the flow.
+func (r *reporter) Ack(ack *manifest.Ack) {
+	var total int64
+	for i := range ack.State {
+		total += int64(len(ack.State[i].Inline))
+	}
+	if total <= r.a.deploy.GetInlineStateBytes() {
+		r.a.tm.outbox.ack(ack)
+		return
+	}
+	r.uploads.Go(func() error {
+		for i := range ack.State {
+			s := &ack.State[i]
+			blob, err := r.a.tm.transfer.put(r.ctx, ack, s.Operator, s.Inline)
+			if err != nil {
+				r.Decline(ack.Checkpoint, err.Error())
+				return err
+			}
+			s.Inline, s.Blob = nil, blob
+		}
+		r.a.tm.outbox.ack(ack)
+		return nil
+	})
+}
+
+// waitingReasons holds, per part of a subtask, why it makes no progress.
+type waitingReasons struct {
+	mu      sync.Mutex
+	reasons map[string]string
+}
+
+// set notes the reason of a part; empty: it makes progress again.
+func (w *waitingReasons) set(part, reason string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if reason == "" {
+		delete(w.reasons, part)
+		return
+	}
+	if w.reasons == nil {
+		w.reasons = map[string]string{}
+	}
+	w.reasons[part] = reason
+}
+
+// String joins the reasons in the order of the parts.
+func (w *waitingReasons) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	parts := make([]string, 0, len(w.reasons))
+	for p := range w.reasons {
+		parts = append(parts, p)
+	}
+	slices.Sort(parts)
+	text := ""
+	for _, p := range parts {
+		if text != "" {
+			text += "; "
+		}
+		text += p + ": " + w.reasons[p]
+	}
+	return text
+}
+
+// nameOf is the name of a running job, for labels; its id when it is not known.
+func (tm *TaskManager) nameOf(id string) string {
+	tm.mu.Lock()
+	defer tm.mu.Unlock()
+	if a := tm.attempts[ident.JobID(id)]; a != nil {
+		return a.deploy.GetJob().GetName()
+	}
+	return id
+}

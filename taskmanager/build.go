@@ -1,0 +1,121 @@
+package taskmanager
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sluice-stream/sluice/checkpoint/manifest"
+	"github.com/sluice-stream/sluice/connector/kafka"
+	"github.com/sluice-stream/sluice/graph"
+	"github.com/sluice-stream/sluice/ident"
+	"github.com/sluice-stream/sluice/operator"
+	"github.com/sluice-stream/sluice/operator/builtin"
+	"github.com/sluice-stream/sluice/proto/wire"
+	"github.com/sluice-stream/sluice/taskmanager/exchange"
+	"github.com/sluice-stream/sluice/taskmanager/subtask"
+)
+
+// builder makes the subtasks of an attempt: operators, connectors, outputs, restored state.
+type builder struct {
+	attempt  *attempt
+	job      *graph.Job
+	plan     *graph.Physical
+	exchange *exchange.Attempt
+	uploads  *errgroup.Group
+	ctx      context.Context // of the attempt
+	closers  []io.Closer
+}
+
+func (b *builder) close() {
+	for _, c := range b.closers {
+		if err := c.Close(); err != nil {
+			b.attempt.tm.cfg.Logger.Warn("close a connector", "job", b.attempt.id.job, "reason", err)
+		}
+	}
+}
+
+// buildAll makes every subtask of the deployment; none runs yet.
+func (b *builder) buildAll(ctx context.Context) error {
+	for _, s := range b.attempt.subtasks {
+		t, err := b.build(ctx, s)
+		if err != nil {
+			return fmt.Errorf("build subtask %s: %w", s, err)
+		}
+		b.attempt.mu.Lock()
+		b.attempt.tasks[s] = t
+		b.attempt.mu.Unlock()
+	}
+	return nil
+}
+
+func (b *builder) build(ctx context.Context, s ident.Subtask) (*task, error) {
+	vertex, ok := b.plan.Vertex(s.Vertex)
+	if !ok || s.Index >= vertex.Parallelism {
+		return nil, fmt.Errorf("the job has no such subtask")
+	}
+	t := &task{}
+	cfg := subtask.Config{
+		Job: b.attempt.id.job, Fence: b.attempt.id.fence, Subtask: s, Vertex: *vertex, MaxParallelism: b.plan.MaxParallelism,
+		Operators: map[string]operator.Operator{}, Sinks: map[string]operator.Sink{}, Positions: b.positionsOf(s),
+		Reporter: &reporter{a: b.attempt, subtask: s, ctx: b.ctx, uploads: b.uploads}, Logger: b.attempt.tm.cfg.Logger,
+	}
+	inputs, err := b.exchange.Inputs(s)
+	if err != nil {
+		return nil, err
+	}
+	if vertex.Nodes[0].Kind != graph.KindSource {
+		cfg.Inputs = inputs
+	}
+	for i := range vertex.Nodes {
+		if err := b.node(&cfg, t, &vertex.Nodes[i]); err != nil {
+			return nil, fmt.Errorf("%s: %w", vertex.Nodes[i].Name, err)
+		}
+	}
+	if err := b.outputs(&cfg, s, t); err != nil {
+		return nil, err
+	}
+	if cfg.State, err = b.restore(ctx, s, vertex); err != nil {
+		return nil, err
+	}
+	t.Task, err = subtask.New(cfg)
+	return t, err
+}
+
+func (b *builder) positionsOf(s ident.Subtask) []manifest.Position {
+	var out []manifest.Position
+	for _, a := range b.attempt.deploy.GetSplits() {
+		if wire.SubtaskFromProto(a.GetSubtask()) == s {
+			out = append(out, wire.PositionFromProto(a.GetPosition()))
+		}
+	}
+	return out
+}
+
+// restore reads the pieces of state whose key groups the subtask owns.
+func (b *builder) restore(ctx context.Context, s ident.Subtask, vertex *graph.Vertex) ([]subtask.Piece, error) {
+	first, last := graph.KeyGroupsOf(s.Index, vertex.Parallelism, b.plan.MaxParallelism)
+	var out []subtask.Piece
+	for _, ref := range b.attempt.deploy.GetState() {
+		if int(ref.GetFirstKeyGroup()) > last || first > int(ref.GetLastKeyGroup()) || !hasNode(vertex, ref.GetOperator()) {
+			continue
+		}
+		data, err := b.attempt.tm.transfer.get(ctx, b.attempt.id.job, ident.CheckpointID(b.attempt.deploy.GetRestoredCheckpoint()), ref)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, subtask.Piece{Operator: ref.GetOperator(), Data: data})
+	}
+	return out, nil
+}
+
+func hasNode(v *graph.Vertex, name string) bool {
+	for i := range v.Nodes {
+		if v.Nodes[i].Name == name {
+			return true
+		}
+	}
+	return false
+}

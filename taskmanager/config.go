@@ -1,0 +1,97 @@
+// Package taskmanager is the shell of a task manager: its session to the job manager, the attempts that
+// it runs in its slots, and the transfer of their state.
+package taskmanager
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"google.golang.org/grpc/credentials"
+
+	"github.com/sluice-stream/sluice/ident"
+)
+
+// Config is what an operator sets for one task manager.
+type Config struct {
+	// JobManager is the address, host:port, of the job manager.
+	JobManager string
+	// ID is the stable name of this task manager.
+	ID ident.WorkerID
+	// Slots is how many subtasks of a vertex can run here at the same time, 1 to 1024.
+	Slots int
+	// DataListen is where other task managers connect to; port 0 picks a free one.
+	DataListen string
+	// DataAdvertise is the address that the others are told; empty: the one listened on.
+	DataAdvertise string
+	// HTTP is where /metrics and /healthz are served; empty: nowhere.
+	HTTP string
+	// WorkDir holds temporary files; it is made if it is not there.
+	WorkDir string
+	// Insecure allows a non-loopback DataListen without TLS.
+	Insecure bool
+	// ClientTLS and ServerTLS are nil for plaintext.
+	ClientTLS, ServerTLS credentials.TransportCredentials
+	// CancelTimeout is how long an attempt may take to end before the process gives up and exits, so that
+	// its slots and connections are certainly free.
+	CancelTimeout time.Duration
+	// Output takes what print sinks write.
+	Output io.Writer
+	Logger *slog.Logger
+}
+
+// DefaultConfig has every default; JobManager is the local one.
+func DefaultConfig() Config {
+	host, err := os.Hostname()
+	if err != nil || ident.CheckName(host) != nil {
+		host = "tm"
+	}
+	return Config{
+		JobManager: "127.0.0.1:6123", ID: ident.WorkerID(fmt.Sprintf("%s-%d", host, os.Getpid())), Slots: 2,
+		DataListen: "127.0.0.1:0", HTTP: "127.0.0.1:0", WorkDir: os.TempDir(), CancelTimeout: 30 * time.Second,
+		Output: os.Stdout, Logger: slog.Default(),
+	}
+}
+
+// Validate names every setting that is wrong.
+func (c *Config) Validate() error {
+	var errs []error
+	if err := ident.CheckName(string(c.ID)); err != nil {
+		errs = append(errs, fmt.Errorf("id: %w", err))
+	}
+	if c.Slots < 1 || c.Slots > 1024 {
+		errs = append(errs, fmt.Errorf("slots: %d is not in 1..1024", c.Slots))
+	}
+	if _, _, err := net.SplitHostPort(c.JobManager); err != nil {
+		errs = append(errs, fmt.Errorf("jobmanager: %q is not HOST:PORT", c.JobManager))
+	}
+	if err := checkListen("data-listen", c.DataListen, c.ServerTLS != nil || c.Insecure); err != nil {
+		errs = append(errs, err)
+	}
+	if c.HTTP != "" {
+		if err := checkListen("http", c.HTTP, c.Insecure); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// checkListen refuses an address outside of loopback unless it is protected or the operator has said
+// that this is meant.
+func checkListen(name, addr string, allowed bool) error {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("%s: %q is not HOST:PORT", name, addr)
+	}
+	if allowed || host == "localhost" {
+		return nil
+	}
+	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
+		return fmt.Errorf("%s: %q is not a loopback address and TLS is off: set tls, or pass --insecure if the network is trusted", name, addr)
+	}
+	return nil
+}

@@ -1,0 +1,280 @@
+package taskmanager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
+	"github.com/sluice-stream/sluice/proto/wire"
+)
+
+const (
+	dialRetry       = 200 * time.Millisecond // between two tries to reach the job manager
+	dialRetryMax    = 2 * time.Second
+	registerTimeout = 10 * time.Second
+	// idTakenPatience is how long an id that is in use may be that of our own predecessor, whose end the
+	// job manager has not noticed yet.
+	idTakenPatience = 15 * time.Second
+)
+
+var errLeaseOver = errors.New("the job manager has not answered for the heartbeat timeout")
+
+// session keeps one session with the job manager alive: it dials, registers or resumes, and hands what
+// comes down to the task manager. It is the only user of the outbox.
+type session struct {
+	client   pb.SessionServiceClient
+	register func() *pb.Register
+	handle   func(context.Context, *pb.FromJobManager)
+	metrics  func() []*pb.SubtaskMetrics
+	// reset ends all attempts and returns when they have ended; the session is over then.
+	reset  func(ctx context.Context, why string)
+	outbox *outbox
+	lease  *lease
+	log    *slog.Logger
+	// onReady is told of each Welcome.
+	onReady func(*pb.Welcome)
+
+	id       string // of the session that can be resumed; empty: none
+	interval time.Duration
+}
+
+// run returns only when ctx ends or the job manager refuses this task manager for good.
+func (s *session) run(ctx context.Context) error {
+	wait, lastReason := dialRetry, ""
+	var takenSince time.Time
+	for ctx.Err() == nil {
+		began, err := s.once(ctx)
+		if ctx.Err() != nil {
+			break
+		}
+		if status.Code(err) != codes.AlreadyExists {
+			takenSince = time.Time{}
+		} else if takenSince.IsZero() {
+			takenSince = time.Now()
+		}
+		if refusedForGood(err) || !takenSince.IsZero() && time.Since(takenSince) > idTakenPatience {
+			return fmt.Errorf("register at the job manager: %s", status.Convert(err).Message())
+		}
+		if began {
+			wait = dialRetry
+		}
+		if reason := describe(err); reason != lastReason || began {
+			s.log.Warn("session ended, dialling again", "reason", reason, "session", s.id)
+			lastReason = reason
+		}
+		s.pause(ctx, wait)
+		wait = min(wait*2, dialRetryMax)
+	}
+	return context.Cause(ctx)
+}
+
+// pause waits before the next dial; when the lease runs out meanwhile the session is over.
+func (s *session) pause(ctx context.Context, wait time.Duration) {
+	if s.id != "" {
+		if left := s.lease.left(); left <= wait {
+			sleep(ctx, max(left, 0))
+			s.end(ctx, errLeaseOver.Error())
+			return
+		}
+	}
+	sleep(ctx, wait)
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// end gives the session up: nothing of it may run when the next one begins.
+func (s *session) end(ctx context.Context, why string) {
+	s.reset(ctx, why)
+	s.outbox.clear()
+	s.id = ""
+}
+
+// refusedForGood says that trying again cannot help: another protocol version, or an id in use.
+func refusedForGood(err error) bool {
+	c := status.Code(err)
+	return c == codes.FailedPrecondition || c == codes.InvalidArgument || c == codes.PermissionDenied
+}
+
+func describe(err error) string {
+	if err == nil {
+		return "the job manager closed the stream"
+	}
+	if st, ok := status.FromError(err); ok {
+		return st.Message()
+	}
+	return err.Error()
+}
+
+// once runs one stream. began says that the job manager had answered with Welcome.
+func (s *session) once(parent context.Context) (began bool, err error) {
+	ctx, cancel := context.WithCancelCause(parent)
+	defer cancel(nil)
+	stream, err := s.client.Connect(ctx)
+	if err != nil {
+		return false, err
+	}
+	sent := s.lease.now()
+	welcome, err := s.hello(stream, cancel)
+	if err != nil {
+		if status.Code(err) == codes.NotFound && s.id != "" { // the job manager no longer holds the session
+			s.end(parent, "the job manager no longer knows the session")
+		}
+		return false, err
+	}
+	if !welcome.GetResumed() && s.id != "" {
+		s.end(parent, "the session was not resumed")
+	}
+	s.id = welcome.GetSession()
+	s.interval = time.Duration(welcome.GetHeartbeatIntervalMs()) * time.Millisecond
+	s.lease.begin(sent, time.Duration(welcome.GetHeartbeatTimeoutMs())*time.Millisecond)
+	s.outbox.repeatAll()
+	s.onReady(welcome)
+	return true, s.serve(ctx, cancel, stream)
+}
+
+type sessionStream = grpc.BidiStreamingClient[pb.FromTaskManager, pb.FromJobManager]
+
+func (s *session) hello(stream sessionStream, cancel context.CancelCauseFunc) (*pb.Welcome, error) {
+	timer := time.AfterFunc(registerTimeout, func() {
+		cancel(fmt.Errorf("no answer to the registration within %s", registerTimeout))
+	})
+	defer timer.Stop()
+	reg := s.register()
+	reg.Session = s.id
+	if err := stream.Send(&pb.FromTaskManager{Message: &pb.FromTaskManager_Register{Register: reg}}); err != nil {
+		_, err = stream.Recv() // Send says only EOF; the reason comes with Recv
+		return nil, err
+	}
+	first, err := stream.Recv()
+	if err != nil {
+		return nil, err
+	}
+	welcome := first.GetWelcome()
+	if welcome == nil || welcome.GetHeartbeatIntervalMs() <= 0 || welcome.GetHeartbeatTimeoutMs() <= 0 {
+		return nil, status.Errorf(codes.Internal, "the job manager answered the registration with %T", first.GetMessage())
+	}
+	return welcome, nil
+}
+
+// serve runs the three loops of an open stream and waits for them.
+func (s *session) serve(ctx context.Context, cancel context.CancelCauseFunc, stream sessionStream) error {
+	beat := make(chan *pb.Heartbeat)
+	g := errgroup.Group{}
+	run := func(loop func() error) {
+		g.Go(func() error {
+			err := loop()
+			cancel(err)
+			return err
+		})
+	}
+	run(func() error { return s.heartbeats(ctx, beat) })
+	run(func() error { return s.send(ctx, stream, beat) })
+	run(func() error { return s.receive(ctx, stream) })
+	err := g.Wait()
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return err
+}
+
+// heartbeats paces heartbeats and watches the lease, by a clock that a suspended machine does not stop.
+func (s *session) heartbeats(ctx context.Context, beat chan<- *pb.Heartbeat) error {
+	t := time.NewTicker(s.interval)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-t.C:
+		}
+		if s.lease.left() <= 0 {
+			return errLeaseOver
+		}
+		select {
+		case beat <- &pb.Heartbeat{Metrics: s.metrics()}:
+		default: // the sender is busy: this beat is skipped, the lease tells
+		}
+	}
+}
+
+// send is the only sender on the stream.
+func (s *session) send(ctx context.Context, stream sessionStream, beat <-chan *pb.Heartbeat) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case hb := <-beat:
+			hb.Sequence = s.lease.send()
+			if err := stream.Send(&pb.FromTaskManager{Message: &pb.FromTaskManager_Heartbeat{Heartbeat: hb}}); err != nil {
+				return err
+			}
+		case <-s.outbox.wake:
+			if err := s.sendOutbox(stream); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (s *session) sendOutbox(stream sessionStream) error {
+	reports, acks, declines := s.outbox.take()
+	for _, r := range reports {
+		if err := stream.Send(&pb.FromTaskManager{Message: &pb.FromTaskManager_Report{Report: reportToProto(r)}}); err != nil {
+			return err
+		}
+	}
+	for _, a := range acks {
+		if err := stream.Send(&pb.FromTaskManager{Message: &pb.FromTaskManager_Ack{Ack: wire.AckToProto(a, time.Now())}}); err != nil {
+			return err
+		}
+	}
+	for _, d := range declines {
+		m := &pb.CheckpointDecline{
+			Attempt: wire.AttemptToProto(d.attempt.job, d.attempt.fence), Checkpoint: uint64(d.checkpoint),
+			Subtask: wire.SubtaskToProto(d.subtask), Reason: d.reason,
+		}
+		if err := stream.Send(&pb.FromTaskManager{Message: &pb.FromTaskManager_Decline{Decline: m}}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func reportToProto(r report) *pb.SubtaskReport {
+	out := &pb.SubtaskReport{
+		Attempt: wire.AttemptToProto(r.attempt.job, r.attempt.fence), Subtask: wire.SubtaskToProto(r.subtask), State: string(r.state),
+	}
+	if r.state == Failed {
+		out.Failure = &pb.Failure{Class: r.failure.Class, Message: r.failure.Message, Subtask: r.subtask.String()}
+	}
+	return out
+}
+
+func (s *session) receive(ctx context.Context, stream sessionStream) error {
+	for {
+		m, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		if a := m.GetHeartbeat(); a != nil {
+			s.lease.answered(a.GetSequence())
+			continue
+		}
+		s.handle(ctx, m)
+	}
+}

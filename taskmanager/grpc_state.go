@@ -1,0 +1,93 @@
+package taskmanager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"time"
+
+	"github.com/sluice-stream/sluice/checkpoint/manifest"
+	"github.com/sluice-stream/sluice/ident"
+	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
+	"github.com/sluice-stream/sluice/proto/wire"
+)
+
+const (
+	// chunkBytes keeps a message well below the 1 MiB limit of control messages.
+	chunkBytes = 512 << 10
+	// chunkTimeout bounds the transfer of a piece of state: a base and a rate of at least 1 MiB/s.
+	transferBase = 30 * time.Second
+	// maxStateBytes bounds one piece of state in memory.
+	maxStateBytes = 2 << 30
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// stateTransfer moves keyed state to and from the job manager.
+type stateTransfer struct {
+	client pb.SessionServiceClient
+}
+
+func transferTimeout(sizeBytes int64) time.Duration {
+	return transferBase + time.Duration(sizeBytes>>20)*time.Second
+}
+
+// put uploads one piece; the blob is durable at the job manager when it returns.
+func (t *stateTransfer) put(ctx context.Context, a *manifest.Ack, operator string, state []byte) (manifest.Blob, error) {
+	ctx, cancel := context.WithTimeout(ctx, transferTimeout(int64(len(state))))
+	defer cancel()
+	stream, err := t.client.PutState(ctx)
+	if err != nil {
+		return manifest.Blob{}, fmt.Errorf("upload state of %s: %w", operator, err)
+	}
+	header := &pb.PutStateHeader{
+		Attempt: wire.AttemptToProto(a.Job, a.Fence), Checkpoint: uint64(a.Checkpoint), Subtask: wire.SubtaskToProto(a.Subtask),
+		Operator: operator, SizeBytes: int64(len(state)), Crc32C: crc32.Checksum(state, castagnoli),
+	}
+	for rest := state; header != nil || len(rest) > 0; header = nil {
+		n := min(len(rest), chunkBytes)
+		if stream.Send(&pb.PutStateRequest{Header: header, Data: rest[:n]}) != nil {
+			break // the reason comes with CloseAndRecv
+		}
+		rest = rest[n:]
+	}
+	resp, err := stream.CloseAndRecv()
+	if err != nil {
+		return manifest.Blob{}, fmt.Errorf("upload state of %s: %w", operator, err)
+	}
+	return wire.BlobFromProto(resp.GetBlob()), nil
+}
+
+// get reads one piece of the checkpoint that an attempt is restored from.
+func (t *stateTransfer) get(ctx context.Context, job ident.JobID, checkpoint ident.CheckpointID, ref *pb.StateRef) ([]byte, error) {
+	size := ref.GetSizeBytes()
+	if size <= 0 || size > maxStateBytes {
+		return nil, fmt.Errorf("read state of %s as written by %s: %d bytes is out of range", ref.GetOperator(), wire.SubtaskFromProto(ref.GetWriter()), size)
+	}
+	ctx, cancel := context.WithTimeout(ctx, transferTimeout(size))
+	defer cancel()
+	stream, err := t.client.GetState(ctx, &pb.GetStateRequest{Job: string(job), Checkpoint: uint64(checkpoint), Operator: ref.GetOperator(), Writer: ref.GetWriter()})
+	if err != nil {
+		return nil, fmt.Errorf("read state of %s: %w", ref.GetOperator(), err)
+	}
+	state := make([]byte, 0, size)
+	for {
+		m, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read state of %s: %w", ref.GetOperator(), err)
+		}
+		if int64(len(state)+len(m.GetData())) > size {
+			return nil, fmt.Errorf("read state of %s: more than the %d bytes that the manifest names", ref.GetOperator(), size)
+		}
+		state = append(state, m.GetData()...)
+	}
+	if int64(len(state)) != size {
+		return nil, fmt.Errorf("read state of %s: %d bytes instead of the %d that the manifest names", ref.GetOperator(), len(state), size)
+	}
+	return state, nil
+}

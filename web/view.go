@@ -1,0 +1,106 @@
+// Package web shows a cluster to people and programs: the JSON of DESIGN 8.1 and 8.3 (the command line
+// prints the same), the HTTP API, the metrics.
+package web
+
+import "time"
+
+// Job is `sluice job NAME -o json` and GET /v1/jobs/NAME. Numbers of 64 bits are JSON numbers.
+type Job struct {
+	ID          string      `json:"id"`
+	Name        string      `json:"name"`
+	State       string      `json:"state"`
+	StateSince  *time.Time  `json:"stateSince"`
+	SubmittedAt *time.Time  `json:"submittedAt"`
+	EndedAt     *time.Time  `json:"endedAt"`
+	Attempt     uint64      `json:"attempt"`
+	Parallelism int32       `json:"parallelism"`
+	Slots       Slots       `json:"slots"`
+	Vertices    []Vertex    `json:"vertices"`
+	Checkpoints Checkpoints `json:"checkpoints"`
+	Restarts    int32       `json:"restarts"`
+	Failure     *Failure    `json:"failure"`
+	// Waiting lists what the job waits for, in words; empty when it waits for nothing.
+	Waiting []string `json:"waiting"`
+}
+
+// Slots says how many slots a job needs and has.
+type Slots struct {
+	Needed       int32      `json:"needed"`
+	Held         int32      `json:"held"`
+	Free         int32      `json:"free"`
+	WaitingSince *time.Time `json:"waitingSince"`
+	Explain      string     `json:"explain"`
+}
+
+// Vertex is a chain of operators with its subtasks.
+type Vertex struct {
+	Name        string    `json:"name"`
+	Parallelism int32     `json:"parallelism"`
+	Operators   []string  `json:"operators"`
+	Subtasks    []Subtask `json:"subtasks"`
+}
+
+// Subtask is one parallel instance of a vertex.
+type Subtask struct {
+	Index          int32      `json:"index"`
+	State          string     `json:"state"`
+	TaskManager    string     `json:"taskmanager"`
+	RecordsIn      int64      `json:"recordsIn"`
+	RecordsOut     int64      `json:"recordsOut"`
+	BytesIn        int64      `json:"bytesIn"`
+	BytesOut       int64      `json:"bytesOut"`
+	RecordsSkipped int64      `json:"recordsSkipped"`
+	Waiting        string     `json:"waiting,omitempty"`
+	Lag            []SplitLag `json:"lag,omitempty"`
+}
+
+// SplitLag is how many records a partition is behind; -1 while unknown.
+type SplitLag struct {
+	Topic     string `json:"topic"`
+	Partition int32  `json:"partition"`
+	Lag       int64  `json:"lag"`
+}
+
+// Checkpoints sums up the checkpoints of a job.
+type Checkpoints struct {
+	Completed int64       `json:"completed"`
+	Failed    int64       `json:"failed"`
+	Restored  uint64      `json:"restored"`
+	Latest    *Checkpoint `json:"latest"`
+	// Pending says why the pending checkpoint has not completed; empty when none is late.
+	Pending string `json:"pending"`
+}
+
+// Checkpoint is one completed checkpoint. Offsets is source → topic → partition → next offset to read.
+type Checkpoint struct {
+	ID          uint64                                 `json:"id"`
+	Attempt     uint64                                 `json:"attempt"`
+	CompletedAt *time.Time                             `json:"completedAt"`
+	DurationMs  int64                                  `json:"durationMs"`
+	SizeBytes   int64                                  `json:"sizeBytes"`
+	Committed   bool                                   `json:"committed"`
+	Final       bool                                   `json:"final"`
+	Offsets     map[string]map[string]map[string]int64 `json:"offsets"`
+}
+
+// Failure is the last failure of a job. Class is user, external or internal.
+type Failure struct {
+	At      *time.Time `json:"at"`
+	Class   string     `json:"class"`
+	Message string     `json:"message"`
+	Subtask string     `json:"subtask"`
+}
+
+// TaskManager is one row of GET /v1/taskmanagers.
+type TaskManager struct {
+	ID            string     `json:"id"`
+	State         string     `json:"state"`
+	Slots         int32      `json:"slots"`
+	FreeSlots     int32      `json:"freeSlots"`
+	DataAddress   string     `json:"dataAddress"`
+	HTTPAddress   string     `json:"httpAddress"`
+	ConnectedAt   *time.Time `json:"connectedAt"`
+	LastHeartbeat *time.Time `json:"lastHeartbeat"`
+	Jobs          []string   `json:"jobs"`
+	Version       string     `json:"version"`
+}
