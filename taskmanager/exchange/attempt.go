@@ -17,6 +17,8 @@ import (
 // job manager, or the report of the subtask that failed there, says more than we could.
 const endedGrace = 2 * time.Second
 
+var errTaken = errors.New("its output has been taken already")
+
 // PeerError says that the exchange with a peer broke; the attempt cannot go on.
 type PeerError struct {
 	Peer Peer
@@ -109,7 +111,12 @@ func (a *Attempt) Output(s ident.Subtask, edge int, keyer Keyer) (*Output, error
 	}
 	o := &Output{edge: a.graph.Edges[edge], keyer: keyer}
 	for _, name := range channelsOf(a.graph, &o.edge, s.Index) {
-		o.channels = append(o.channels, a.outChannel(name))
+		c, err := a.outChannel(name)
+		if err != nil {
+			return nil, err
+		}
+		c.waiting = &o.waiting
+		o.channels = append(o.channels, c)
 	}
 	if o.edge.Partitioning == graph.Hash {
 		o.owners = make([]int32, a.graph.MaxParallelism)
@@ -123,20 +130,26 @@ func (a *Attempt) Output(s ident.Subtask, edge int, keyer Keyer) (*Output, error
 	return o, nil
 }
 
-func (a *Attempt) outChannel(name Channel) *outChannel {
+func (a *Attempt) outChannel(name Channel) (*outChannel, error) {
 	n := a.network
-	c := &outChannel{name: name, batchBytes: n.cfg.BatchBytes, batches: n.batches, buffers: n.buffers}
 	to := ident.Subtask{Vertex: a.graph.Edges[name.Edge].To, Index: name.Receiver}
+	c := &outChannel{name: name, to: to, batchBytes: n.cfg.BatchBytes, batches: n.batches, buffers: n.buffers}
 	if peer := a.placements[to]; peer.Worker != n.cfg.Worker {
 		c.remote = a.links[peer.Worker]
+		if c.remote.credits[name] != nil {
+			return nil, fmt.Errorf("channel %s: %w", name, errTaken)
+		}
 		c.credit = newCredit(0)
 		c.remote.credits[name] = c.credit
-		return c
+		return c, nil
 	}
 	c.local = a.channels[name]
+	if c.local.credits != nil {
+		return nil, fmt.Errorf("channel %s: %w", name, errTaken)
+	}
 	c.credit = newCredit(c.local.limitBytes)
 	c.local.credits = c.credit
-	return c
+	return c, nil
 }
 
 // Run opens the streams to the peers, serves theirs, and returns when all of it has ended: nil when ctx

@@ -19,20 +19,25 @@ func newCredit(bytes int) *credit {
 // take waits until the credit is above zero and takes n, perhaps below zero: so a batch that is larger
 // than the whole credit passes too.
 func (c *credit) take(ctx context.Context, n int) error {
-	for {
-		c.mu.Lock()
-		if c.left > 0 {
-			c.left -= int64(n)
-			c.mu.Unlock()
-			return nil
-		}
-		c.mu.Unlock()
+	for !c.tryTake(n) {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-c.wake:
 		}
 	}
+	return nil
+}
+
+// tryTake takes n if the credit is above zero.
+func (c *credit) tryTake(n int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.left <= 0 {
+		return false
+	}
+	c.left -= int64(n)
+	return true
 }
 
 func (c *credit) grant(n int) {

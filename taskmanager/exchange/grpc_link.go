@@ -173,7 +173,7 @@ func (n *Network) dial(address string) (*grpc.ClientConn, error) {
 	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(creds),
 		grpc.WithStaticStreamWindowSize(windowBytes), grpc.WithStaticConnWindowSize(windowBytes),
-		grpc.WithSharedWriteBuffer(true), grpc.WithDisableRetry(), grpc.WithIdleTimeout(0),
+		grpc.WithDisableRetry(), grpc.WithIdleTimeout(0),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: connectTimeout}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(n.codec), grpc.MaxCallSendMsgSize(maxFrameBytes+messageSlackBytes)),

@@ -5,11 +5,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
@@ -174,9 +178,60 @@ func TestBlockedChannelDoesNotBlockItsNeighbour(t *testing.T) {
 		if sent == 0 || sent > 3000 {
 			t.Fatalf("the blocked sender has sent %d records, want some, bounded by the credit", sent)
 		}
+		time.Sleep(5 * time.Second)
+		if got, want := slow.Waiting(), "back-pressure: to/0 takes nothing since 5s"; got != want {
+			t.Errorf("the blocked output says %q, want %q", got, want)
+		}
+		if got := fast.Waiting(); got != "" {
+			t.Errorf("the free output says %q", got)
+		}
 		cancel()
 		wg.Wait()
 	})
+}
+
+// An attempt ends soon although a peer that hangs does not answer the end of the stream.
+func TestEndDoesNotWaitForAPeerThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, true, Config{}, "tm-1", "tm-2")
+		hang := bufconn.Listen(1 << 16)
+		server := grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, s grpc.ServerStream) error {
+			<-s.Context().Done()
+			return nil
+		}))
+		var serving sync.WaitGroup
+		serving.Go(func() { _ = server.Serve(hang) })
+		defer serving.Wait()
+		defer server.Stop()
+		r.networks["tm-1"].cfg.Dial = func(ctx context.Context, _ string) (net.Conn, error) { return hang.DialContext(ctx) }
+		a := r.attempt("tm-1", twoVertices(1, 1, graph.Forward), map[string]ident.WorkerID{"from/0": "tm-1", "to/0": "tm-2"})
+		mustOutput(t, a, 0)
+		stop := run(t, a)
+		synctest.Wait()
+		began := time.Now()
+		if err := stop()[0]; err != nil || time.Since(began) != closeLinger {
+			t.Errorf("after %s: %v", time.Since(began), err)
+		}
+	})
+}
+
+func TestOutputIsTakenOnce(t *testing.T) {
+	r := newRig(t, false, Config{}, "tm-1", "tm-2")
+	a := r.attempt("tm-1", twoVertices(2, 2, graph.Hash), acrossTwo)
+	mustOutput(t, a, 0)
+	from := func(index int) ident.Subtask { return ident.Subtask{Vertex: "from", Index: index} }
+	if _, err := a.Output(from(0), 0, nil); !errors.Is(err, errTaken) {
+		t.Errorf("taken twice: %v", err)
+	}
+	for what, take := range map[string]func() error{
+		"edge":  func() error { _, err := a.Output(from(0), 1, nil); return err },
+		"place": func() error { _, err := a.Output(from(1), 0, nil); return err },
+		"input": func() error { _, err := a.Inputs(ident.Subtask{Vertex: "to", Index: 1}); return err },
+	} {
+		if take() == nil {
+			t.Errorf("%s that is not here was given out", what)
+		}
+	}
 }
 
 func TestPeerThatDiesFailsTheAttempt(t *testing.T) {

@@ -2,6 +2,8 @@ package exchange
 
 import (
 	"context"
+	"sync/atomic"
+	"time"
 
 	"github.com/sluice-stream/sluice/ident"
 	"github.com/sluice-stream/sluice/operator"
@@ -14,8 +16,10 @@ const recordTableBytes = 56
 // manager the batch itself changes hands, to another one goes its encoded form.
 type outChannel struct {
 	name       Channel
+	to         ident.Subtask
 	credit     *credit
 	batchBytes int
+	waiting    *atomic.Pointer[wait] // of its Output
 
 	local   *inChannel
 	batches *batches
@@ -25,6 +29,12 @@ type outChannel struct {
 	buffers *buffers
 	buf     *[]byte // what frame writes into; nil: empty
 	frame   frameWriter
+}
+
+// wait says for whose credit an Output waits.
+type wait struct {
+	to    ident.Subtask
+	since time.Time
 }
 
 // fits says whether a record can be appended to the open batch. An empty one takes every record within
@@ -72,8 +82,13 @@ func (c *outChannel) flush(ctx context.Context) error {
 		return nil
 	}
 	n := c.size()
-	if err := c.credit.take(ctx, n); err != nil {
-		return err
+	if !c.credit.tryTake(n) {
+		c.waiting.Store(&wait{c.to, time.Now()})
+		err := c.credit.take(ctx, n)
+		c.waiting.Store(nil)
+		if err != nil {
+			return err
+		}
 	}
 	if c.local != nil {
 		b := c.open

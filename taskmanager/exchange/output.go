@@ -3,6 +3,8 @@ package exchange
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
+	"time"
 
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
@@ -20,6 +22,7 @@ type Output struct {
 	owners []int32
 	next   int // the channel of the running turn of Rebalance
 
+	waiting  atomic.Pointer[wait]
 	keyArena []byte
 	keySpans []operator.Span
 }
@@ -156,6 +159,19 @@ func (o *Output) End(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// longWait is from when on a wait for credit is worth telling.
+const longWait = time.Second
+
+// Waiting says for whom the output has been waiting for long; empty when it has not. Any goroutine may
+// ask.
+func (o *Output) Waiting() string {
+	w := o.waiting.Load()
+	if w == nil || time.Since(w.since) < longWait {
+		return ""
+	}
+	return fmt.Sprintf("back-pressure: %s takes nothing since %s", w.to, time.Since(w.since).Round(time.Second))
 }
 
 // recordTooLarge is a user's error: the record cannot be carried.

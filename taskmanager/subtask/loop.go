@@ -43,7 +43,7 @@ type sinkSealed struct {
 }
 
 // run is the subtask's goroutine.
-func (t *Task) run(ctx context.Context, g *errgroup.Group) error {
+func (t *Task) run(ctx, parent context.Context, g *errgroup.Group) error {
 	l := &loop{task: t, cfg: &t.cfg, chain: newChain(ctx, &t.cfg, &t.counters)}
 	if err := l.restore(); err != nil {
 		return err
@@ -58,7 +58,7 @@ func (t *Task) run(ctx context.Context, g *errgroup.Group) error {
 		l.aligner = NewAligner(l.cfg.Inputs.Count())
 		l.arrived = l.cfg.Inputs.Ready()
 	}
-	l.start(ctx, g)
+	l.start(ctx, parent, g)
 	l.cfg.Reporter.Running()
 	if err := l.endOfSource(ctx); err != nil {
 		return err
@@ -84,10 +84,10 @@ func (l *loop) restore() error {
 }
 
 // start runs the source and the sinks beside the loop.
-func (l *loop) start(ctx context.Context, g *errgroup.Group) {
+func (l *loop) start(ctx, parent context.Context, g *errgroup.Group) {
 	beside := func(name string, run func(context.Context) error) {
 		g.Go(func() error {
-			return l.task.guard(name, func() error {
+			return l.task.guard(parent, name, func() error {
 				err := run(ctx)
 				if err == nil && ctx.Err() == nil {
 					err = errors.New("it ended by itself")

@@ -45,6 +45,7 @@ type Output interface {
 	Flush(context.Context) error
 	Barrier(context.Context, ident.CheckpointID) error
 	End(context.Context) error
+	Waiting() string
 }
 
 // NodeOutput is an output with the index of its node in Vertex.Nodes.
@@ -165,20 +166,27 @@ func (t *Task) Lag() []operator.SplitLag {
 	return t.cfg.Source.Lag()
 }
 
+// Waiting says why the subtask makes no progress because of those that it sends to; empty when it does.
+func (t *Task) Waiting() string {
+	for _, o := range t.cfg.Outputs {
+		if text := o.Output.Waiting(); text != "" {
+			return text
+		}
+	}
+	return ""
+}
+
 // Run restores the state and runs the subtask until ctx ends (nil) or it fails (an Error). It returns
 // when the source, the sinks and all else that it started have ended.
 func (t *Task) Run(parent context.Context) error {
 	g, ctx := errgroup.WithContext(parent)
-	g.Go(func() error { return t.guard("", func() error { return t.run(ctx, g) }) })
-	err := g.Wait()
-	if parent.Err() != nil {
-		return nil
-	}
-	return err
+	g.Go(func() error { return t.guard(parent, "", func() error { return t.run(ctx, parent, g) }) })
+	return g.Wait()
 }
 
-// guard names the failing part, and turns a panic into a failure of this subtask alone.
-func (t *Task) guard(node string, run func() error) (err error) {
+// guard names the failing part, and turns a panic into a failure of this subtask alone. What fails once
+// parent has ended is no failure.
+func (t *Task) guard(parent context.Context, node string, run func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = &Error{t.cfg.Subtask, node, fmt.Errorf("panic: %v\n%s", p, debug.Stack())}
@@ -186,8 +194,12 @@ func (t *Task) guard(node string, run func() error) (err error) {
 	}()
 	err = run()
 	var named *Error
-	if err == nil || errors.As(err, &named) {
+	switch {
+	case err == nil || parent.Err() != nil:
+		return nil
+	case errors.As(err, &named):
 		return err
+	default:
+		return &Error{t.cfg.Subtask, node, err}
 	}
-	return &Error{t.cfg.Subtask, node, err}
 }
