@@ -8,10 +8,10 @@ import (
 	"github.com/sluice-stream/sluice/operator"
 )
 
-// Once warm, neither way allocates for a record; a few allocations a batch of 1,000 are allowed, because
-// the collector may empty the pools.
+// Once warm, neither way allocates for a record. What is allowed for 1,000 records is for the pools: the
+// collector may empty them, and under the race detector they drop a quarter of what they are given.
 func TestNoAllocationPerRecord(t *testing.T) {
-	const perBatch = 10
+	const perBatch = 100
 	batch := bench100()
 
 	r := newRig(t, false, Config{}, "tm-1")
