@@ -19,7 +19,7 @@ const (
 	DefaultBatchBytes  = 32 << 10
 	DefaultQueueBytes  = 256 << 10
 	DefaultInputsBytes = 16 << 20
-	DefaultOpenWait    = 30 * time.Second
+	DefaultOpenWait    = 2 * time.Minute // long enough for a peer to restore its state first
 )
 
 // maxWaiting bounds the streams that wait for their attempt.
@@ -40,6 +40,7 @@ type Config struct {
 	QueueBytes  int
 	InputsBytes int
 	// OpenWait is how long a stream waits for its attempt, and an attempt for the streams of its peers.
+	// The job manager notices lost peers much sooner; this only bounds what is held.
 	OpenWait time.Duration
 }
 
