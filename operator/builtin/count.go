@@ -1,0 +1,58 @@
+package builtin
+
+import (
+	"strconv"
+
+	"github.com/sluice-stream/sluice/operator"
+	"github.com/sluice-stream/sluice/state"
+)
+
+// count is the running count per stream key: for each record one with the stream key as its key and the
+// count, this record included, as decimal text. Timestamp, headers, topic, partition and offset are
+// those of the record that was counted. The null key is a key of its own.
+type count struct {
+	table *state.Table
+	out   operator.Batch
+}
+
+func newCount(owned state.Range) *count { return &count{table: state.NewTable(owned)} }
+
+// Process is operator.Operator's.
+func (c *count) Process(b *operator.Batch, out operator.Collector) error {
+	if err := b.Open(); err != nil {
+		return err
+	}
+	c.out.Reset()
+	c.out.Origins = append(c.out.Origins, b.Origins...)
+	for i := range b.Records {
+		r := &b.Records[i]
+		n, err := c.table.Add(b.Bytes(r.StreamKey), 1)
+		if err != nil {
+			return err
+		}
+		c.append(b, r, n)
+		if len(c.out.Arena) >= emitBytes {
+			if err := flush(&c.out, out); err != nil {
+				return err
+			}
+		}
+	}
+	return emit(&c.out, out)
+}
+
+func (c *count) append(b *operator.Batch, r *operator.Record, n int64) {
+	o, arena := *r, c.out.Arena
+	arena, o.Key = copySpan(arena, b, r.StreamKey)
+	o.StreamKey = o.Key
+	arena, o.Headers = copySpan(arena, b, r.Headers)
+	begin := len(arena)
+	arena = strconv.AppendInt(arena, n, 10)
+	o.Value = operator.Span{Off: uint32(begin), Len: int32(len(arena) - begin)}
+	c.out.Records, c.out.Arena = append(c.out.Records, o), arena
+}
+
+// Restore is operator.Stateful's.
+func (c *count) Restore(piece []byte) error { return c.table.Restore(piece) }
+
+// Snapshot is operator.Stateful's.
+func (c *count) Snapshot() ([]byte, error) { return c.table.Snapshot(), nil }

@@ -1,0 +1,190 @@
+package expression
+
+import (
+	"encoding/binary"
+	"errors"
+	"time"
+	"unicode/utf8"
+	"unsafe"
+
+	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
+
+	"github.com/sluice-stream/sluice/graph"
+	"github.com/sluice-stream/sluice/operator"
+)
+
+// Record is what programs see: one record of a batch at a time. Variables are made when an expression
+// asks for them, once for all programs that run on the record. A Record has one owner.
+type Record struct {
+	vars  variables
+	topic string // the last result of Topic
+}
+
+// NewRecord makes a Record for programs that were compiled for these formats.
+func NewRecord(key, value graph.Format) *Record {
+	return &Record{vars: variables{keyFormat: key, valueFormat: value, partition: -1}}
+}
+
+// Set turns to a record of an opened batch. Until the next Set the batch must stay as it is.
+func (r *Record) Set(b *operator.Batch, i int) {
+	v := &r.vars
+	v.batch, v.record = b, &b.Records[i]
+	v.key, v.value, v.headers = nil, nil, nil
+}
+
+// variables is the activation; apart from Record so that CEL's methods are not Record's.
+type variables struct {
+	keyFormat, valueFormat graph.Format
+	batch                  *operator.Batch
+	record                 *operator.Record
+
+	key, value, headers any // nil: not made yet
+
+	// The origin seldom changes.
+	topic           string
+	partition       int32
+	topicValue      ref.Val
+	partitionNumber ref.Val
+}
+
+// ResolveName is cel.Activation's. A result that is a *types.Err fails the expression, unless its other
+// branches decide without it.
+func (v *variables) ResolveName(name string) (any, bool) {
+	switch name {
+	case varValue:
+		if v.value == nil {
+			v.value = v.field(v.record.Value, v.valueFormat, varValue)
+		}
+		return v.value, true
+	case varKey:
+		if v.key == nil {
+			v.key = v.field(v.record.Key, v.keyFormat, varKey)
+		}
+		return v.key, true
+	case varHeaders:
+		if v.headers == nil {
+			v.headers = headerList(v.batch.Bytes(v.record.Headers))
+		}
+		return v.headers, true
+	case varTimestamp:
+		if v.record.Timestamp < 0 {
+			return types.NullValue, true
+		}
+		return types.Timestamp{Time: time.UnixMilli(v.record.Timestamp).UTC()}, true
+	case varTopic:
+		v.origin()
+		return v.topicValue, true
+	case varPartition:
+		v.origin()
+		return v.partitionNumber, true
+	case varOffset:
+		return types.Int(v.record.Offset), true
+	}
+	return nil, false
+}
+
+// Parent is cel.Activation's.
+func (v *variables) Parent() cel.Activation { return nil }
+
+func (v *variables) origin() {
+	o := &v.batch.Origins[v.record.Origin]
+	if v.topicValue == nil || v.topic != o.Topic {
+		v.topic, v.topicValue = o.Topic, types.String(o.Topic)
+	}
+	if v.partitionNumber == nil || v.partition != o.Partition {
+		v.partition, v.partitionNumber = o.Partition, types.Int(o.Partition)
+	}
+}
+
+// field makes a key or value. Strings and bytes are parts of the batch's arena, not copies: they are
+// gone with the batch, and results are copied out before.
+func (v *variables) field(s operator.Span, f graph.Format, name string) any {
+	if s.IsNull() {
+		return types.NullValue
+	}
+	p := v.batch.Bytes(s)
+	switch f {
+	case graph.String:
+		if !utf8.Valid(p) {
+			return types.NewErr("the %s is not valid UTF-8; use format bytes or onError: skip", name)
+		}
+		return types.String(viewString(p))
+	case graph.JSON:
+		parsed, err := parseJSON(p)
+		if err != nil {
+			return types.NewErr("the %s is not valid JSON: %v; use format string or bytes, or onError: skip", name, err)
+		}
+		return parsed
+	default:
+		return types.Bytes(p)
+	}
+}
+
+// viewString is a string over the bytes, which must not change while it is in use.
+func viewString(p []byte) string { return unsafe.String(unsafe.SliceData(p), len(p)) }
+
+var errHeaders = errors.New("the headers of the record are damaged")
+
+// headerList decodes the header section of a record (operator.Record.Headers).
+func headerList(p []byte) any {
+	var list []any
+	err := eachHeader(p, func(key, value []byte) error {
+		if !utf8.Valid(key) {
+			return errors.New("the key of a header is not valid UTF-8")
+		}
+		h := map[string]any{"key": string(key), "value": types.NullValue}
+		if value != nil {
+			h["value"] = value
+		}
+		list = append(list, h)
+		return nil
+	})
+	if err != nil {
+		return types.NewErrFromString(err.Error())
+	}
+	return types.NewDynamicList(types.DefaultTypeAdapter, list)
+}
+
+// eachHeader calls yield per header; value is nil for null.
+func eachHeader(p []byte, yield func(key, value []byte) error) error {
+	if len(p) == 0 {
+		return nil
+	}
+	count, n := binary.Varint(p)
+	if n <= 0 || count < 0 {
+		return errHeaders
+	}
+	p = p[n:]
+	for range count {
+		key, rest, ok := headerPart(p)
+		if !ok || key == nil {
+			return errHeaders
+		}
+		value, rest, ok := headerPart(rest)
+		if !ok {
+			return errHeaders
+		}
+		if err := yield(key, value); err != nil {
+			return err
+		}
+		p = rest
+	}
+	if len(p) > 0 {
+		return errHeaders
+	}
+	return nil
+}
+
+func headerPart(p []byte) (part, rest []byte, ok bool) {
+	length, n := binary.Varint(p)
+	if n <= 0 || length < -1 || length > int64(len(p)-n) {
+		return nil, nil, false
+	}
+	p = p[n:]
+	if length < 0 {
+		return nil, p, true
+	}
+	return p[:length:length], p[length:], true
+}
