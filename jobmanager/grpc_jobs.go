@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/sluice-stream/sluice/ident"
+	job "github.com/sluice-stream/sluice/jobmanager/joblite"
 	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
 	"github.com/sluice-stream/sluice/proto/wire"
 )
@@ -133,7 +134,7 @@ func (s *jobService) Cancel(ctx context.Context, req *pb.CancelRequest) (*pb.Can
 	if err != nil {
 		return nil, err
 	}
-	if err := s.m.ask(ctx, r, intentCancel); err != nil {
+	if err := s.m.ask(ctx, r, job.Cancel{}); err != nil {
 		return nil, err
 	}
 	return &pb.CancelResponse{JobId: string(r.id)}, nil
@@ -145,11 +146,7 @@ func (s *jobService) Stop(ctx context.Context, req *pb.StopRequest) (*pb.StopRes
 	if err != nil {
 		return nil, err
 	}
-	kind := intentStop
-	if req.GetDrain() {
-		kind = intentDrain
-	}
-	if err := s.m.ask(ctx, r, kind); err != nil {
+	if err := s.m.ask(ctx, r, job.Stop{Drain: req.GetDrain()}); err != nil {
 		return nil, err
 	}
 	return &pb.StopResponse{JobId: string(r.id)}, nil

@@ -11,7 +11,9 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
+	"github.com/sluice-stream/sluice/checkpoint"
 	"github.com/sluice-stream/sluice/ident"
+	job "github.com/sluice-stream/sluice/jobmanager/joblite"
 	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
 	"github.com/sluice-stream/sluice/proto/wire"
 )
@@ -190,20 +192,30 @@ func (s *sessionService) handle(ctx context.Context, ses *session, down *downstr
 			return errSlow
 		}
 	case *pb.FromTaskManager_Report:
-		job, fence := wire.AttemptFromProto(v.Report.GetAttempt())
-		s.m.post(ctx, job, subtaskReported(fence, v.Report))
+		id, fence := wire.AttemptFromProto(v.Report.GetAttempt())
+		s.m.post(ctx, id, reportFromProto(fence, v.Report, now))
 	case *pb.FromTaskManager_Ack:
 		ack, err := wire.AckFromProto(v.Ack, now)
 		if err != nil {
 			s.m.log.Error("ack refused", "worker", ses.worker, "reason", err)
 			return nil
 		}
-		s.m.post(ctx, ack.Job, acked{ack})
+		s.m.post(ctx, ack.Job, checkpointEvent{checkpoint.Ack{Ack: *ack}})
 	case *pb.FromTaskManager_Decline:
-		job, fence := wire.AttemptFromProto(v.Decline.GetAttempt())
-		s.m.post(ctx, job, declined{fence, ident.CheckpointID(v.Decline.GetCheckpoint()), wire.SubtaskFromProto(v.Decline.GetSubtask()), v.Decline.GetReason()})
+		id, fence := wire.AttemptFromProto(v.Decline.GetAttempt())
+		s.m.post(ctx, id, checkpointEvent{checkpoint.Decline{
+			Fence: fence, Checkpoint: ident.CheckpointID(v.Decline.GetCheckpoint()), Subtask: wire.SubtaskFromProto(v.Decline.GetSubtask()), Reason: v.Decline.GetReason(),
+		}})
 	default:
 		return status.Errorf(codes.InvalidArgument, "unexpected message %T", v)
 	}
 	return nil
+}
+
+func reportFromProto(fence ident.Fence, r *pb.SubtaskReport, now time.Time) subtaskReport {
+	out := subtaskReport{fence: fence, subtask: wire.SubtaskFromProto(r.GetSubtask()), state: r.GetState()}
+	if f := r.GetFailure(); f != nil {
+		out.failure = &job.Failure{At: now, Class: job.Class(f.GetClass()), Message: f.GetMessage(), Subtask: f.GetSubtask()}
+	}
+	return out
 }

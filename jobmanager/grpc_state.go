@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/sluice-stream/sluice/checkpoint/blob"
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/ident"
 	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
@@ -49,12 +50,13 @@ func (s *sessionService) PutState(stream grpc.ClientStreamingServer[pb.PutStateR
 		}
 		return m.GetData(), nil
 	}
-	blob, err := s.m.storeBlob(job, ident.CheckpointID(h.GetCheckpoint()), wire.SubtaskFromProto(h.GetSubtask()), h.GetOperator(), h.GetSizeBytes(), h.GetCrc32C(), next)
+	key := blob.Key{Job: job, Checkpoint: ident.CheckpointID(h.GetCheckpoint()), Subtask: wire.SubtaskFromProto(h.GetSubtask()), Operator: h.GetOperator()}
+	stored, err := s.m.blobs.Put(stream.Context(), key, h.GetSizeBytes(), h.GetCrc32C(), next)
 	if err != nil {
 		s.m.log.Error("state upload failed", "job", job, "checkpoint", h.GetCheckpoint(), "subtask", wire.SubtaskFromProto(h.GetSubtask()).String(), "reason", err)
 		return status.Errorf(codes.Unavailable, "the job manager cannot store the state: %v", err)
 	}
-	return stream.SendAndClose(&pb.PutStateResponse{Blob: wire.BlobToProto(blob)})
+	return stream.SendAndClose(&pb.PutStateResponse{Blob: wire.BlobToProto(stored)})
 }
 
 // GetState reads a piece that a manifest names; see session.proto.

@@ -91,12 +91,17 @@ func Open(cfg Config, connector Connector, expressions graph.Expressions) (*Mana
 		ending: make(chan struct{}), runners: map[ident.JobID]*runner{}, submitting: map[string]bool{},
 	}
 	m.scheduler = newScheduler(m)
-	m.sessions = &sessions{cfg: &m.cfg, epoch: m.epoch, events: m, log: m.log, byWorker: map[ident.WorkerID]*session{}, dial: (&net.Dialer{}).DialContext}
+	m.sessions = &sessions{cfg: &m.cfg, epoch: m.epoch, events: m, log: m.log, byWorker: map[ident.WorkerID]*session{}, dial: dialTCP}
 	m.metrics = newMetrics(m)
 	if err := m.recover(); err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
 	return m, nil
+}
+
+func dialTCP(ctx context.Context, addr string) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", addr)
 }
 
 // Close gives the data directory back.

@@ -14,12 +14,16 @@ import (
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
-	"github.com/sluice-stream/sluice/jobmanager/job"
+	job "github.com/sluice-stream/sluice/jobmanager/joblite"
 	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
+	"github.com/sluice-stream/sluice/slots"
 )
 
 // inboxSize bounds the messages that wait for a job loop.
 const inboxSize = 4096
+
+// grantRoom is more than the grants that can wait for one job.
+const grantRoom = 16
 
 // The messages to a job loop.
 type (
@@ -54,6 +58,9 @@ type runner struct {
 	m           *Manager
 	id          ident.JobID
 	name        string
+	stored      *storedJob
+	stateSince  time.Time
+	answers     []chan<- error
 	submitOrder uint64
 	submittedAt time.Time
 	log         *slog.Logger
@@ -61,6 +68,7 @@ type runner struct {
 	plan        *graph.Physical
 
 	inbox   chan any
+	grants  chan slots.Grant
 	over    chan struct{} // closed when the loop has ended
 	machine *job.Machine
 	coord   *checkpoint.Coordinator
@@ -70,10 +78,13 @@ type runner struct {
 	children *errgroup.Group
 
 	// deployed is the attempt that was sent out last; nil: none since the start.
-	deployed *deployment
-	subtasks map[ident.Subtask]subtaskView
-	trigger  *pb.Trigger // the checkpoint that is being drawn, for task managers that resume
-	restored ident.CheckpointID
+	deployed       *deployment
+	deployMessages map[ident.WorkerID]*pb.Deploy
+	// canceling says that the deployed attempt has been cancelled.
+	canceling bool
+	subtasks  map[ident.Subtask]subtaskView
+	trigger   *pb.Trigger // the checkpoint that is being drawn, for task managers that resume
+	restored  ident.CheckpointID
 	// publishing says that offsets are being published, next which manifest follows.
 	publishing bool
 	next       *manifest.Manifest
@@ -152,6 +163,8 @@ func (r *runner) run(ctx context.Context) error {
 			return context.Cause(ctx)
 		case msg := <-r.inbox:
 			r.receive(time.Now(), msg)
+		case g := <-r.grants:
+			r.enqueue(job.SlotsGranted{Attempt: g.Attempt, Slots: g.Slots})
 		case <-timer.C:
 			r.queue = append(r.queue, job.Tick{}, checkpoint.Tick{})
 		}

@@ -11,7 +11,7 @@ import (
 	"github.com/sluice-stream/sluice/checkpoint/boltstore"
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/ident"
-	"github.com/sluice-stream/sluice/jobmanager/job"
+	job "github.com/sluice-stream/sluice/jobmanager/joblite"
 	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
 	"github.com/sluice-stream/sluice/proto/wire"
 )

@@ -42,7 +42,6 @@ func (s *scheduler) change(f func(*slots.Pool) []slots.Grant) {
 	for _, g := range grants {
 		s.m.granted(g)
 	}
-	s.m.slotsChanged()
 }
 
 func (s *scheduler) workerRegistered(worker ident.WorkerID, n int) {

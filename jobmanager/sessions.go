@@ -20,7 +20,10 @@ import (
 // what was in it is a level, and is repeated when the session is resumed.
 const sendQueue = 4096
 
-const probeTimeout = 500 * time.Millisecond
+const (
+	probeTimeout = 500 * time.Millisecond
+	probePause   = 20 * time.Millisecond
+)
 
 // session is what the job manager knows of one incarnation of a task manager. All fields below the line
 // are guarded by sessions.mu.
@@ -161,20 +164,18 @@ func (s *sessions) closed(ses *session, stream *downstream, why error) {
 	s.mu.Unlock()
 	go func() {
 		defer s.watchers.Done()
-		s.watch(ses, stream, why)
+		s.watch(ses, why)
 	}()
 }
 
-func (s *sessions) watch(ses *session, ended *downstream, why error) {
-	refused := s.probe(ses.dataAddress)
-	if !refused && !errors.Is(why, errSilent) {
-		t := time.NewTimer(min(s.cfg.ResumeWindow, s.cfg.HeartbeatTimeout))
-		defer t.Stop()
-		select {
-		case <-t.C:
-		case <-s.ctx.Done():
-			return
-		}
+func (s *sessions) watch(ses *session, why error) {
+	window := min(s.cfg.ResumeWindow, s.cfg.HeartbeatTimeout)
+	if errors.Is(why, errSilent) {
+		window = 0 // its time is over
+	}
+	refused := s.awaitRefusal(ses, window)
+	if s.ctx.Err() != nil {
+		return
 	}
 	s.mu.Lock()
 	if ses.stream != nil || ses.lost {
@@ -188,6 +189,33 @@ func (s *sessions) watch(ses *session, ended *downstream, why error) {
 		reason = fmt.Sprintf("task manager %s lost: its process is gone (%s refuses connections)", ses.worker, ses.dataAddress)
 	}
 	s.events.lost(ses.worker, reason, refused)
+}
+
+// awaitRefusal probes a suspended task manager until its port refuses, its session is resumed, or the
+// window is over. It probes again and again because the kernel closes the sockets of a killed process one
+// by one: the stream may be gone while the port still accepts.
+func (s *sessions) awaitRefusal(ses *session, window time.Duration) (refused bool) {
+	end := time.Now().Add(window)
+	for {
+		if s.probe(ses.dataAddress) {
+			return true
+		}
+		if s.attached(ses) || !time.Now().Before(end) || s.ctx.Err() != nil {
+			return false
+		}
+		t := time.NewTimer(probePause)
+		select {
+		case <-t.C:
+		case <-s.ctx.Done():
+		}
+		t.Stop()
+	}
+}
+
+func (s *sessions) attached(ses *session) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return ses.stream != nil
 }
 
 // probe says whether the data port of a task manager refuses connections, which means that the process is

@@ -15,7 +15,7 @@ import (
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
-	"github.com/sluice-stream/sluice/jobmanager/job"
+	job "github.com/sluice-stream/sluice/jobmanager/joblite"
 	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
 	"github.com/sluice-stream/sluice/proto/wire"
 )
@@ -210,11 +210,6 @@ func (m *Manager) manifests(id ident.JobID) (out []*manifest.Manifest, err error
 		return err
 	})
 	return out, err
-}
-
-// storeBlob stores an upload.
-func (m *Manager) storeBlob(ctx context.Context, id ident.JobID, n ident.CheckpointID, s ident.Subtask, operator string, size int64, crc uint32, next func() ([]byte, error)) (manifest.Blob, error) {
-	return m.blobs.Put(ctx, blob.Key{Job: id, Checkpoint: n, Subtask: s, Operator: operator}, size, crc, next)
 }
 
 // linkBlobs copies the files of an adopted checkpoint to the job that took it over.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -39,6 +40,8 @@ type attempt struct {
 type task struct {
 	*subtask.Task
 	waiting waitingReasons
+	// skipped counts the records that onError: skip left out.
+	skipped atomic.Int64
 }
 
 // start runs an attempt once older, still ending ones of the same job have ended.
@@ -113,7 +116,6 @@ func (a *attempt) runTasks(ctx context.Context, failed map[ident.Subtask]bool) e
 	// uploads are those of acks; they end with ctx.
 	uploads := &errgroup.Group{}
 	b := &builder{attempt: a, job: job, plan: plan, exchange: ex, uploads: uploads, ctx: ctx}
-	defer b.close()
 	if err := b.buildAll(ctx); err != nil {
 		return err
 	}
@@ -292,7 +294,7 @@ func metricsToProto(id attemptID, s ident.Subtask, t *task) *pb.SubtaskMetrics {
 	c := t.Counters()
 	m := &pb.SubtaskMetrics{
 		Attempt: wire.AttemptToProto(id.job, id.fence), Subtask: wire.SubtaskToProto(s), RecordsIn: c.RecordsIn.Load(), RecordsOut: c.RecordsOut.Load(),
-		BytesIn: c.BytesIn.Load(), BytesOut: c.BytesOut.Load(), Waiting: t.waiting.String(),
+		BytesIn: c.BytesIn.Load(), BytesOut: c.BytesOut.Load(), Waiting: t.waiting.String(), RecordsSkipped: t.skipped.Load(),
 	}
 	for _, l := range t.Lag() {
 		m.Lag = append(m.Lag, &pb.SplitLag{Topic: l.Split.Topic, Partition: l.Split.Partition, Lag: l.Lag})

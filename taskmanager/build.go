@@ -3,12 +3,10 @@ package taskmanager
 import (
 	"context"
 	"fmt"
-	"io"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
-	"github.com/sluice-stream/sluice/connector/kafka"
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
 	"github.com/sluice-stream/sluice/operator"
@@ -18,6 +16,16 @@ import (
 	"github.com/sluice-stream/sluice/taskmanager/subtask"
 )
 
+// Connectors makes the sources and sinks that talk to the outside. Run of what they make returns when
+// everything that it started has ended.
+type Connectors interface {
+	// NewSource makes the source of a node; positions are the splits of this subtask. waiting is told why
+	// the source makes no progress, empty when it does again; any goroutine may call it.
+	NewSource(node *graph.Node, positions []manifest.Position, waiting func(reason string)) (operator.Source, error)
+	// NewSink makes the sink of a node for one of its vertex's subtasks.
+	NewSink(node *graph.Node, subtask int, waiting func(reason string)) (operator.Sink, error)
+}
+
 // builder makes the subtasks of an attempt: operators, connectors, outputs, restored state.
 type builder struct {
 	attempt  *attempt
@@ -26,15 +34,6 @@ type builder struct {
 	exchange *exchange.Attempt
 	uploads  *errgroup.Group
 	ctx      context.Context // of the attempt
-	closers  []io.Closer
-}
-
-func (b *builder) close() {
-	for _, c := range b.closers {
-		if err := c.Close(); err != nil {
-			b.attempt.tm.cfg.Logger.Warn("close a connector", "job", b.attempt.id.job, "reason", err)
-		}
-	}
 }
 
 // buildAll makes every subtask of the deployment; none runs yet.
@@ -118,4 +117,48 @@ func hasNode(v *graph.Vertex, name string) bool {
 		}
 	}
 	return false
+}
+
+// node makes the source, operator or sink of one node.
+func (b *builder) node(cfg *subtask.Config, t *task, n *graph.Node) (err error) {
+	waiting := func(reason string) { t.waiting.set(n.Name, reason) }
+	switch n.Kind {
+	case graph.KindSource:
+		cfg.Source, err = b.attempt.tm.connectors.NewSource(n, cfg.Positions, waiting)
+	case graph.KindOperator:
+		cfg.Operators[n.Name], err = builtin.New(n, builtin.Context{
+			Subtask: cfg.Subtask.Index, Parallelism: cfg.Vertex.Parallelism, MaxParallelism: b.plan.MaxParallelism, Skipped: &t.skipped,
+		})
+	case graph.KindSink:
+		if n.Sink.Print != nil {
+			cfg.Sinks[n.Name] = builtin.NewPrint(b.attempt.tm.cfg.Output, n.Name, cfg.Subtask.Index)
+			return nil
+		}
+		cfg.Sinks[n.Name], err = b.attempt.tm.connectors.NewSink(n, cfg.Subtask.Index, waiting)
+	}
+	return err
+}
+
+// outputs takes the outgoing edges of the subtask.
+func (b *builder) outputs(cfg *subtask.Config, s ident.Subtask, t *task) error {
+	for i := range b.plan.Edges {
+		e := &b.plan.Edges[i]
+		if e.From != s.Vertex {
+			continue
+		}
+		var keyer exchange.Keyer
+		if e.Partitioning == graph.Hash {
+			k, err := builtin.NewKeyer(e, &t.skipped)
+			if err != nil {
+				return err
+			}
+			keyer = k
+		}
+		out, err := b.exchange.Output(s, e.ID, keyer)
+		if err != nil {
+			return err
+		}
+		cfg.Outputs = append(cfg.Outputs, subtask.NodeOutput{Node: e.FromNode, Output: out})
+	}
+	return nil
 }

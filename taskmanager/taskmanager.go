@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 
+	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
 	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
 	"github.com/sluice-stream/sluice/proto/wire"
@@ -43,9 +44,13 @@ type TaskManager struct {
 	outbox      *outbox
 	network     *exchange.Network
 	transfer    *stateTransfer
+	connectors  Connectors
+	expressions graph.Expressions
 
 	mu       sync.Mutex
 	attempts map[ident.JobID]*attempt
+	// ending holds cancelled attempts until they have ended.
+	ending map[ident.JobID][]*attempt
 	// running counts attempts that have not ended.
 	running sync.WaitGroup
 	// fatal ends the process: an attempt that cannot be cancelled.
@@ -53,7 +58,7 @@ type TaskManager struct {
 }
 
 // New makes a task manager; nothing runs before Run.
-func New(cfg Config) (*TaskManager, error) {
+func New(cfg Config, connectors Connectors, expressions graph.Expressions) (*TaskManager, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -64,7 +69,7 @@ func New(cfg Config) (*TaskManager, error) {
 	rand.Read(inc[:]) // never fails (crypto/rand)
 	tm := &TaskManager{
 		cfg: cfg, incarnation: ident.Incarnation(hex.EncodeToString(inc[:])), outbox: newOutbox(),
-		attempts: map[ident.JobID]*attempt{}, fatal: make(chan error, 1),
+		attempts: map[ident.JobID]*attempt{}, ending: map[ident.JobID][]*attempt{}, connectors: connectors, expressions: expressions, fatal: make(chan error, 1),
 	}
 	tm.metrics = newMetrics(tm)
 	return tm, nil
@@ -186,9 +191,8 @@ func (tm *TaskManager) end() error {
 func (tm *TaskManager) reset(ctx context.Context, why string) {
 	tm.mu.Lock()
 	for _, a := range tm.attempts {
-		a.cancel(errors.New(why))
+		tm.cancelLocked(a, errors.New(why))
 	}
-	clear(tm.attempts)
 	tm.mu.Unlock()
 	done := make(chan struct{})
 	go func() {

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 
-	"github.com/sluice-stream/sluice/connector/kafka"
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/operator/expression"
 	"github.com/sluice-stream/sluice/spec"
@@ -17,7 +16,7 @@ func (c *cli) load(path string, sets []string) (*graph.Job, error) {
 		return nil, err
 	}
 	job, err := spec.Parse(data, path, spec.Options{
-		Checks: graph.Checks{Expressions: expression.Checker{}, Properties: kafka.CheckProperties},
+		Checks: graph.Checks{Expressions: expression.Checker{}},
 		Set:    sets,
 		Warn:   func(p spec.Problem) { fmt.Fprintln(c.stderr, "warning:", p) },
 	})

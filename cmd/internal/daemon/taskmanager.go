@@ -11,7 +11,9 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/sluice-stream/sluice/connector/kafka/lite"
 	"github.com/sluice-stream/sluice/ident"
+	"github.com/sluice-stream/sluice/operator/expression"
 	"github.com/sluice-stream/sluice/taskmanager"
 	"github.com/sluice-stream/sluice/web"
 )
@@ -40,7 +42,7 @@ func TaskManager(ctx context.Context, args []string, stdout, stderr io.Writer) e
 		return err
 	}
 	cfg.Output = stdout
-	tm, err := taskmanager.New(cfg)
+	tm, err := taskmanager.New(cfg, lite.Connectors{}, expression.Checker{})
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUsage, err)
 	}

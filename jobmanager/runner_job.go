@@ -1,0 +1,264 @@
+package jobmanager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sluice-stream/sluice/checkpoint"
+	"github.com/sluice-stream/sluice/checkpoint/boltstore"
+	"github.com/sluice-stream/sluice/ident"
+	job "github.com/sluice-stream/sluice/jobmanager/joblite"
+	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
+	"github.com/sluice-stream/sluice/proto/wire"
+	"github.com/sluice-stream/sluice/slots"
+)
+
+// storeRetry is the pause before a job record that could not be stored is written again.
+const storeRetry = time.Second
+
+// enqueue puts an event for one of the cores behind those that wait already.
+func (r *runner) enqueue(ev any) { r.queue = append(r.queue, ev) }
+
+// drain applies the events that wait, and those that their effects produce, until none is left.
+func (r *runner) drain(ctx context.Context) error {
+	for len(r.queue) > 0 {
+		ev := r.queue[0]
+		r.queue = r.queue[1:]
+		var err error
+		switch ev := ev.(type) {
+		case job.Event:
+			err = r.stepJob(ctx, time.Now(), ev)
+		case checkpoint.Event:
+			err = r.stepCheckpoint(ctx, time.Now(), ev)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	r.queue = nil
+	for _, answer := range r.answers {
+		answer <- nil // buffered; what was asked for is durable now
+	}
+	r.answers = nil
+	return nil
+}
+
+// receive turns a message into events for the cores.
+func (r *runner) receive(now time.Time, msg any) {
+	switch m := msg.(type) {
+	case jobEvent:
+		r.enqueue(m.event)
+	case checkpointEvent:
+		r.enqueue(m.event)
+	case subtaskReport:
+		r.onReport(m)
+	case workerLost:
+		r.onWorkerLost(m)
+	case workerResumed:
+		r.repeatTo(m.worker)
+	case asked:
+		r.enqueue(m.event)
+		r.answers = append(r.answers, m.answer)
+	case done:
+		m.then(now)
+	}
+}
+
+func (r *runner) onReport(m subtaskReport) {
+	if r.deployed != nil && m.fence == r.deployed.fence {
+		v := r.subtasks[m.subtask]
+		v.state = string(m.state)
+		r.subtasks[m.subtask] = v
+	}
+	r.enqueue(job.SubtaskStatus{Fence: m.fence, Subtask: m.subtask, State: m.state, Failure: m.failure})
+}
+
+func (r *runner) onWorkerLost(m workerLost) {
+	if r.deployed != nil {
+		for s, w := range r.deployed.placement {
+			if w == m.worker {
+				r.subtasks[s] = subtaskView{state: "LOST", worker: w}
+			}
+		}
+	}
+	r.enqueue(job.WorkerLost{Worker: m.worker, Reason: m.reason, Certain: m.certain})
+}
+
+// repeatTo sends everything that a task manager may have missed while its stream was broken.
+func (r *runner) repeatTo(worker ident.WorkerID) {
+	d := r.deployed
+	if d == nil {
+		return
+	}
+	if _, ok := d.addresses[worker]; !ok {
+		return
+	}
+	if r.canceling {
+		r.sendCancel(d, worker)
+		return
+	}
+	if m, ok := r.deployMessages[worker]; ok {
+		r.m.sessions.send(worker, &pb.FromJobManager{Message: &pb.FromJobManager_Deploy{Deploy: m}})
+	}
+	if s := r.coord.Status(); s.Latest != nil && s.Latest.Fence == d.fence {
+		r.m.sessions.send(worker, &pb.FromJobManager{Message: &pb.FromJobManager_Completed{Completed: &pb.CheckpointCompleted{
+			Attempt: wire.AttemptToProto(r.id, d.fence), Checkpoint: uint64(s.Latest.Checkpoint),
+		}}})
+	}
+	if r.trigger != nil {
+		r.m.sessions.send(worker, &pb.FromJobManager{Message: &pb.FromJobManager_Trigger{Trigger: r.trigger}})
+	}
+}
+
+// stepJob applies an event to the job and carries out what it says.
+func (r *runner) stepJob(ctx context.Context, now time.Time, ev job.Event) error {
+	for _, eff := range r.machine.Step(now, ev) {
+		if err := r.performJob(ctx, now, eff); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *runner) performJob(ctx context.Context, now time.Time, eff job.Effect) error {
+	switch e := eff.(type) {
+	case job.Persist:
+		return r.persistRecord(ctx, e.Record)
+	case job.RequestSlots:
+		r.m.scheduler.request(slots.Request{
+			Job: r.id, Attempt: e.Attempt, Slots: r.plan.Slots, Restarting: e.Restarting, SubmitOrder: r.submitOrder, Since: now,
+		})
+	case job.WithdrawRequest:
+		r.m.scheduler.withdraw(r.id)
+	case job.VacateSlots:
+		r.m.scheduler.vacated(r.id, e.Attempt, e.Worker)
+	case job.ReleaseSlots:
+		r.m.scheduler.release(r.id)
+	case job.Deploy:
+		r.deploy(e)
+	case job.CancelAttempt:
+		r.cancelAttempt()
+	case job.StartCheckpoints:
+		r.enqueue(checkpoint.AttemptStarted{Fence: e.Fence, Subtasks: r.plan.Subtasks(), Sources: r.sources()})
+	case job.StopCheckpoints:
+		r.enqueue(checkpoint.AttemptEnded{Fence: e.Fence, Why: e.Why})
+	case job.FinalCheckpoint:
+		r.enqueue(checkpoint.FinalRequested{Fence: e.Fence, Drain: e.Drain})
+	case job.CleanUp:
+		r.enqueue(job.CleanedUp{})
+	case job.Transition:
+		r.onTransition(now, e)
+	case job.Ignored:
+		r.m.metrics.dropped("job")
+		r.log.Debug("ignored", "what", e.What, "reason", e.Why)
+	}
+	return nil
+}
+
+// persistRecord returns when the record is durable. While the disk is full it tries again, and the job
+// waits visibly; an outcome that is unknown ends the job manager.
+func (r *runner) persistRecord(ctx context.Context, rec job.Record) error {
+	r.stored.Record = rec
+	r.stored.Completed, r.stored.Failed = r.coord.Status().Completed, r.coord.Status().Failed
+	if rec.State.Terminal() {
+		r.stored.EndedAt = time.Now()
+	}
+	data, err := r.stored.encode()
+	if err != nil {
+		return err
+	}
+	for {
+		err := r.m.store.Update(ctx, func(tx *boltstore.Tx) error { return tx.PutJob(r.id, data) })
+		switch {
+		case err == nil:
+			r.storeError = ""
+			return nil
+		case !errors.Is(err, boltstore.ErrNoSpace):
+			return fmt.Errorf("store the record of job %s: %w", r.id, err)
+		}
+		if text := fmt.Sprintf("the job cannot go on: %v", err); text != r.storeError {
+			r.storeError = text
+			r.log.Error("store job record", "reason", err)
+			r.publish()
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(storeRetry):
+		}
+	}
+}
+
+func (r *runner) sources() []ident.Subtask {
+	var out []ident.Subtask
+	for s := range r.deployed.splits {
+		out = append(out, s)
+	}
+	return out
+}
+
+// deploy restores the newest checkpoint and sends the attempt out.
+func (r *runner) deploy(e job.Deploy) {
+	fail := func(err error) {
+		r.enqueue(job.DeployFailed{Fence: e.Fence, Failure: job.Failure{Class: job.Internal, Message: err.Error()}})
+	}
+	d, err := r.decide()
+	if err != nil {
+		fail(err)
+		return
+	}
+	if d.Action != checkpoint.Restore {
+		fail(fmt.Errorf("the job cannot be restored: %s", d))
+		return
+	}
+	dep := &deployment{
+		job: r.id, fence: e.Fence, graph: r.graph, plan: r.plan, restored: d.Manifest, placement: map[ident.Subtask]ident.WorkerID{},
+		addresses: map[ident.WorkerID]string{}, splits: assignSplits(r.m.connector, r.plan, d.Manifest.Positions),
+	}
+	for _, s := range r.plan.Subtasks() {
+		dep.placement[s] = e.Slots[s.Index].Worker
+	}
+	for _, slot := range e.Slots {
+		if addr, ok := r.m.sessions.dataAddressOf(slot.Worker); ok {
+			dep.addresses[slot.Worker] = addr
+		}
+	}
+	r.deployed, r.trigger, r.canceling = dep, nil, false
+	r.subtasks = map[ident.Subtask]subtaskView{}
+	for s, w := range dep.placement {
+		r.subtasks[s] = subtaskView{state: "SCHEDULED", worker: w}
+	}
+	r.restored = d.Manifest.Checkpoint
+	if r.deployMessages, err = dep.messages(); err != nil {
+		fail(err)
+		return
+	}
+	r.log.Info("deploying", "attempt", e.Fence.Attempt, "slots", len(e.Slots), "checkpoint", d.Checkpoint)
+	for w, m := range r.deployMessages {
+		r.m.sessions.send(w, &pb.FromJobManager{Message: &pb.FromJobManager_Deploy{Deploy: m}})
+	}
+}
+
+func (r *runner) cancelAttempt() {
+	if r.deployed == nil {
+		return
+	}
+	r.canceling = true
+	for w := range r.deployed.addresses {
+		r.sendCancel(r.deployed, w)
+	}
+}
+
+func (r *runner) sendCancel(d *deployment, worker ident.WorkerID) {
+	var here []ident.Subtask
+	for s, w := range d.placement {
+		if w == worker {
+			here = append(here, s)
+		}
+	}
+	r.m.sessions.send(worker, &pb.FromJobManager{Message: &pb.FromJobManager_Cancel{Cancel: &pb.CancelAttempt{
+		Attempt: wire.AttemptToProto(r.id, d.fence), Subtasks: wire.SubtasksToProto(here),
+	}}})
+}

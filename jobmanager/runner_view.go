@@ -1,0 +1,141 @@
+package jobmanager
+
+import (
+	"context"
+	"maps"
+	"math/rand/v2"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/sluice-stream/sluice/checkpoint"
+	"github.com/sluice-stream/sluice/graph"
+	"github.com/sluice-stream/sluice/ident"
+	job "github.com/sluice-stream/sluice/jobmanager/joblite"
+	"github.com/sluice-stream/sluice/slots"
+)
+
+// newRunner makes the loop of a job, not running yet. recovered says that the job is from an earlier start
+// of the job manager.
+func (m *Manager) newRunner(id ident.JobID, j *graph.Job, plan *graph.Physical, stored *storedJob, start checkpoint.Start, recovered bool) *runner {
+	r := &runner{
+		m: m, id: id, name: j.Name, submitOrder: stored.SubmitOrder, submittedAt: stored.SubmittedAt, endedAt: stored.EndedAt,
+		log: m.log.With("job", string(id), "name", j.Name), graph: j, plan: plan, stored: stored,
+		inbox: make(chan any, inboxSize), grants: make(chan slots.Grant, grantRoom), over: make(chan struct{}), changed: make(chan struct{}),
+		subtasks: map[ident.Subtask]subtaskView{}, stateSince: time.Now(),
+	}
+	r.coord = checkpoint.NewCoordinator(checkpoint.Config{
+		Interval: j.Checkpoint.Interval, Timeout: j.Checkpoint.Timeout, MinPause: j.Checkpoint.MinPause, TolerableFailures: j.Checkpoint.TolerableFailures,
+	}, start)
+	r.machine = job.New(job.Config{
+		Epoch: m.epoch, Slots: plan.Slots, Subtasks: plan.Subtasks(), Sources: sourceSubtasks(plan), Restart: j.Restart, Rand: rand.Float64,
+	}, stored.Record)
+	if recovered {
+		r.enqueue(job.Recovered{})
+	} else {
+		r.enqueue(job.Submitted{})
+	}
+	if stored.Record.State.Terminal() {
+		r.queue = nil
+		r.isEnded.Store(true)
+		close(r.over)
+	}
+	r.publish()
+	return r
+}
+
+func sourceSubtasks(plan *graph.Physical) []ident.Subtask {
+	var out []ident.Subtask
+	for i := range plan.Vertices {
+		v := &plan.Vertices[i]
+		if v.Nodes[0].Kind != graph.KindSource {
+			continue
+		}
+		for k := range v.Parallelism {
+			out = append(out, ident.Subtask{Vertex: v.Name, Index: k})
+		}
+	}
+	return out
+}
+
+// publish makes the state of now visible.
+func (r *runner) publish() {
+	rec := r.machine.Record()
+	v := &jobView{
+		id: r.id, name: r.name, state: rec.State, attempt: rec.Attempt, parallelism: r.graph.Parallelism, restarts: rec.Restarts, plan: r.plan,
+		slots: r.m.scheduler.held(r.id), subtasks: maps.Clone(r.subtasks), checkpoints: r.coord.Status(), restored: r.restored,
+		submittedAt: r.submittedAt, stateSince: r.stateSince, endedAt: r.stored.EndedAt,
+	}
+	if f := rec.Failure; f != nil {
+		v.failure = &failureView{at: f.At, class: string(f.Class), message: f.Message, subtask: f.Subtask}
+	}
+	for _, why := range []string{r.storeError, r.publishErr} {
+		if why != "" {
+			v.waiting = append(v.waiting, why)
+		}
+	}
+	if p := v.pending(); p != "" {
+		v.waiting = append(v.waiting, p)
+	}
+	r.viewMu.Lock()
+	old := r.changed
+	r.current, r.changed = v, make(chan struct{})
+	r.viewMu.Unlock()
+	close(old)
+	if v.state.Terminal() {
+		r.isEnded.Store(true)
+	}
+}
+
+// onTransition notes a change of state, for people and programs.
+func (r *runner) onTransition(now time.Time, t job.Transition) {
+	r.stateSince = now
+	args := []any{"from", t.From, "to", t.To, "event", t.Event, "attempt", r.machine.Record().Attempt}
+	if f := r.machine.Record().Failure; f != nil && (t.To == job.Restarting || t.To == job.Failing || t.To == job.Failed) {
+		args = append(args, "class", f.Class, "reason", f.Message)
+	}
+	if t.To == job.WaitingForSlots {
+		if e, ok := r.m.scheduler.explain(r.id); ok {
+			args = append(args, "need", e.Need, "have", e.Have)
+		}
+	}
+	r.log.Info("job state", args...)
+}
+
+// granted hands slots to a job.
+func (m *Manager) granted(g slots.Grant) {
+	m.mu.Lock()
+	r := m.runners[g.Job]
+	m.mu.Unlock()
+	if r == nil {
+		m.scheduler.release(g.Job)
+		return
+	}
+	r.grants <- g // has room: a job has one request open, and at most the grant of a withdrawn one is still in it
+}
+
+// ask hands a user's request to a job and waits until it is durable.
+func (m *Manager) ask(ctx context.Context, r *runner, ev job.Event) error {
+	if r.ended() {
+		return status.Errorf(codes.FailedPrecondition, "job %s (%s) is %s already", r.name, r.id, r.view().state)
+	}
+	answer := make(chan error, 1)
+	r.post(ctx, asked{ev, answer})
+	select {
+	case err := <-answer:
+		return err
+	case <-r.over:
+		return nil
+	case <-ctx.Done():
+		return status.FromContextError(ctx.Err()).Err()
+	}
+}
+
+// isCurrent says whether an attempt is the one that is deployed.
+func (m *Manager) isCurrent(id ident.JobID, fence ident.Fence) bool {
+	m.mu.Lock()
+	r := m.runners[id]
+	m.mu.Unlock()
+	return r != nil && fence.Epoch == m.epoch && r.view().attempt == fence.Attempt
+}
