@@ -89,10 +89,11 @@ type Coordinator struct {
 	done bool
 	dead bool
 
-	counts      Counts
-	latest      *manifest.Manifest
-	lastFailure *Failure
-	out         []Effect
+	counts         Counts
+	latest         *manifest.Manifest
+	latestDuration time.Duration
+	lastFailure    *Failure
+	out            []Effect
 }
 
 type reservation struct {
@@ -111,6 +112,7 @@ func NewCoordinator(cfg Config, start Start) *Coordinator {
 	}
 	if c.latest != nil {
 		c.reserved = max(c.reserved, c.latest.Checkpoint)
+		c.latestDuration = c.latest.CompletedAt.Sub(c.latest.TriggeredAt)
 		c.done = c.latest.Final
 	}
 	c.next = c.reserved + 1

@@ -181,7 +181,7 @@ func (c *Coordinator) completed(now time.Time) {
 	c.pending = nil
 	c.counts.Completed++
 	c.reserved = max(c.reserved, p.id+ReserveBlock)
-	c.latest = p.manifest
+	c.latest, c.latestDuration = p.manifest, now.Sub(p.triggered)
 	c.done = p.manifest.Final
 	if c.owns(p) {
 		a := c.attempt
@@ -190,7 +190,7 @@ func (c *Coordinator) completed(now time.Time) {
 			a.named[p.manifest.Transactions[i].Key()] = struct{}{}
 		}
 	}
-	c.emit(Completed{Manifest: p.manifest, Duration: now.Sub(p.triggered)})
+	c.emit(Completed{Manifest: p.manifest, Duration: c.latestDuration})
 }
 
 // assemble makes the manifest in an order that depends on its content alone. It does not trust the

@@ -41,26 +41,21 @@ type InFlight struct {
 type Status struct {
 	Counts
 	// Latest is the newest completed checkpoint; nil: none. It is not to be changed.
-	Latest      *manifest.Manifest
-	InFlight    *InFlight
-	LastFailure *Failure
+	Latest *manifest.Manifest
+	// LatestDuration is from the trigger of Latest to its durability; after a start of the job manager
+	// to the last ack, which is what the manifest tells.
+	LatestDuration time.Duration
+	InFlight       *InFlight
+	LastFailure    *Failure
 	// FailuresInRow is how many failed since the last success in this attempt.
 	FailuresInRow int
 	// Waiting is why a checkpoint that is due is not triggered, for people: empty if none is.
 	Waiting string
 }
 
-// LatestDuration is the time from trigger to completion of the newest checkpoint; 0: none.
-func (s *Status) LatestDuration() time.Duration {
-	if s.Latest == nil {
-		return 0
-	}
-	return s.Latest.CompletedAt.Sub(s.Latest.TriggeredAt)
-}
-
 // Status is a snapshot for display.
 func (c *Coordinator) Status() Status {
-	s := Status{Counts: c.counts, Latest: c.latest, LastFailure: c.lastFailure, Waiting: c.waiting()}
+	s := Status{Counts: c.counts, Latest: c.latest, LatestDuration: c.latestDuration, LastFailure: c.lastFailure, Waiting: c.waiting()}
 	if c.attempt != nil {
 		s.FailuresInRow = c.attempt.failures
 	}

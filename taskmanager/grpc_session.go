@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	dialRetry       = 200 * time.Millisecond // between two tries to reach the job manager
-	dialRetryMax    = 2 * time.Second
+	dialRetry       = 100 * time.Millisecond // between two tries to reach the job manager
+	dialRetryMax    = 500 * time.Millisecond
 	registerTimeout = 10 * time.Second
 	// idTakenPatience is how long an id that is in use may be that of our own predecessor, whose end the
 	// job manager has not noticed yet.
@@ -63,7 +63,7 @@ func (s *session) run(ctx context.Context) error {
 		if refusedForGood(err) || !takenSince.IsZero() && time.Since(takenSince) > idTakenPatience {
 			return fmt.Errorf("register at the job manager: %s", status.Convert(err).Message())
 		}
-		if began {
+		if began || status.Code(err) == codes.NotFound { // NotFound: the job manager is there, only the session is not
 			wait = dialRetry
 		}
 		if reason := describe(err); reason != lastReason || began {

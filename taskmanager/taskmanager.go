@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
@@ -32,6 +33,7 @@ const (
 	windowBytes     = 1 << 20
 	keepaliveTime   = 10 * time.Second
 	keepaliveExpiry = 5 * time.Second
+	connectTimeout  = 5 * time.Second
 	stopTimeout     = 5 * time.Second
 )
 
@@ -97,6 +99,10 @@ func (tm *TaskManager) Run(ctx context.Context, ready func(dataAddress string)) 
 	}
 	conn, err := grpc.NewClient("passthrough:///"+tm.cfg.JobManager, grpc.WithTransportCredentials(orInsecure(tm.cfg.ClientTLS)),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveExpiry}),
+		grpc.WithConnectParams(grpc.ConnectParams{ // the session paces itself; grpc's default would wait a second
+			Backoff:           backoff.Config{BaseDelay: dialRetry, Multiplier: 1.5, Jitter: 0.2, MaxDelay: dialRetryMax},
+			MinConnectTimeout: connectTimeout,
+		}),
 		grpc.WithStaticStreamWindowSize(windowBytes), grpc.WithStaticConnWindowSize(windowBytes),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(controlMessageBytes)))
 	if err != nil {

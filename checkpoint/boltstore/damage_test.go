@@ -134,10 +134,7 @@ func TestDamage(t *testing.T) {
 		fn(b)
 		return good.with(databaseFile, b)
 	}
-	rounds := 300
-	if testing.Short() {
-		rounds = 60
-	}
+	const rounds = 100
 	for name, damage := range map[string]func() files{
 		"bit flipped": func() files {
 			at, bit := rng.IntN(len(db)), rng.IntN(8)

@@ -95,8 +95,9 @@ type Manifest struct {
 	Fence      ident.Fence
 	// Identity is the identity of the state-relevant graph: operator names with state, key groups,
 	// state schemas; see graph.Physical.Identity.
-	Identity     string
-	TriggeredAt  time.Time
+	Identity    string
+	TriggeredAt time.Time
+	// CompletedAt is when the last ack came in.
 	CompletedAt  time.Time
 	Positions    []Position
 	State        []State

@@ -22,8 +22,7 @@ func (c *count) Process(b *operator.Batch, out operator.Collector) error {
 	if err := b.Open(); err != nil {
 		return err
 	}
-	c.out.Reset()
-	c.out.Origins = append(c.out.Origins, b.Origins...)
+	begin(&c.out, b)
 	for i := range b.Records {
 		r := &b.Records[i]
 		n, err := c.table.Add(b.Bytes(r.StreamKey), 1)
@@ -45,9 +44,9 @@ func (c *count) append(b *operator.Batch, r *operator.Record, n int64) {
 	arena, o.Key = copySpan(arena, b, r.StreamKey)
 	o.StreamKey = o.Key
 	arena, o.Headers = copySpan(arena, b, r.Headers)
-	begin := len(arena)
+	from := len(arena)
 	arena = strconv.AppendInt(arena, n, 10)
-	o.Value = operator.Span{Off: uint32(begin), Len: int32(len(arena) - begin)}
+	o.Value = operator.Span{Off: uint32(from), Len: int32(len(arena) - from)}
 	c.out.Records, c.out.Arena = append(c.out.Records, o), arena
 }
 

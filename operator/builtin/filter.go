@@ -26,7 +26,7 @@ func (f *filter) Process(b *operator.Batch, out operator.Collector) error {
 	}
 	// A run of records is copied at once, and not before it is known that one record stays behind.
 	f.out.Records = f.out.Records[:0]
-	begin := 0
+	from := 0
 	for i := range b.Records {
 		f.record.Set(b, i)
 		pass, err := f.predicate.Bool(f.record)
@@ -37,14 +37,14 @@ func (f *filter) Process(b *operator.Batch, out operator.Collector) error {
 			pass = false
 		}
 		if !pass {
-			f.out.Records = append(f.out.Records, b.Records[begin:i]...)
-			begin = i + 1
+			f.out.Records = append(f.out.Records, b.Records[from:i]...)
+			from = i + 1
 		}
 	}
-	if begin == 0 {
+	if from == 0 {
 		return emit(b, out)
 	}
-	f.out.Records = append(f.out.Records, b.Records[begin:]...)
+	f.out.Records = append(f.out.Records, b.Records[from:]...)
 	f.out.Arena, f.out.Origins = b.Arena, b.Origins
 	err := emit(&f.out, out)
 	f.out.Arena, f.out.Origins = nil, nil // they are the sender's

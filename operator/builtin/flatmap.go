@@ -25,8 +25,7 @@ func (f *flatMap) Process(b *operator.Batch, out operator.Collector) error {
 	if err := b.Open(); err != nil {
 		return err
 	}
-	f.out.Reset()
-	f.out.Origins = append(f.out.Origins, b.Origins...)
+	begin(&f.out, b)
 	for i := range b.Records {
 		f.record.Set(b, i)
 		mark := len(f.out.Arena)

@@ -11,6 +11,6 @@ var (
 	_ operator.Operator = (*mapper)(nil)
 	_ operator.Operator = (*flatMap)(nil)
 	_ operator.Stateful = (*count)(nil)
-	_ operator.Sink     = (*print)(nil)
+	_ operator.Sink     = (*printSink)(nil)
 	_ graph.Expressions = expression.Checker{}
 )

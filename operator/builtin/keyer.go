@@ -35,6 +35,9 @@ func NewKeyer(edge *graph.Edge, skipped *atomic.Int64) (*Keyer, error) {
 // Keys appends one span per record of the opened batch to spans and the bytes of the keys to arena. A
 // null result gives operator.Null, which is a key of its own; a dropped record gives SkippedKey.
 func (k *Keyer) Keys(b *operator.Batch, arena []byte, spans []operator.Span) ([]byte, []operator.Span, error) {
+	if arena == nil {
+		arena = []byte{} // an empty key is a part of it, and not nil, which means null
+	}
 	for i := range b.Records {
 		k.record.Set(b, i)
 		var (

@@ -44,8 +44,7 @@ func (m *mapper) Process(b *operator.Batch, out operator.Collector) error {
 	if err := b.Open(); err != nil {
 		return err
 	}
-	m.out.Reset()
-	m.out.Origins = append(m.out.Origins, b.Origins...)
+	begin(&m.out, b)
 	for i := range b.Records {
 		m.record.Set(b, i)
 		mark := len(m.out.Arena)
@@ -63,6 +62,16 @@ func (m *mapper) Process(b *operator.Batch, out operator.Collector) error {
 		}
 	}
 	return emit(&m.out, out)
+}
+
+// begin empties an output batch for the next input. Memory that an unusually large record took is given
+// back.
+func begin(out, in *operator.Batch) {
+	if cap(out.Arena) > 4*emitBytes {
+		out.Arena = nil
+	}
+	out.Reset()
+	out.Origins = append(out.Origins, in.Origins...)
 }
 
 // flush emits what is there and empties the batch except for its origins.

@@ -12,8 +12,8 @@ import (
 	"github.com/sluice-stream/sluice/operator"
 )
 
-// print writes a line per record: "sink/subtask> key<TAB>value".
-type print struct {
+// printSink writes a line per record: "sink/subtask> key<TAB>value".
+type printSink struct {
 	w      io.Writer
 	prefix string
 	line   []byte
@@ -27,17 +27,17 @@ type print struct {
 // What Write has returned from is written, so a seal is sealed at once. A crash between the two prints
 // lines again: the guarantee is at-least-once.
 func NewPrint(w io.Writer, sink string, subtask int) operator.Sink {
-	return &print{w: w, prefix: ident.Subtask{Vertex: sink, Index: subtask}.String() + "> ", sealed: make(chan operator.SealedEpoch, 1)}
+	return &printSink{w: w, prefix: ident.Subtask{Vertex: sink, Index: subtask}.String() + "> ", sealed: make(chan operator.SealedEpoch, 1)}
 }
 
 // Run is operator.Sink's; there is nothing to do in the background.
-func (p *print) Run(ctx context.Context) error {
+func (p *printSink) Run(ctx context.Context) error {
 	<-ctx.Done()
 	return nil
 }
 
 // Write is operator.Sink's.
-func (p *print) Write(_ context.Context, b *operator.Batch) error {
+func (p *printSink) Write(_ context.Context, b *operator.Batch) error {
 	if err := b.Open(); err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func (p *print) Write(_ context.Context, b *operator.Batch) error {
 	return p.flush()
 }
 
-func (p *print) flush() error {
+func (p *printSink) flush() error {
 	if len(p.line) == 0 {
 		return nil
 	}
@@ -70,7 +70,7 @@ func (p *print) flush() error {
 }
 
 // Seal is operator.Sink's. Seals are cumulative: one that nobody has taken yet gives way to the newer.
-func (p *print) Seal(_ context.Context, id ident.CheckpointID) error {
+func (p *printSink) Seal(_ context.Context, id ident.CheckpointID) error {
 	select {
 	case <-p.sealed:
 	default:
@@ -80,10 +80,10 @@ func (p *print) Seal(_ context.Context, id ident.CheckpointID) error {
 }
 
 // Sealed is operator.Sink's.
-func (p *print) Sealed() <-chan operator.SealedEpoch { return p.sealed }
+func (p *printSink) Sealed() <-chan operator.SealedEpoch { return p.sealed }
 
 // Completed is operator.Sink's.
-func (p *print) Completed(ident.CheckpointID) {}
+func (p *printSink) Completed(ident.CheckpointID) {}
 
 func appendPrintable(dst, s []byte) []byte {
 	if s == nil {

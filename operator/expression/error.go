@@ -41,7 +41,7 @@ func compileErrors(iss *cel.Issues, key, value graph.Format) error {
 		}
 		line, column := 1, 1
 		if e.Location != nil && e.Location.Line() > 0 {
-			line, column = e.Location.Line(), e.Location.Column()+1
+			line, column = e.Location.Line(), max(e.Location.Column()+1, 1)
 		}
 		message := readable(e.Message)
 		all = append(all, fault(line, column, hint(message, key, value), "%s", message))
@@ -80,6 +80,12 @@ func hint(message string, key, value graph.Format) string {
 		return "key and value are bytes unless the source says keyFormat: string and format: string; or convert with string(…)"
 	case strings.Contains(message, "'+'"):
 		return "both sides need one type; convert with string(…), int(…) or double(…)"
+	case strings.Contains(message, "invalid matches argument"):
+		return "want a regular expression in RE2 syntax that is not too large when compiled"
+	case strings.Contains(message, "invalid duration"):
+		return "want text like 90s or 1h30m"
+	case strings.Contains(message, "invalid timestamp"):
+		return "want RFC 3339 text like 2024-02-29T12:00:00Z"
 	case strings.Contains(message, "Syntax error"):
 		return "expressions are CEL: value != null && value.startsWith(\"x\")"
 	}

@@ -3,6 +3,7 @@ package expression
 import (
 	"errors"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"cel.dev/cel-go/cel"
@@ -16,8 +17,9 @@ type Program struct {
 	use    graph.Use
 	format graph.Format
 	cel    cel.Program
-	// quick, if not nil, is the same predicate without the interpreter.
+	// quick and parts, if not nil, are the same without the interpreter.
 	quick predicate
+	parts []part
 }
 
 // Compile compiles an expression that stands at use and sees key and value in these formats. Errors are
@@ -32,8 +34,11 @@ func Compile(source string, use graph.Use, key, value graph.Format) (*Program, e
 		return nil, fault(1, 1, "", "%s", readable(err.Error()))
 	}
 	p := &Program{use: use, format: format, cel: program}
-	if use == graph.UseFilter {
-		p.quick = specialize(ast, key, value)
+	switch root, s := ast.NativeRep().Expr(), (specializer{key, value}); use {
+	case graph.UseFilter:
+		p.quick = s.predicate(root)
+	case graph.UseKey, graph.UseValue, graph.UseKeyBy:
+		p.parts = s.text(root)
 	}
 	return p, nil
 }
@@ -87,10 +92,13 @@ func (p *Program) eval(r *Record) (ref.Val, error) {
 // explain makes an error that holds no reference to the record, as that is gone when somebody prints it.
 func (r *Record) explain(err error) error {
 	message := readable(err.Error())
-	if r.vars.record != nil && (r.vars.record.Key.IsNull() || r.vars.record.Value.IsNull()) {
+	if !strings.HasPrefix(message, "no such overload") {
+		return errors.New(message)
+	}
+	if v := r.vars.record; v.Key.IsNull() || v.Value.IsNull() {
 		return errors.New(message + " (key or value is null here: begin with key != null && … or value != null && …)")
 	}
-	return errors.New(message)
+	return errors.New(message + " (a type does not fit: convert with int(…), double(…) or string(…))")
 }
 
 // Bool is the result of a filter.

@@ -1,12 +1,12 @@
 package expression
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
-
-	"encoding/binary"
 
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
@@ -21,6 +21,11 @@ import (
 // timestamps and durations as text too, maps and lists as JSON; null gives operator.Null and, as a
 // keyBy, no error either: null is a key of its own.
 func (p *Program) Append(r *Record, arena []byte) ([]byte, operator.Span, error) {
+	if p.parts != nil {
+		if arena, span, ok := appendParts(p.parts, &r.vars, arena); ok {
+			return arena, span, nil
+		}
+	}
 	out, err := p.eval(r)
 	if err != nil {
 		return arena, operator.Null, err
@@ -175,7 +180,7 @@ func unexpected(v ref.Val, want string) error {
 	}
 	name := v.Type().TypeName()
 	if t, ok := v.Type().(*types.Type); ok {
-		name = typeName(t)
+		name, _, _ = strings.Cut(typeName(t), "(")
 	}
 	return errors.New("the result is of type " + name + ", want " + want)
 }
