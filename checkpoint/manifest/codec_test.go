@@ -1,0 +1,157 @@
+package manifest
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"math"
+	"math/rand/v2"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sluice-stream/sluice/ident"
+)
+
+// random makes a manifest with every kind of value, extreme ones too.
+func random(rng *rand.Rand) *Manifest {
+	text := func() string { return string(bytes.Repeat([]byte{byte(rng.Uint32())}, rng.IntN(20))) }
+	num := func() int64 {
+		return []int64{0, 1, -1, math.MaxInt64, math.MinInt64, rng.Int64(), -rng.Int64N(1000)}[rng.IntN(7)]
+	}
+	n32 := func() int32 { return []int32{0, -1, math.MaxInt32, math.MinInt32, rng.Int32()}[rng.IntN(5)] }
+	when := func() time.Time {
+		return []time.Time{{}, time.Unix(0, 0).UTC(), time.Unix(rng.Int64N(1<<33), rng.Int64N(1e9)).UTC()}[rng.IntN(3)]
+	}
+	m := &Manifest{Job: ident.JobID(text()), Checkpoint: ident.CheckpointID(rng.Uint64()), Identity: text(),
+		Fence:       ident.Fence{Epoch: ident.LeaderEpoch(rng.Uint64()), Attempt: ident.Attempt(rng.Uint64N(9))},
+		TriggeredAt: when(), CompletedAt: when(), Final: rng.IntN(2) == 0}
+	for range rng.IntN(4) {
+		m.Positions = append(m.Positions, Position{Split: Split{text(), text(), n32()}, Next: num(), LeaderEpoch: n32(), Stop: num()})
+	}
+	for range rng.IntN(4) {
+		s := State{Operator: text(), Subtask: ident.Subtask{Vertex: text(), Index: int(n32())}, FirstKeyGroup: int(n32()), LastKeyGroup: int(n32()),
+			SizeBytes: num(), Blob: Blob{text(), num(), rng.Uint32()}}
+		if n := rng.IntN(50); n > 0 {
+			s.Inline = bytes.Repeat([]byte{1}, n)
+		}
+		m.State = append(m.State, s)
+	}
+	for range rng.IntN(4) {
+		t := Transaction{Sink: text(), Subtask: int(n32()), Cluster: text(), TransactionalID: text(), ProducerID: num(),
+			ProducerEpoch: int16(rng.Uint32()), StartedAt: when(), TimeoutMs: num()}
+		for range rng.IntN(3) {
+			t.Partitions = append(t.Partitions, TopicPartition{text(), n32(), num(), num()})
+		}
+		m.Transactions = append(m.Transactions, t)
+	}
+	return m
+}
+
+func TestRoundTrip(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	for range 2000 {
+		m := random(rng)
+		b := Encode(m)
+		got, err := Decode(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(m, got); diff != "" {
+			t.Fatal(diff)
+		}
+		if !bytes.Equal(Encode(got), b) {
+			t.Fatal("the same manifest has two forms")
+		}
+	}
+}
+
+// The zone of a time is no part of the manifest.
+func TestFormDoesNotDependOnTheZone(t *testing.T) {
+	at := time.Date(2026, 3, 4, 5, 6, 7, 8, time.FixedZone("x", 3600))
+	if !bytes.Equal(Encode(&Manifest{TriggeredAt: at}), Encode(&Manifest{TriggeredAt: at.UTC()})) {
+		t.Error("two forms of one moment")
+	}
+}
+
+func TestEveryFlippedBitAndEveryCutIsNoticed(t *testing.T) {
+	b := Encode(random(rand.New(rand.NewPCG(9, 9))))
+	for i := range b {
+		for bit := range 8 {
+			c := bytes.Clone(b)
+			c[i] ^= 1 << bit
+			if _, err := Decode(c); !errors.Is(err, ErrDamaged) {
+				t.Fatalf("bit %d of byte %d: %v", bit, i, err)
+			}
+		}
+		if _, err := Decode(b[:i]); !errors.Is(err, ErrDamaged) {
+			t.Fatalf("cut at %d: %v", i, err)
+		}
+	}
+}
+
+// sealed gives any body a right checksum, so that the fields behind it are reached.
+func sealed(body []byte) []byte {
+	b := append([]byte(magic+"\x01"), body...)
+	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
+}
+
+func TestRefusedForms(t *testing.T) {
+	good := Encode(&Manifest{})
+	body := good[len(magic)+1 : len(good)-4]
+	newer := []byte(magic + "\x02")
+	newer = binary.LittleEndian.AppendUint32(newer, crc32.Checksum(newer, castagnoli))
+	if _, err := Decode(newer); !errors.Is(err, ErrVersion) {
+		t.Errorf("newer version: %v", err)
+	}
+	for name, b := range map[string][]byte{
+		"too large": make([]byte, MaxEncodedBytes+1), "trailing bytes": sealed(append(bytes.Clone(body), 0)),
+		"long form of a number": sealed(append([]byte{0x80, 0}, body[1:]...)),
+		"length beyond the end": sealed([]byte{200, 1}), "count beyond the end": sealed(append(bytes.Clone(body[:len(body)-1]), 100)),
+	} {
+		if _, err := Decode(b); !errors.Is(err, ErrDamaged) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	rng := rand.New(rand.NewPCG(5, 5))
+	for range 20 {
+		b := Encode(random(rng))
+		f.Add(b[len(magic)+1 : len(b)-4])
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		b := sealed(body)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		m, err := Decode(b)
+		runtime.ReadMemStats(&after)
+		if grown := after.TotalAlloc - before.TotalAlloc; grown > 64<<10+uint64(len(b))*100 {
+			t.Errorf("%d bytes made it allocate %d", len(b), grown)
+		}
+		if err != nil {
+			if !errors.Is(err, ErrDamaged) {
+				t.Error(err)
+			}
+			return
+		}
+		if !bytes.Equal(Encode(m), b) {
+			t.Error("accepted a form that Encode does not write")
+		}
+	})
+}
+
+func BenchmarkEncode(b *testing.B) {
+	m := &Manifest{}
+	for i := range 1000 {
+		m.Positions = append(m.Positions, Position{Split: Split{"orders", "orders", int32(i)}, Next: 1 << 40, Stop: -1})
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		Encode(m)
+	}
+}
