@@ -133,7 +133,7 @@ func (r *run) withLogs(err error) error {
 func (r *run) start(ctx context.Context) error {
 	r.opts.Show.Say("broker: kfake, an embedded imitation of Kafka, at %s", r.broker.addr)
 	var err error
-	r.jm, err = r.daemons.start(ctx, "job manager", "jobmanager", "--listen", "127.0.0.1:0", "--http", "", "--data-dir", filepath.Join(r.dir, "jm"), "--log-level", "debug")
+	r.jm, err = r.daemons.start(ctx, "job manager", "jobmanager", "--listen", "127.0.0.1:0", "--http", "", "--data-dir", filepath.Join(r.dir, "jm"), "--log-level", "info")
 	if err != nil {
 		return err
 	}

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"runtime"
@@ -58,7 +57,7 @@ func newLauncher() (*launcher, error) {
 func (l *launcher) start(ctx context.Context, name, role string, args ...string) (*process, error) {
 	p := &process{name: name, stderr: &tail{}, done: make(chan struct{}), fields: map[string]string{}}
 	p.cmd = exec.Command(l.binary, append([]string{role}, args...)...)
-	p.cmd.Stderr = io.MultiWriter(p.stderr, debugFile(name))
+	p.cmd.Stderr = p.stderr
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
@@ -167,4 +166,3 @@ func (l *launcher) byName(name string) *process {
 	}
 	return nil
 }
-func debugFile(name string) io.Writer { f, _ := os.Create("/tmp/e2e/" + name + ".log"); return f }
