@@ -29,6 +29,9 @@ independent client. Nothing is left behind. Exit code 1 if a record is lost or a
 is wrong.`,
 		Example: "  sluice demo\n  sluice demo -o json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if records < demo.MinRecords {
+				return usageError("--records %d: want at least %d", records, demo.MinRecords)
+			}
 			show := &demoProgress{w: c.stderr, started: time.Now()}
 			if f, ok := c.stderr.(*os.File); ok {
 				show.terminal = term.IsTerminal(int(f.Fd()))

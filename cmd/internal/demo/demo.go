@@ -50,6 +50,10 @@ type Result struct {
 	Problem            string `json:"problem,omitempty"`
 }
 
+// MinRecords is the least that can be generated; the number is rounded down to a multiple of it, so that
+// every key and partition gets the same.
+const MinRecords = partitions * keys * 10
+
 const (
 	parallelism    = 4
 	slotsPerWorker = 2
@@ -78,10 +82,7 @@ type run struct {
 // Run demonstrates. The result is complete unless err is non-nil; a wrong output is not an error but a
 // result that is not OK. Nothing is left behind, whatever happens.
 func Run(ctx context.Context, opts Options) (res Result, err error) {
-	r := &run{opts: opts, started: time.Now(), load: newWorkload(opts.Records - opts.Records%(partitions*keys*10))}
-	if r.load.total == 0 {
-		return res, fmt.Errorf("--records %d: want at least %d", opts.Records, partitions*keys*10)
-	}
+	r := &run{opts: opts, started: time.Now(), load: newWorkload(opts.Records - opts.Records%MinRecords)}
 	if r.dir, err = os.MkdirTemp("", "sluice-demo-"); err != nil {
 		return res, fmt.Errorf("make a working directory: %w", err)
 	}
@@ -188,9 +189,23 @@ func (r *run) killOne(ctx context.Context) error {
 	return nil
 }
 
+// lookPause lets a person see the waiting job.
+const lookPause = time.Second
+
 // replace starts a new task manager and waits until the job writes again.
 func (r *run) replace(ctx context.Context) error {
 	waited := time.Now()
+	pause := time.After(lookPause)
+	if _, err := r.until(ctx, func(j *web.Job) bool {
+		select {
+		case <-pause:
+			return true
+		default:
+			return j.State != "WAITING_FOR_SLOTS"
+		}
+	}); err != nil {
+		return err
+	}
 	r.opts.Show.Say("starting tm-3 as replacement")
 	if err := r.startWorker(ctx, "tm-3"); err != nil {
 		return err
