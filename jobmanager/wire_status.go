@@ -34,6 +34,25 @@ func (m *Manager) statusToProto(r *runner) *pb.JobStatus {
 	for i := range v.plan.Vertices {
 		out.Vertices = append(out.Vertices, m.vertexToProto(v, &v.plan.Vertices[i]))
 	}
+	out.Waiting = append(slices.Clone(out.Waiting), waitingSubtasks(out.Vertices)...)
+	return out
+}
+
+// maxWaiting bounds the list of what subtasks wait for; they mostly wait for the same.
+const maxWaiting = 10
+
+// waitingSubtasks lists what subtasks wait for, each reason once, with the first subtask that gives it.
+func waitingSubtasks(vertices []*pb.VertexStatus) []string {
+	var out []string
+	seen := map[string]bool{}
+	for _, v := range vertices {
+		for _, s := range v.GetSubtasks() {
+			if why := s.GetWaiting(); why != "" && !seen[why] && len(out) < maxWaiting {
+				seen[why] = true
+				out = append(out, ident.Subtask{Vertex: v.GetName(), Index: int(s.GetIndex())}.String()+" waits: "+why)
+			}
+		}
+	}
 	return out
 }
 
