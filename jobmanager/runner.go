@@ -153,7 +153,7 @@ func (r *runner) run(ctx context.Context) error {
 			return err
 		}
 		r.publish()
-		if r.machine.State().Terminal() {
+		if r.machine.State().Terminal() && !r.publishing { // the last offsets are published before the loop ends
 			return r.children.Wait()
 		}
 		arm(timer, earliest(r.machine.Deadline(), r.coord.Deadline()))

@@ -126,7 +126,10 @@ func (m *Manager) ask(ctx context.Context, r *runner, ev job.Event) error {
 	case err := <-answer:
 		return err
 	case <-r.over:
-		return nil
+		if r.ended() {
+			return nil
+		}
+		return status.Error(codes.Unavailable, "the job manager is ending; ask again when it is back")
 	case <-ctx.Done():
 		return status.FromContextError(ctx.Err()).Err()
 	}
