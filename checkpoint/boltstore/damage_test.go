@@ -289,9 +289,17 @@ func TestCutOffWhileOpen(t *testing.T) {
 }
 
 func FuzzVerify(f *testing.F) {
+	path := filepath.Join(f.TempDir(), databaseFile)
+	if err := createDatabase(path, newClusterID()); err != nil {
+		f.Fatal(err)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
 	states, _ := history(f)
 	f.Add(states[0][databaseFile][:4*os.Getpagesize()])
-	f.Add(states[2][databaseFile])
 	f.Fuzz(func(t *testing.T, data []byte) {
 		_, err := verifyPages(bytes.NewReader(data), int64(len(data)), slog.New(slog.DiscardHandler))
 		if err != nil && !errors.Is(err, ErrDamaged) {

@@ -15,8 +15,9 @@ import (
 )
 
 // Update runs fn in a write transaction and returns when the transaction is durable and witnessed; the
-// next one does not begin before. An error of fn takes everything back. Other errors are ErrNoSpace,
-// after which nothing has changed, and ErrUnknownOutcome. ctx bounds only the wait for other writers.
+// next one does not begin before. An error of fn takes everything back, and so does the end of ctx, which
+// bounds only the wait for other writers. Other errors are ErrNoSpace, after which nothing has changed,
+// and ErrUnknownOutcome or ErrDamaged, after which the process has to end.
 // fn must not use other resources: all writers wait for it.
 func (s *Store) Update(ctx context.Context, fn func(*Tx) error) error {
 	select {

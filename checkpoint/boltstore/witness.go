@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // The witness has two slots, each in a page of its own, written in turn: a torn write spoils only the
@@ -53,7 +54,8 @@ func decodeSlot(b []byte) (cluster clusterID, sequence uint64, err error) {
 // openWitness reads the newer of the two slots. It returns os.ErrNotExist, ErrDamaged if no slot can be
 // read, or an error of the file system.
 func openWitness(path string) (*witness, error) {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	// O_DSYNC: a write returns when it is durable. The file never grows, so that is one disk write.
+	f, err := os.OpenFile(path, os.O_RDWR|syscall.O_DSYNC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open witness: %w", err)
 	}
@@ -107,9 +109,6 @@ func makeWitness(path string, cluster clusterID) (*witness, error) {
 // advance makes the sequence durable.
 func (w *witness) advance(sequence uint64) error {
 	if _, err := w.file.WriteAt(encodeSlot(w.cluster, sequence), int64(sequence%2)*slotStride); err != nil {
-		return err
-	}
-	if err := w.file.Sync(); err != nil {
 		return err
 	}
 	w.sequence = sequence
