@@ -119,20 +119,21 @@ func (s specializer) all(args []celast.Expr, decisive bool) predicate {
 
 // equals compares with null or with an operand of the same type; null equals nothing but null.
 func (s specializer) equals(args []celast.Expr, want bool) predicate {
-	if isNull(args[0]) {
-		args[0], args[1] = args[1], args[0]
+	left, right := args[0], args[1]
+	if isNull(left) {
+		left, right = right, left
 	}
-	a, ok := s.operand(args[0])
+	a, ok := s.operand(left)
 	if !ok {
 		return nil
 	}
-	if isNull(args[1]) {
+	if isNull(right) {
 		return func(v *variables) (bool, bool) {
 			content, ok := a.bytes(v)
 			return (content == nil) == want, ok
 		}
 	}
-	b, ok := s.operand(args[1])
+	b, ok := s.operand(right)
 	if !ok || a.format != b.format {
 		return nil
 	}

@@ -125,7 +125,13 @@ func (v *variables) field(s operator.Span, f graph.Format, name string) any {
 // viewString is a string over the bytes, which must not change while it is in use.
 func viewString(p []byte) string { return unsafe.String(unsafe.SliceData(p), len(p)) }
 
-func viewBytes(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
+// viewBytes is the opposite, never nil; nobody may write to it.
+func viewBytes(s string) []byte {
+	if s == "" {
+		return []byte{}
+	}
+	return unsafe.Slice(unsafe.StringData(s), len(s))
+}
 
 var errHeaders = errors.New("the headers of the record are damaged")
 
