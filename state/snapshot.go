@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 
 	"github.com/sluice-stream/sluice/graph"
 )
@@ -106,10 +107,13 @@ func (t *Table) Restore(piece []byte) error {
 		return fmt.Errorf("restore state: it has %d key groups, the job %d: maxParallelism is frozen at the first checkpoint; set it back",
 			r.max, t.owned.Max)
 	}
+	r.groups = slices.DeleteFunc(r.groups, func(g group) bool { return !t.owned.Contains(g.group) })
+	keys := 0
 	for _, g := range r.groups {
-		if !t.owned.Contains(g.group) {
-			continue
-		}
+		keys += g.entries
+	}
+	t.reserve(keys)
+	for _, g := range r.groups {
 		if err := t.restoreGroup(g); err != nil {
 			return fmt.Errorf("restore key group %d: %w", g.group, err)
 		}
@@ -118,7 +122,6 @@ func (t *Table) Restore(piece []byte) error {
 }
 
 func (t *Table) restoreGroup(g group) error {
-	t.reserve(g.entries)
 	p := g.data
 	for range g.entries {
 		key, number, rest, err := readEntry(p)

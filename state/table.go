@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"iter"
+	"slices"
 
 	"github.com/sluice-stream/sluice/graph"
 )
@@ -179,6 +180,7 @@ func (t *Table) grow(slots int) {
 
 // reserve makes room for more keys.
 func (t *Table) reserve(keys int) {
+	t.entries = slices.Grow(t.entries, keys)
 	slots := len(t.slots)
 	for (len(t.entries)+keys)*4 > slots*3 {
 		slots *= 2
