@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
 
 	"github.com/sluice-stream/sluice/checkpoint"
@@ -22,6 +23,13 @@ const (
 	registerTimeout = 10 * time.Second
 	maxSlotsPerTM   = 1024
 )
+
+// registerServices puts the public and the internal service on a server, with reflection.
+func registerServices(server *grpc.Server, m *Manager) {
+	pb.RegisterJobServiceServer(server, &jobService{m: m})
+	pb.RegisterSessionServiceServer(server, &sessionService{m: m})
+	reflection.Register(server)
+}
 
 // sessionService serves task managers.
 type sessionService struct {
@@ -43,8 +51,8 @@ func (s *sessionService) Connect(stream sessionStream) error {
 		s.refused(ctx, reg, err)
 		return err
 	}
-	down := &downstream{queue: make(chan *pb.FromJobManager, sendQueue), end: cancel}
-	ses, resumed, err := s.m.sessions.open(reg, down, time.Now())
+	down := &downstream{queue: make(chan message, sendQueue), end: cancel}
+	ses, resumed, err := s.m.sessions.open(registrationFromProto(reg), down, time.Now())
 	if err != nil {
 		err = status.Error(registerCode(err), err.Error())
 		s.refused(ctx, reg, err)
@@ -185,9 +193,9 @@ func (s *sessionService) handle(ctx context.Context, ses *session, down *downstr
 	now := time.Now()
 	switch v := m.GetMessage().(type) {
 	case *pb.FromTaskManager_Heartbeat:
-		s.m.sessions.heartbeat(ses, v.Heartbeat, now)
+		s.m.sessions.heartbeat(ses, metricsFromProto(v.Heartbeat), now)
 		select {
-		case down.queue <- &pb.FromJobManager{Message: &pb.FromJobManager_Heartbeat{Heartbeat: &pb.HeartbeatAnswer{Sequence: v.Heartbeat.GetSequence()}}}:
+		case down.queue <- heartbeatAnswer(v.Heartbeat.GetSequence()):
 		default:
 			return errSlow
 		}

@@ -17,14 +17,12 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
-	"google.golang.org/grpc/reflection"
 
 	"github.com/sluice-stream/sluice/checkpoint/blob"
 	"github.com/sluice-stream/sluice/checkpoint/boltstore"
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
-	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
 )
 
 const (
@@ -115,9 +113,7 @@ func (m *Manager) Run(ctx context.Context, l net.Listener) error {
 		grpc.StaticStreamWindowSize(windowBytes), grpc.StaticConnWindowSize(windowBytes),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveMinTime, PermitWithoutStream: true}),
 	)
-	pb.RegisterJobServiceServer(server, &jobService{m: m})
-	pb.RegisterSessionServiceServer(server, &sessionService{m: m})
-	reflection.Register(server)
+	registerServices(server, m)
 	g, gctx := errgroup.WithContext(ctx)
 	m.sessions.ctx = gctx
 	m.mu.Lock()

@@ -15,7 +15,6 @@ import (
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
 	job "github.com/sluice-stream/sluice/jobmanager/joblite"
-	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
 	"github.com/sluice-stream/sluice/slots"
 )
 
@@ -79,11 +78,11 @@ type runner struct {
 
 	// deployed is the attempt that was sent out last; nil: none since the start.
 	deployed       *deployment
-	deployMessages map[ident.WorkerID]*pb.Deploy
+	deployMessages map[ident.WorkerID]message
 	// canceling says that the deployed attempt has been cancelled.
 	canceling bool
 	subtasks  map[ident.Subtask]subtaskView
-	trigger   *pb.Trigger // the checkpoint that is being drawn, for task managers that resume
+	trigger   message // the checkpoint that is being drawn, for task managers that resume
 	restored  ident.CheckpointID
 	// publishing says that offsets are being published, next which manifest follows.
 	publishing bool

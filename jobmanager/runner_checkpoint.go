@@ -12,8 +12,6 @@ import (
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/ident"
 	job "github.com/sluice-stream/sluice/jobmanager/joblite"
-	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
-	"github.com/sluice-stream/sluice/proto/wire"
 )
 
 // publishTimeout bounds one publication of offsets; the next checkpoint publishes newer ones.
@@ -37,8 +35,8 @@ func (r *runner) performCheckpoint(ctx context.Context, eff checkpoint.Effect) e
 	switch e := eff.(type) {
 	case checkpoint.Trigger:
 		r.log.Debug("checkpoint triggered", "checkpoint", e.Checkpoint, "attempt", e.Fence.Attempt, "kind", e.Kind.String())
-		r.trigger = &pb.Trigger{Attempt: wire.AttemptToProto(r.id, e.Fence), Checkpoint: uint64(e.Checkpoint), Kind: kindToProto(e.Kind)}
-		r.sendToSubtasks(e.Sources, &pb.FromJobManager{Message: &pb.FromJobManager_Trigger{Trigger: r.trigger}})
+		r.trigger = triggerMessage(r.id, e)
+		r.sendToSubtasks(e.Sources, r.trigger)
 	case checkpoint.ReserveIDs:
 		r.beside(ctx, func(ctx context.Context) error {
 			return r.m.store.Update(ctx, func(tx *boltstore.Tx) error { return tx.Reserve(r.id, e.Through) })
@@ -50,9 +48,7 @@ func (r *runner) performCheckpoint(ctx context.Context, eff checkpoint.Effect) e
 	case checkpoint.Abort:
 		r.log.Warn("checkpoint failed", "checkpoint", e.Checkpoint, "attempt", e.Fence.Attempt, "reason", e.Why)
 		r.trigger = nil
-		r.sendToAll(e.Fence, &pb.FromJobManager{Message: &pb.FromJobManager_Aborted{Aborted: &pb.CheckpointAborted{
-			Attempt: wire.AttemptToProto(r.id, e.Fence), Checkpoint: uint64(e.Checkpoint), Reason: e.Why,
-		}}})
+		r.sendToAll(e.Fence, abortedMessage(r.id, e))
 	case checkpoint.Discard:
 		r.beside(ctx, func(context.Context) error { return r.m.blobs.Discard(r.id, e.Checkpoint) }, r.logged("discard state files"))
 	case checkpoint.FailAttempt:
@@ -64,17 +60,6 @@ func (r *runner) performCheckpoint(ctx context.Context, eff checkpoint.Effect) e
 		return fmt.Errorf("job %s: %s", r.id, e.Why)
 	}
 	return nil
-}
-
-func kindToProto(k checkpoint.Kind) pb.CheckpointKind {
-	switch k {
-	case checkpoint.KindFinal:
-		return pb.CheckpointKind_CHECKPOINT_KIND_FINAL
-	case checkpoint.KindDrain:
-		return pb.CheckpointKind_CHECKPOINT_KIND_DRAIN
-	default:
-		return pb.CheckpointKind_CHECKPOINT_KIND_PERIODIC
-	}
 }
 
 // logged is for children whose failure costs nothing but space.
@@ -107,9 +92,7 @@ func (r *runner) completed(ctx context.Context, e checkpoint.Completed) {
 	r.log.Debug("checkpoint completed", "checkpoint", m.Checkpoint, "attempt", m.Fence.Attempt, "duration", e.Duration, "sizeBytes", m.SizeBytes(), "final", m.Final)
 	r.m.metrics.checkpointDuration.WithLabelValues(r.name).Observe(e.Duration.Seconds())
 	r.trigger = nil
-	r.sendToAll(m.Fence, &pb.FromJobManager{Message: &pb.FromJobManager_Completed{Completed: &pb.CheckpointCompleted{
-		Attempt: wire.AttemptToProto(r.id, m.Fence), Checkpoint: uint64(m.Checkpoint),
-	}}})
+	r.sendToAll(m.Fence, completedMessage(r.id, m.Fence, m.Checkpoint))
 	r.publishOffsets(ctx, m)
 	r.beside(ctx, r.retain, r.logged("retention"))
 	r.enqueue(job.CheckpointCompleted{Fence: m.Fence, Checkpoint: m.Checkpoint, Final: m.Final})
@@ -150,7 +133,7 @@ func errorText(err error) string {
 }
 
 // sendToSubtasks sends one message to each task manager that runs one of the subtasks.
-func (r *runner) sendToSubtasks(subtasks []ident.Subtask, m *pb.FromJobManager) {
+func (r *runner) sendToSubtasks(subtasks []ident.Subtask, m message) {
 	var workers []ident.WorkerID
 	for _, s := range subtasks {
 		if w := r.deployed.placement[s]; !slices.Contains(workers, w) {
@@ -163,7 +146,7 @@ func (r *runner) sendToSubtasks(subtasks []ident.Subtask, m *pb.FromJobManager) 
 }
 
 // sendToAll sends a message to every task manager of an attempt, if it is the one that is deployed.
-func (r *runner) sendToAll(fence ident.Fence, m *pb.FromJobManager) {
+func (r *runner) sendToAll(fence ident.Fence, m message) {
 	if r.deployed == nil || r.deployed.fence != fence {
 		return
 	}

@@ -10,8 +10,6 @@ import (
 	"github.com/sluice-stream/sluice/checkpoint/boltstore"
 	"github.com/sluice-stream/sluice/ident"
 	job "github.com/sluice-stream/sluice/jobmanager/joblite"
-	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
-	"github.com/sluice-stream/sluice/proto/wire"
 	"github.com/sluice-stream/sluice/slots"
 )
 
@@ -100,15 +98,13 @@ func (r *runner) repeatTo(worker ident.WorkerID) {
 		return
 	}
 	if m, ok := r.deployMessages[worker]; ok {
-		r.m.sessions.send(worker, &pb.FromJobManager{Message: &pb.FromJobManager_Deploy{Deploy: m}})
+		r.m.sessions.send(worker, m)
 	}
 	if s := r.coord.Status(); s.Latest != nil && s.Latest.Fence == d.fence {
-		r.m.sessions.send(worker, &pb.FromJobManager{Message: &pb.FromJobManager_Completed{Completed: &pb.CheckpointCompleted{
-			Attempt: wire.AttemptToProto(r.id, d.fence), Checkpoint: uint64(s.Latest.Checkpoint),
-		}}})
+		r.m.sessions.send(worker, completedMessage(r.id, d.fence, s.Latest.Checkpoint))
 	}
 	if r.trigger != nil {
-		r.m.sessions.send(worker, &pb.FromJobManager{Message: &pb.FromJobManager_Trigger{Trigger: r.trigger}})
+		r.m.sessions.send(worker, r.trigger)
 	}
 }
 
@@ -237,7 +233,7 @@ func (r *runner) deploy(e job.Deploy) {
 	}
 	r.log.Info("deploying", "attempt", e.Fence.Attempt, "slots", len(e.Slots), "checkpoint", d.Checkpoint)
 	for w, m := range r.deployMessages {
-		r.m.sessions.send(w, &pb.FromJobManager{Message: &pb.FromJobManager_Deploy{Deploy: m}})
+		r.m.sessions.send(w, m)
 	}
 }
 
@@ -258,7 +254,5 @@ func (r *runner) sendCancel(d *deployment, worker ident.WorkerID) {
 			here = append(here, s)
 		}
 	}
-	r.m.sessions.send(worker, &pb.FromJobManager{Message: &pb.FromJobManager_Cancel{Cancel: &pb.CancelAttempt{
-		Attempt: wire.AttemptToProto(r.id, d.fence), Subtasks: wire.SubtasksToProto(here),
-	}}})
+	r.m.sessions.send(worker, cancelMessage(r.id, d.fence, here))
 }

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/sluice-stream/sluice/ident"
-	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
 )
 
 // sendQueue bounds the messages that wait for a slow task manager. When it is full the stream is ended:
@@ -41,7 +40,7 @@ type session struct {
 	suspendedAt   time.Time
 	lastHeartbeat time.Time
 	lost          bool
-	metrics       map[metricKey]*pb.SubtaskMetrics
+	metrics       map[metricKey]subtaskMetrics
 }
 
 type metricKey struct {
@@ -50,9 +49,31 @@ type metricKey struct {
 	subtask ident.Subtask
 }
 
+// subtaskMetrics is what a task manager last told of a running subtask.
+type subtaskMetrics struct {
+	recordsIn, recordsOut, bytesIn, bytesOut, recordsSkipped int64
+	lag                                                      []splitLag
+	waiting                                                  string
+}
+
+// splitLag is how far a split is behind, in records; -1 while unknown.
+type splitLag struct {
+	topic     string
+	partition int32
+	records   int64
+}
+
+// registration is what a task manager says of itself; session is empty unless it wants to resume.
+type registration struct {
+	worker                                     ident.WorkerID
+	incarnation                                ident.Incarnation
+	slots                                      int
+	dataAddress, httpAddress, version, session string
+}
+
 // downstream is the open stream to a task manager.
 type downstream struct {
-	queue chan *pb.FromJobManager
+	queue chan message
 	end   context.CancelCauseFunc
 }
 
@@ -87,15 +108,15 @@ var (
 )
 
 // open registers a task manager or resumes its session, and attaches the stream.
-func (s *sessions) open(reg *pb.Register, stream *downstream, now time.Time) (ses *session, resumed bool, err error) {
-	worker, inc := ident.WorkerID(reg.GetWorker()), ident.Incarnation(reg.GetIncarnation())
+func (s *sessions) open(reg registration, stream *downstream, now time.Time) (ses *session, resumed bool, err error) {
+	worker, inc := reg.worker, reg.incarnation
 	s.mu.Lock()
 	old := s.byWorker[worker]
 	switch {
-	case reg.GetSession() != "":
-		if old == nil || old.lost || old.id != reg.GetSession() || old.incarnation != inc {
+	case reg.session != "":
+		if old == nil || old.lost || old.id != reg.session || old.incarnation != inc {
 			s.mu.Unlock()
-			return nil, false, fmt.Errorf("session %q of task manager %q: %w", reg.GetSession(), worker, errUnknownSession)
+			return nil, false, fmt.Errorf("session %q of task manager %q: %w", reg.session, worker, errUnknownSession)
 		}
 		s.attach(old, stream, now, true)
 		s.mu.Unlock()
@@ -112,8 +133,8 @@ func (s *sessions) open(reg *pb.Register, stream *downstream, now time.Time) (se
 		s.drop(old)
 	}
 	ses = &session{
-		id: newID(), worker: worker, incarnation: inc, slots: int(reg.GetSlots()), dataAddress: reg.GetDataAddress(),
-		httpAddress: reg.GetHttpAddress(), version: reg.GetVersion(), connectedAt: now, metrics: map[metricKey]*pb.SubtaskMetrics{},
+		id: newID(), worker: worker, incarnation: inc, slots: reg.slots, dataAddress: reg.dataAddress,
+		httpAddress: reg.httpAddress, version: reg.version, connectedAt: now, metrics: map[metricKey]subtaskMetrics{},
 	}
 	s.byWorker[worker] = ses
 	s.attach(ses, stream, now, false)
@@ -127,8 +148,8 @@ func (s *sessions) open(reg *pb.Register, stream *downstream, now time.Time) (se
 
 // replaces says that the newcomer proves the end of the old process: it listens on the port that the old
 // one had, and a port has one owner.
-func (s *sessions) replaces(old *session, reg *pb.Register) bool {
-	return old.stream == nil && old.dataAddress == reg.GetDataAddress()
+func (s *sessions) replaces(old *session, reg registration) bool {
+	return old.stream == nil && old.dataAddress == reg.dataAddress
 }
 
 // attach makes stream the session's; Welcome is its first message.
@@ -136,10 +157,7 @@ func (s *sessions) attach(ses *session, stream *downstream, now time.Time, resum
 	if ses.stream != nil {
 		ses.stream.end(errReplaced)
 	}
-	stream.queue <- &pb.FromJobManager{Message: &pb.FromJobManager_Welcome{Welcome: &pb.Welcome{ // has room: it is new
-		Session: ses.id, LeaderEpoch: uint64(s.epoch), Resumed: resumed,
-		HeartbeatIntervalMs: s.cfg.HeartbeatInterval.Milliseconds(), HeartbeatTimeoutMs: s.cfg.HeartbeatTimeout.Milliseconds(),
-	}}}
+	stream.queue <- welcomeMessage(ses.id, s.epoch, resumed, s.cfg.HeartbeatInterval, s.cfg.HeartbeatTimeout) // has room: it is new
 	ses.stream, ses.suspendedAt, ses.lastHeartbeat = stream, time.Time{}, now
 }
 
@@ -253,22 +271,15 @@ func (s *sessions) sweep(ctx context.Context) error {
 }
 
 // heartbeat notes a sign of life.
-func (s *sessions) heartbeat(ses *session, hb *pb.Heartbeat, now time.Time) {
+func (s *sessions) heartbeat(ses *session, metrics map[metricKey]subtaskMetrics, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	ses.lastHeartbeat = now
-	clear(ses.metrics)
-	for _, m := range hb.GetMetrics() {
-		ses.metrics[metricKey{
-			ident.JobID(m.GetAttempt().GetJob()), ident.Attempt(m.GetAttempt().GetAttempt()),
-			ident.Subtask{Vertex: m.GetSubtask().GetVertex(), Index: int(m.GetSubtask().GetIndex())},
-		}] = m
-	}
+	ses.lastHeartbeat, ses.metrics = now, metrics
 }
 
 // send queues a message for a worker; while it is suspended the message is dropped, as resuming repeats
 // what counts. It never blocks.
-func (s *sessions) send(worker ident.WorkerID, m *pb.FromJobManager) {
+func (s *sessions) send(worker ident.WorkerID, m message) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ses := s.byWorker[worker]
@@ -293,14 +304,14 @@ func (s *sessions) dataAddressOf(worker ident.WorkerID) (string, bool) {
 	return ses.dataAddress, true
 }
 
-// metricsOf is the newest report on a subtask; nil when there is none.
-func (s *sessions) metricsOf(worker ident.WorkerID, key metricKey) *pb.SubtaskMetrics {
+// metricsOf is the newest report on a subtask; zero when there is none.
+func (s *sessions) metricsOf(worker ident.WorkerID, key metricKey) subtaskMetrics {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if ses := s.byWorker[worker]; ses != nil {
 		return ses.metrics[key]
 	}
-	return nil
+	return subtaskMetrics{}
 }
 
 // workerInfo is one row of the list of task managers.

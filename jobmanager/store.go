@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/sluice-stream/sluice/checkpoint"
 	"github.com/sluice-stream/sluice/checkpoint/blob"
 	"github.com/sluice-stream/sluice/checkpoint/boltstore"
@@ -16,14 +14,12 @@ import (
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
 	job "github.com/sluice-stream/sluice/jobmanager/joblite"
-	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
-	"github.com/sluice-stream/sluice/proto/wire"
 )
 
 // recordVersion is that of storedJob; an unknown one is refused at start.
 const recordVersion = 1
 
-// storedJob is the job manager's record of a job, as JSON. Spec is a pb.Job.
+// storedJob is the job manager's record of a job, as JSON. Spec is what encodeGraph wrote.
 type storedJob struct {
 	Version     int        `json:"version"`
 	SubmitOrder uint64     `json:"submitOrder"`
@@ -47,9 +43,9 @@ func (s *storedJob) encode() ([]byte, error) {
 
 // create stores a new job with its checkpoint 0 in one write, and makes its runner.
 func (m *Manager) create(id ident.JobID, j *graph.Job, plan *graph.Physical, zero *manifest.Manifest) (*runner, error) {
-	specBytes, err := proto.Marshal(wire.JobToProto(j))
+	specBytes, err := encodeGraph(j)
 	if err != nil {
-		return nil, fmt.Errorf("encode job %s: %w", j.Name, err)
+		return nil, err
 	}
 	stored := &storedJob{Version: recordVersion, SubmittedAt: time.Now(), Spec: specBytes, Record: job.NewRecord()}
 	err = m.store.Update(context.Background(), func(tx *boltstore.Tx) error {
@@ -142,11 +138,7 @@ func (m *Manager) recoverJob(tx *boltstore.Tx, id ident.JobID) (*runner, []manif
 }
 
 func (m *Manager) storedGraph(s *storedJob) (*graph.Job, *graph.Physical, error) {
-	in := &pb.Job{}
-	if err := proto.Unmarshal(s.Spec, in); err != nil {
-		return nil, nil, fmt.Errorf("decode its graph: %w", err)
-	}
-	j, err := wire.JobFromProto(in)
+	j, err := decodeGraph(s.Spec)
 	if err != nil {
 		return nil, nil, fmt.Errorf("decode its graph: %w", err)
 	}

@@ -53,14 +53,14 @@ func assignSplits(c Connector, plan *graph.Physical, positions []manifest.Positi
 }
 
 // messages are the Deploy messages of an attempt, by worker.
-func (d *deployment) messages() (map[ident.WorkerID]*pb.Deploy, error) {
+func (d *deployment) messages() (map[ident.WorkerID]message, error) {
 	job := wire.JobToProto(d.graph)
 	placements, err := d.placements()
 	if err != nil {
 		return nil, err
 	}
 	inline := int64(min(maxInlineState, maxInlineManifest/max(1, d.statefulSubtasks())))
-	out := map[ident.WorkerID]*pb.Deploy{}
+	out := map[ident.WorkerID]message{}
 	for _, p := range placements {
 		m := &pb.Deploy{
 			Attempt: wire.AttemptToProto(d.job, d.fence), Job: job, Subtasks: p.GetSubtasks(), Placements: placements,
@@ -73,7 +73,7 @@ func (d *deployment) messages() (map[ident.WorkerID]*pb.Deploy, error) {
 			}
 		}
 		m.State = d.stateOf(p.GetSubtasks())
-		out[ident.WorkerID(p.GetWorker())] = m
+		out[ident.WorkerID(p.GetWorker())] = &pb.FromJobManager{Message: &pb.FromJobManager_Deploy{Deploy: m}}
 	}
 	return out, nil
 }

@@ -64,9 +64,11 @@ func (m *Manager) vertexToProto(v *jobView, vertex *graph.Vertex) *pb.VertexStat
 	for i := range vertex.Parallelism {
 		s := ident.Subtask{Vertex: vertex.Name, Index: i}
 		status := &pb.SubtaskStatus{Index: int32(i), State: v.subtasks[s].state, TaskManager: string(v.subtasks[s].worker)}
-		if c := m.sessions.metricsOf(v.subtasks[s].worker, metricKey{v.id, v.attempt, s}); c != nil {
-			status.RecordsIn, status.RecordsOut, status.BytesIn, status.BytesOut = c.GetRecordsIn(), c.GetRecordsOut(), c.GetBytesIn(), c.GetBytesOut()
-			status.RecordsSkipped, status.Waiting, status.Lag = c.GetRecordsSkipped(), c.GetWaiting(), c.GetLag()
+		c := m.sessions.metricsOf(v.subtasks[s].worker, metricKey{v.id, v.attempt, s})
+		status.RecordsIn, status.RecordsOut, status.BytesIn, status.BytesOut = c.recordsIn, c.recordsOut, c.bytesIn, c.bytesOut
+		status.RecordsSkipped, status.Waiting = c.recordsSkipped, c.waiting
+		for _, l := range c.lag {
+			status.Lag = append(status.Lag, &pb.SplitLag{Topic: l.topic, Partition: l.partition, Lag: l.records})
 		}
 		out.Subtasks = append(out.Subtasks, status)
 	}

@@ -14,8 +14,7 @@ import (
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
-	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
-	"github.com/sluice-stream/sluice/proto/wire"
+	"github.com/sluice-stream/sluice/operator"
 	"github.com/sluice-stream/sluice/taskmanager/exchange"
 	"github.com/sluice-stream/sluice/taskmanager/subtask"
 )
@@ -25,12 +24,11 @@ var errCanceled = errors.New("cancelled by the job manager")
 
 // attempt is what runs of one attempt of a job on this task manager.
 type attempt struct {
-	tm       *TaskManager
-	id       attemptID
-	deploy   *pb.Deploy
-	subtasks []ident.Subtask
-	cancel   context.CancelCauseFunc
-	done     chan struct{}
+	tm     *TaskManager
+	id     attemptID
+	deploy *deployment
+	cancel context.CancelCauseFunc
+	done   chan struct{}
 
 	mu    sync.Mutex
 	tasks map[ident.Subtask]*task
@@ -45,16 +43,9 @@ type task struct {
 }
 
 // start runs an attempt once older, still ending ones of the same job have ended.
-func (tm *TaskManager) start(d *pb.Deploy, after []*attempt) *attempt {
-	job, fence := wire.AttemptFromProto(d.GetAttempt())
+func (tm *TaskManager) start(d *deployment, after []*attempt) *attempt {
 	ctx, cancel := context.WithCancelCause(context.Background()) // ended by cancel: by the job manager, or by reset
-	a := &attempt{
-		tm: tm, id: attemptID{job, fence}, deploy: d, cancel: cancel, done: make(chan struct{}),
-		tasks: map[ident.Subtask]*task{},
-	}
-	for _, s := range d.GetSubtasks() {
-		a.subtasks = append(a.subtasks, wire.SubtaskFromProto(s))
-	}
+	a := &attempt{tm: tm, id: d.id, deploy: d, cancel: cancel, done: make(chan struct{}), tasks: map[ident.Subtask]*task{}}
 	tm.running.Add(1)
 	go func() {
 		defer tm.running.Done()
@@ -70,16 +61,16 @@ func (tm *TaskManager) start(d *pb.Deploy, after []*attempt) *attempt {
 
 // run reports every subtask as DEPLOYING first and as CANCELED or FAILED last, whatever happens.
 func (a *attempt) run(ctx context.Context) {
-	for _, s := range a.subtasks {
+	for _, s := range a.deploy.subtasks {
 		a.report(s, Deploying, nil)
 	}
 	failed := map[ident.Subtask]bool{}
 	if err := a.runTasks(ctx, failed); err != nil && ctx.Err() == nil {
-		a.report(a.subtasks[0], Failed, err)
-		failed[a.subtasks[0]] = true
+		a.report(a.deploy.subtasks[0], Failed, err)
+		failed[a.deploy.subtasks[0]] = true
 		<-ctx.Done() // the job manager cancels the attempt; until then the failure can be repeated
 	}
-	for _, s := range a.subtasks {
+	for _, s := range a.deploy.subtasks {
 		if !failed[s] {
 			a.report(s, Canceled, nil)
 		}
@@ -101,21 +92,17 @@ func (a *attempt) report(s ident.Subtask, state SubtaskState, err error) {
 // a subtask is reported and noted in failed, and the others go on until the job manager cancels them, so
 // that their peers see no broken streams before they hear of the failure.
 func (a *attempt) runTasks(ctx context.Context, failed map[ident.Subtask]bool) error {
-	job, err := wire.JobFromProto(a.deploy.GetJob())
-	if err != nil {
-		return fmt.Errorf("read the deployed job: %w", err)
-	}
-	plan, err := graph.Plan(job, a.tm.expressions)
+	plan, err := graph.Plan(a.deploy.job, a.tm.expressions)
 	if err != nil {
 		return fmt.Errorf("plan the deployed job: %w", err)
 	}
-	ex, err := a.tm.network.NewAttempt(exchange.AttemptConfig{Job: a.id.job, Fence: a.id.fence, Graph: plan, Placements: placementsOf(a.deploy)})
+	ex, err := a.tm.network.NewAttempt(exchange.AttemptConfig{Job: a.id.job, Fence: a.id.fence, Graph: plan, Placements: a.deploy.placements})
 	if err != nil {
 		return fmt.Errorf("prepare the exchange: %w", err)
 	}
 	// uploads are those of acks; they end with ctx.
 	uploads := &errgroup.Group{}
-	b := &builder{attempt: a, job: job, plan: plan, exchange: ex, uploads: uploads, ctx: ctx}
+	b := &builder{attempt: a, plan: plan, exchange: ex, uploads: uploads, ctx: ctx}
 	if err := b.buildAll(ctx); err != nil {
 		return err
 	}
@@ -138,9 +125,9 @@ func (a *attempt) runTasks(ctx context.Context, failed map[ident.Subtask]bool) e
 	case <-ctx.Done():
 	}
 	if err != nil && ctx.Err() == nil {
-		a.report(a.subtasks[0], Failed, err)
+		a.report(a.deploy.subtasks[0], Failed, err)
 		mu.Lock()
-		failed[a.subtasks[0]] = true
+		failed[a.deploy.subtasks[0]] = true
 		mu.Unlock()
 	}
 	<-ctx.Done()
@@ -149,47 +136,12 @@ func (a *attempt) runTasks(ctx context.Context, failed map[ident.Subtask]bool) e
 	return nil
 }
 
-func placementsOf(d *pb.Deploy) map[ident.Subtask]exchange.Peer {
-	out := map[ident.Subtask]exchange.Peer{}
-	for _, p := range d.GetPlacements() {
-		for _, s := range p.GetSubtasks() {
-			out[wire.SubtaskFromProto(s)] = exchange.Peer{Worker: ident.WorkerID(p.GetWorker()), Address: p.GetDataAddress()}
-		}
-	}
-	return out
-}
-
-// handle carries out what the job manager says. It never waits.
-func (tm *TaskManager) handle(_ context.Context, m *pb.FromJobManager) {
-	switch v := m.GetMessage().(type) {
-	case *pb.FromJobManager_Deploy:
-		tm.onDeploy(v.Deploy)
-	case *pb.FromJobManager_Trigger:
-		kind := map[pb.CheckpointKind]subtask.Kind{
-			pb.CheckpointKind_CHECKPOINT_KIND_PERIODIC: subtask.Periodic, pb.CheckpointKind_CHECKPOINT_KIND_FINAL: subtask.Final,
-			pb.CheckpointKind_CHECKPOINT_KIND_DRAIN: subtask.Drain,
-		}[v.Trigger.GetKind()]
-		tm.each(v.Trigger.GetAttempt(), func(t *task) { t.Trigger(ident.CheckpointID(v.Trigger.GetCheckpoint()), kind) })
-	case *pb.FromJobManager_Aborted:
-		job, fence := wire.AttemptFromProto(v.Aborted.GetAttempt())
-		tm.each(v.Aborted.GetAttempt(), func(t *task) { t.Abort(ident.CheckpointID(v.Aborted.GetCheckpoint())) })
-		tm.outbox.settled(attemptID{job, fence}, ident.CheckpointID(v.Aborted.GetCheckpoint()))
-	case *pb.FromJobManager_Completed:
-		job, fence := wire.AttemptFromProto(v.Completed.GetAttempt())
-		tm.each(v.Completed.GetAttempt(), func(t *task) { t.Completed(ident.CheckpointID(v.Completed.GetCheckpoint())) })
-		tm.outbox.settled(attemptID{job, fence}, ident.CheckpointID(v.Completed.GetCheckpoint()))
-	case *pb.FromJobManager_Cancel:
-		tm.onCancel(v.Cancel)
-	default:
-		tm.cfg.Logger.Warn("message of an unknown kind ignored", "kind", fmt.Sprintf("%T", v))
-	}
-}
-
-func (tm *TaskManager) onDeploy(d *pb.Deploy) {
-	job, fence := wire.AttemptFromProto(d.GetAttempt())
-	if len(d.GetSubtasks()) == 0 {
+// onDeploy starts an attempt; a repeat and a late one change nothing.
+func (tm *TaskManager) onDeploy(d *deployment) {
+	if len(d.subtasks) == 0 {
 		return
 	}
+	job, fence := d.id.job, d.id.fence
 	tm.mu.Lock()
 	defer tm.mu.Unlock()
 	var after []*attempt
@@ -201,7 +153,7 @@ func (tm *TaskManager) onDeploy(d *pb.Deploy) {
 		after = append(after, old)
 	}
 	after = append(after, tm.ending[job]...)
-	tm.cfg.Logger.Info("deploying", "job", job, "attempt", fence.Attempt, "subtasks", len(d.GetSubtasks()), "restored", d.GetRestoredCheckpoint())
+	tm.cfg.Logger.Info("deploying", "job", job, "attempt", fence.Attempt, "subtasks", len(d.subtasks), "checkpoint", d.restored)
 	tm.attempts[job] = tm.start(d, after)
 }
 
@@ -209,8 +161,9 @@ func newerFence(a, b ident.Fence) bool {
 	return a.Epoch > b.Epoch || a.Epoch == b.Epoch && a.Attempt > b.Attempt
 }
 
-func (tm *TaskManager) onCancel(c *pb.CancelAttempt) {
-	job, fence := wire.AttemptFromProto(c.GetAttempt())
+// onCancel ends all attempts of a job up to this one; of one that does not run here it reports the end.
+func (tm *TaskManager) onCancel(id attemptID, subtasks []ident.Subtask) {
+	job, fence := id.job, id.fence
 	tm.mu.Lock()
 	defer tm.mu.Unlock()
 	a := tm.attempts[job]
@@ -223,10 +176,10 @@ func (tm *TaskManager) onCancel(c *pb.CancelAttempt) {
 			return // its reports come when it has ended
 		}
 	}
-	for _, s := range c.GetSubtasks() { // nothing of it runs here, and that is what is asked for
-		tm.outbox.report(report{attempt: attemptID{job, fence}, subtask: wire.SubtaskFromProto(s), state: Canceled})
+	for _, s := range subtasks { // nothing of it runs here, and that is what is asked for
+		tm.outbox.report(report{attempt: id, subtask: s, state: Canceled})
 	}
-	tm.outbox.forgetAttempt(attemptID{job, fence})
+	tm.outbox.forgetAttempt(id)
 }
 
 // cancelLocked ends an attempt. It leaves attempts at once and ending when it has ended; if that takes
@@ -260,12 +213,11 @@ func (tm *TaskManager) cancelLocked(a *attempt, why error) {
 }
 
 // each calls f for the tasks of exactly this attempt.
-func (tm *TaskManager) each(ref *pb.AttemptRef, f func(*task)) {
-	job, fence := wire.AttemptFromProto(ref)
+func (tm *TaskManager) each(id attemptID, f func(*task)) {
 	tm.mu.Lock()
-	a := tm.attempts[job]
+	a := tm.attempts[id.job]
 	tm.mu.Unlock()
-	if a == nil || a.id.fence != fence {
+	if a == nil || a.id != id {
 		return
 	}
 	a.mu.Lock()
@@ -275,31 +227,32 @@ func (tm *TaskManager) each(ref *pb.AttemptRef, f func(*task)) {
 	}
 }
 
-// subtaskMetrics is the counters of everything that runs, for a heartbeat.
-func (tm *TaskManager) subtaskMetrics() []*pb.SubtaskMetrics {
+// subtaskCounters are those of one running subtask.
+type subtaskCounters struct {
+	attempt                                                  attemptID
+	subtask                                                  ident.Subtask
+	recordsIn, recordsOut, bytesIn, bytesOut, recordsSkipped int64
+	lag                                                      []operator.SplitLag
+	waiting                                                  string
+}
+
+// counters are those of everything that runs.
+func (tm *TaskManager) counters() []subtaskCounters {
 	tm.mu.Lock()
 	defer tm.mu.Unlock()
-	var out []*pb.SubtaskMetrics
+	var out []subtaskCounters
 	for _, a := range tm.attempts {
 		a.mu.Lock()
 		for s, t := range a.tasks {
-			out = append(out, metricsToProto(a.id, s, t))
+			c := t.Counters()
+			out = append(out, subtaskCounters{
+				attempt: a.id, subtask: s, recordsIn: c.RecordsIn.Load(), recordsOut: c.RecordsOut.Load(), bytesIn: c.BytesIn.Load(),
+				bytesOut: c.BytesOut.Load(), recordsSkipped: t.skipped.Load(), lag: t.Lag(), waiting: t.waiting.String(),
+			})
 		}
 		a.mu.Unlock()
 	}
 	return out
-}
-
-func metricsToProto(id attemptID, s ident.Subtask, t *task) *pb.SubtaskMetrics {
-	c := t.Counters()
-	m := &pb.SubtaskMetrics{
-		Attempt: wire.AttemptToProto(id.job, id.fence), Subtask: wire.SubtaskToProto(s), RecordsIn: c.RecordsIn.Load(), RecordsOut: c.RecordsOut.Load(),
-		BytesIn: c.BytesIn.Load(), BytesOut: c.BytesOut.Load(), Waiting: t.waiting.String(), RecordsSkipped: t.skipped.Load(),
-	}
-	for _, l := range t.Lag() {
-		m.Lag = append(m.Lag, &pb.SplitLag{Topic: l.Split.Topic, Partition: l.Split.Partition, Lag: l.Lag})
-	}
-	return m
 }
 
 // reporter is the subtask.Reporter of one subtask.
@@ -327,7 +280,7 @@ func (r *reporter) Ack(ack *manifest.Ack) {
 	for i := range ack.State {
 		total += int64(len(ack.State[i].Inline))
 	}
-	if total <= r.a.deploy.GetInlineStateBytes() {
+	if total <= r.a.deploy.inlineBytes {
 		r.a.tm.outbox.ack(ack)
 		return
 	}
@@ -386,11 +339,11 @@ func (w *waitingReasons) String() string {
 }
 
 // nameOf is the name of a running job, for labels; its id when it is not known.
-func (tm *TaskManager) nameOf(id string) string {
+func (tm *TaskManager) nameOf(id ident.JobID) string {
 	tm.mu.Lock()
 	defer tm.mu.Unlock()
-	if a := tm.attempts[ident.JobID(id)]; a != nil {
-		return a.deploy.GetJob().GetName()
+	if a := tm.attempts[id]; a != nil {
+		return a.deploy.job.Name
 	}
-	return id
+	return string(id)
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/sluice-stream/sluice/ident"
 	"github.com/sluice-stream/sluice/operator"
 	"github.com/sluice-stream/sluice/operator/builtin"
-	"github.com/sluice-stream/sluice/proto/wire"
 	"github.com/sluice-stream/sluice/taskmanager/exchange"
 	"github.com/sluice-stream/sluice/taskmanager/subtask"
 )
@@ -29,7 +28,6 @@ type Connectors interface {
 // builder makes the subtasks of an attempt: operators, connectors, outputs, restored state.
 type builder struct {
 	attempt  *attempt
-	job      *graph.Job
 	plan     *graph.Physical
 	exchange *exchange.Attempt
 	uploads  *errgroup.Group
@@ -38,7 +36,7 @@ type builder struct {
 
 // buildAll makes every subtask of the deployment; none runs yet.
 func (b *builder) buildAll(ctx context.Context) error {
-	for _, s := range b.attempt.subtasks {
+	for _, s := range b.attempt.deploy.subtasks {
 		t, err := b.build(ctx, s)
 		if err != nil {
 			return fmt.Errorf("build subtask %s: %w", s, err)
@@ -58,7 +56,7 @@ func (b *builder) build(ctx context.Context, s ident.Subtask) (*task, error) {
 	t := &task{}
 	cfg := subtask.Config{
 		Job: b.attempt.id.job, Fence: b.attempt.id.fence, Subtask: s, Vertex: *vertex, MaxParallelism: b.plan.MaxParallelism,
-		Operators: map[string]operator.Operator{}, Sinks: map[string]operator.Sink{}, Positions: b.positionsOf(s),
+		Operators: map[string]operator.Operator{}, Sinks: map[string]operator.Sink{}, Positions: b.attempt.deploy.splits[s],
 		Reporter: &reporter{a: b.attempt, subtask: s, ctx: b.ctx, uploads: b.uploads}, Logger: b.attempt.tm.cfg.Logger,
 	}
 	inputs, err := b.exchange.Inputs(s)
@@ -83,29 +81,19 @@ func (b *builder) build(ctx context.Context, s ident.Subtask) (*task, error) {
 	return t, err
 }
 
-func (b *builder) positionsOf(s ident.Subtask) []manifest.Position {
-	var out []manifest.Position
-	for _, a := range b.attempt.deploy.GetSplits() {
-		if wire.SubtaskFromProto(a.GetSubtask()) == s {
-			out = append(out, wire.PositionFromProto(a.GetPosition()))
-		}
-	}
-	return out
-}
-
 // restore reads the pieces of state whose key groups the subtask owns.
 func (b *builder) restore(ctx context.Context, s ident.Subtask, vertex *graph.Vertex) ([]subtask.Piece, error) {
 	first, last := graph.KeyGroupsOf(s.Index, vertex.Parallelism, b.plan.MaxParallelism)
 	var out []subtask.Piece
-	for _, ref := range b.attempt.deploy.GetState() {
-		if int(ref.GetFirstKeyGroup()) > last || first > int(ref.GetLastKeyGroup()) || !hasNode(vertex, ref.GetOperator()) {
+	for _, ref := range b.attempt.deploy.state {
+		if ref.firstKeyGroup > last || first > ref.lastKeyGroup || !hasNode(vertex, ref.operator) {
 			continue
 		}
-		data, err := b.attempt.tm.transfer.get(ctx, b.attempt.id.job, ident.CheckpointID(b.attempt.deploy.GetRestoredCheckpoint()), ref)
+		data, err := b.attempt.tm.transfer.get(ctx, b.attempt.id.job, b.attempt.deploy.restored, ref)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, subtask.Piece{Operator: ref.GetOperator(), Data: data})
+		out = append(out, subtask.Piece{Operator: ref.operator, Data: data})
 	}
 	return out, nil
 }

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/sluice-stream/sluice/ident"
 	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
 	"github.com/sluice-stream/sluice/proto/wire"
 )
@@ -33,7 +34,7 @@ type session struct {
 	client   pb.SessionServiceClient
 	register func() *pb.Register
 	handle   func(context.Context, *pb.FromJobManager)
-	metrics  func() []*pb.SubtaskMetrics
+	counters func() []subtaskCounters
 	// reset ends all attempts and returns when they have ended; the session is over then.
 	reset  func(ctx context.Context, why string)
 	outbox *outbox
@@ -206,7 +207,7 @@ func (s *session) heartbeats(ctx context.Context, beat chan<- *pb.Heartbeat) err
 			return errLeaseOver
 		}
 		select {
-		case beat <- &pb.Heartbeat{Metrics: s.metrics()}:
+		case beat <- s.beat():
 		default: // the sender is busy: this beat is skipped, the lease tells
 		}
 	}
@@ -244,25 +245,11 @@ func (s *session) sendOutbox(stream sessionStream) error {
 		}
 	}
 	for _, d := range declines {
-		m := &pb.CheckpointDecline{
-			Attempt: wire.AttemptToProto(d.attempt.job, d.attempt.fence), Checkpoint: uint64(d.checkpoint),
-			Subtask: wire.SubtaskToProto(d.subtask), Reason: d.reason,
-		}
-		if err := stream.Send(&pb.FromTaskManager{Message: &pb.FromTaskManager_Decline{Decline: m}}); err != nil {
+		if err := stream.Send(&pb.FromTaskManager{Message: &pb.FromTaskManager_Decline{Decline: declineToProto(d)}}); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func reportToProto(r report) *pb.SubtaskReport {
-	out := &pb.SubtaskReport{
-		Attempt: wire.AttemptToProto(r.attempt.job, r.attempt.fence), Subtask: wire.SubtaskToProto(r.subtask), State: string(r.state),
-	}
-	if r.state == Failed {
-		out.Failure = &pb.Failure{Class: r.failure.Class, Message: r.failure.Message, Subtask: r.subtask.String()}
-	}
-	return out
 }
 
 func (s *session) receive(ctx context.Context, stream sessionStream) error {
@@ -276,5 +263,63 @@ func (s *session) receive(ctx context.Context, stream sessionStream) error {
 			continue
 		}
 		s.handle(ctx, m)
+	}
+}
+
+func (s *session) beat() *pb.Heartbeat {
+	hb := &pb.Heartbeat{}
+	for _, c := range s.counters() {
+		hb.Metrics = append(hb.Metrics, counterToProto(c))
+	}
+	return hb
+}
+
+// newSession wires a session to the task manager.
+func (tm *TaskManager) newSession(client pb.SessionServiceClient, dataAddress string) *session {
+	return &session{
+		client: client, outbox: tm.outbox, lease: newLease(bootTime), log: tm.cfg.Logger,
+		register: func() *pb.Register {
+			return &pb.Register{
+				Worker: string(tm.cfg.ID), Incarnation: string(tm.incarnation), Slots: int32(tm.cfg.Slots), DataAddress: dataAddress,
+				HttpAddress: tm.httpAddress, ProtocolVersion: wire.ProtocolVersion,
+			}
+		},
+		handle: tm.handle, counters: tm.counters, reset: tm.reset,
+		onReady: func(w *pb.Welcome) {
+			tm.cfg.Logger.Info("registered at the job manager", "jobmanager", tm.cfg.JobManager, "session", w.GetSession(), "resumed", w.GetResumed(), "leaderEpoch", w.GetLeaderEpoch())
+		},
+	}
+}
+
+// handle carries out what the job manager says. It never waits.
+func (tm *TaskManager) handle(_ context.Context, m *pb.FromJobManager) {
+	switch v := m.GetMessage().(type) {
+	case *pb.FromJobManager_Deploy:
+		d, err := deploymentFromProto(v.Deploy)
+		if err != nil { // the job manager has read the same job
+			tm.cfg.Logger.Error("deployment refused", "reason", err)
+			return
+		}
+		tm.onDeploy(d)
+	case *pb.FromJobManager_Trigger:
+		tm.each(attemptFromProto(v.Trigger.GetAttempt()), func(t *task) {
+			t.Trigger(ident.CheckpointID(v.Trigger.GetCheckpoint()), kindFromProto(v.Trigger.GetKind()))
+		})
+	case *pb.FromJobManager_Aborted:
+		id, n := attemptFromProto(v.Aborted.GetAttempt()), ident.CheckpointID(v.Aborted.GetCheckpoint())
+		tm.each(id, func(t *task) { t.Abort(n) })
+		tm.outbox.settled(id, n)
+	case *pb.FromJobManager_Completed:
+		id, n := attemptFromProto(v.Completed.GetAttempt()), ident.CheckpointID(v.Completed.GetCheckpoint())
+		tm.each(id, func(t *task) { t.Completed(n) })
+		tm.outbox.settled(id, n)
+	case *pb.FromJobManager_Cancel:
+		var subtasks []ident.Subtask
+		for _, s := range v.Cancel.GetSubtasks() {
+			subtasks = append(subtasks, wire.SubtaskFromProto(s))
+		}
+		tm.onCancel(attemptFromProto(v.Cancel.GetAttempt()), subtasks)
+	default:
+		tm.cfg.Logger.Warn("message of an unknown kind ignored", "kind", fmt.Sprintf("%T", v))
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"io"
 	"time"
 
+	"google.golang.org/grpc"
+
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/ident"
 	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
@@ -28,6 +30,10 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // stateTransfer moves keyed state to and from the job manager.
 type stateTransfer struct {
 	client pb.SessionServiceClient
+}
+
+func newStateTransfer(conn grpc.ClientConnInterface) *stateTransfer {
+	return &stateTransfer{client: pb.NewSessionServiceClient(conn)}
 }
 
 func transferTimeout(sizeBytes int64) time.Duration {
@@ -61,16 +67,16 @@ func (t *stateTransfer) put(ctx context.Context, a *manifest.Ack, operator strin
 }
 
 // get reads one piece of the checkpoint that an attempt is restored from.
-func (t *stateTransfer) get(ctx context.Context, job ident.JobID, checkpoint ident.CheckpointID, ref *pb.StateRef) ([]byte, error) {
-	size := ref.GetSizeBytes()
+func (t *stateTransfer) get(ctx context.Context, job ident.JobID, checkpoint ident.CheckpointID, ref stateRef) ([]byte, error) {
+	size := ref.sizeBytes
 	if size <= 0 || size > maxStateBytes {
-		return nil, fmt.Errorf("read state of %s as written by %s: %d bytes is out of range", ref.GetOperator(), wire.SubtaskFromProto(ref.GetWriter()), size)
+		return nil, fmt.Errorf("read state of %s as written by %s: %d bytes is out of range", ref.operator, ref.writer, size)
 	}
 	ctx, cancel := context.WithTimeout(ctx, transferTimeout(size))
 	defer cancel()
-	stream, err := t.client.GetState(ctx, &pb.GetStateRequest{Job: string(job), Checkpoint: uint64(checkpoint), Operator: ref.GetOperator(), Writer: ref.GetWriter()})
+	stream, err := t.client.GetState(ctx, &pb.GetStateRequest{Job: string(job), Checkpoint: uint64(checkpoint), Operator: ref.operator, Writer: wire.SubtaskToProto(ref.writer)})
 	if err != nil {
-		return nil, fmt.Errorf("read state of %s: %w", ref.GetOperator(), err)
+		return nil, fmt.Errorf("read state of %s: %w", ref.operator, err)
 	}
 	state := make([]byte, 0, size)
 	for {
@@ -79,15 +85,15 @@ func (t *stateTransfer) get(ctx context.Context, job ident.JobID, checkpoint ide
 			break
 		}
 		if err != nil {
-			return nil, fmt.Errorf("read state of %s: %w", ref.GetOperator(), err)
+			return nil, fmt.Errorf("read state of %s: %w", ref.operator, err)
 		}
 		if int64(len(state)+len(m.GetData())) > size {
-			return nil, fmt.Errorf("read state of %s: more than the %d bytes that the manifest names", ref.GetOperator(), size)
+			return nil, fmt.Errorf("read state of %s: more than the %d bytes that the manifest names", ref.operator, size)
 		}
 		state = append(state, m.GetData()...)
 	}
 	if int64(len(state)) != size {
-		return nil, fmt.Errorf("read state of %s: %d bytes instead of the %d that the manifest names", ref.GetOperator(), len(state), size)
+		return nil, fmt.Errorf("read state of %s: %d bytes instead of the %d that the manifest names", ref.operator, len(state), size)
 	}
 	return state, nil
 }

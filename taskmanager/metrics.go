@@ -44,18 +44,18 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 // Collect is prometheus.Collector's.
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(m.slots, prometheus.GaugeValue, float64(m.tm.cfg.Slots))
-	for _, s := range m.tm.subtaskMetrics() {
-		job, vertex, index := m.tm.nameOf(s.GetAttempt().GetJob()), s.GetSubtask().GetVertex(), strconv.Itoa(int(s.GetSubtask().GetIndex()))
+	for _, s := range m.tm.counters() {
+		job, vertex, index := m.tm.nameOf(s.attempt.job), s.subtask.Vertex, strconv.Itoa(s.subtask.Index)
 		count := func(d *prometheus.Desc, n int64) {
 			ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), job, vertex, index)
 		}
-		count(m.recordsIn, s.GetRecordsIn())
-		count(m.recordsOut, s.GetRecordsOut())
-		count(m.bytesIn, s.GetBytesIn())
-		count(m.bytesOut, s.GetBytesOut())
-		count(m.skipped, s.GetRecordsSkipped())
-		for _, l := range s.GetLag() {
-			ch <- prometheus.MustNewConstMetric(m.lag, prometheus.GaugeValue, float64(l.GetLag()), job, vertex, index, l.GetTopic(), strconv.Itoa(int(l.GetPartition())))
+		count(m.recordsIn, s.recordsIn)
+		count(m.recordsOut, s.recordsOut)
+		count(m.bytesIn, s.bytesIn)
+		count(m.bytesOut, s.bytesOut)
+		count(m.skipped, s.recordsSkipped)
+		for _, l := range s.lag {
+			ch <- prometheus.MustNewConstMetric(m.lag, prometheus.GaugeValue, float64(l.Lag), job, vertex, index, l.Split.Topic, strconv.Itoa(int(l.Split.Partition)))
 		}
 	}
 }

@@ -21,8 +21,6 @@ import (
 
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
-	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
-	"github.com/sluice-stream/sluice/proto/wire"
 	"github.com/sluice-stream/sluice/taskmanager/exchange"
 )
 
@@ -110,14 +108,13 @@ func (tm *TaskManager) Run(ctx context.Context, ready func(dataAddress string)) 
 		return fmt.Errorf("jobmanager %q: %w", tm.cfg.JobManager, err)
 	}
 	defer conn.Close()
-	client := pb.NewSessionServiceClient(conn)
-	tm.transfer = &stateTransfer{client: client}
+	tm.transfer = newStateTransfer(conn)
 	tm.network = exchange.NewNetwork(exchange.Config{Worker: tm.cfg.ID, Credentials: tm.cfg.ClientTLS})
 	server := grpc.NewServer(tm.serverOptions()...)
 	tm.network.Register(server)
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return tm.serve(gctx, server, l) })
-	g.Go(func() error { return tm.session(client, dataAddress).run(gctx) })
+	g.Go(func() error { return tm.newSession(tm.transfer.client, dataAddress).run(gctx) })
 	g.Go(func() error {
 		select {
 		case err := <-tm.fatal:
@@ -164,22 +161,6 @@ func (tm *TaskManager) serve(ctx context.Context, server *grpc.Server, l net.Lis
 	}
 	<-stopped
 	return context.Cause(ctx)
-}
-
-func (tm *TaskManager) session(client pb.SessionServiceClient, dataAddress string) *session {
-	return &session{
-		client: client, outbox: tm.outbox, lease: newLease(bootTime), log: tm.cfg.Logger,
-		register: func() *pb.Register {
-			return &pb.Register{
-				Worker: string(tm.cfg.ID), Incarnation: string(tm.incarnation), Slots: int32(tm.cfg.Slots), DataAddress: dataAddress,
-				HttpAddress: tm.httpAddress, ProtocolVersion: wire.ProtocolVersion,
-			}
-		},
-		handle: tm.handle, metrics: tm.subtaskMetrics, reset: tm.reset,
-		onReady: func(w *pb.Welcome) {
-			tm.cfg.Logger.Info("registered at the job manager", "jobmanager", tm.cfg.JobManager, "session", w.GetSession(), "resumed", w.GetResumed(), "leaderEpoch", w.GetLeaderEpoch())
-		},
-	}
 }
 
 // end cancels everything and waits, at most stopTimeout.
