@@ -1,0 +1,50 @@
+package cluster
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+)
+
+// Binaries is a directory with the built programs.
+type Binaries struct {
+	dir   string
+	build func() error
+}
+
+// NewBinaries prepares a directory; the programs are built when the first test asks for one, once.
+// SLUICE_TEST_RACE=1 builds them with the race detector.
+func NewBinaries() (*Binaries, error) {
+	dir, err := os.MkdirTemp("", "sluice-bin-")
+	if err != nil {
+		return nil, fmt.Errorf("making a directory for the programs: %w", err)
+	}
+	return &Binaries{dir: dir, build: sync.OnceValue(func() error { return build(dir) })}, nil
+}
+
+func build(dir string) error {
+	args := []string{"build", "-o", dir + string(filepath.Separator)}
+	if os.Getenv("SLUICE_TEST_RACE") == "1" {
+		args = append(args, "-race")
+	}
+	for _, program := range []string{"jobmanager", "taskmanager", "sluice"} {
+		args = append(args, "github.com/sluice-stream/sluice/cmd/"+program)
+	}
+	if output, err := exec.Command("go", args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("building the programs: %w\n%s", err, output)
+	}
+	return nil
+}
+
+// Path builds the programs if that has not been done and returns the path of one.
+func (b *Binaries) Path(program string) (string, error) {
+	if err := b.build(); err != nil {
+		return "", err
+	}
+	return filepath.Join(b.dir, program), nil
+}
+
+// Close removes the programs.
+func (b *Binaries) Close() error { return os.RemoveAll(b.dir) }

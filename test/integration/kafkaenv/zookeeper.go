@@ -1,0 +1,151 @@
+package kafkaenv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sluice-stream/sluice/test/integration/process"
+)
+
+// ZooKeeper is one standalone server. Its address and its data survive Kill and Restart.
+type ZooKeeper struct {
+	port    int
+	dir     string
+	args    []string
+	process *process.Process
+}
+
+// StartZooKeeper starts a server for one test; it ends with the test.
+func StartZooKeeper(tb testing.TB) *ZooKeeper {
+	tb.Helper()
+	Require(tb, zookeeper39)
+	z, err := newZooKeeper(tb.Context(), tb.TempDir())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	z.Restart(tb)
+	tb.Cleanup(func() {
+		if tb.Failed() {
+			tb.Logf("--- ZooKeeper ---\n%s", z.process.Tail(16<<10))
+		}
+		if err := z.process.Kill9(); err != nil {
+			tb.Errorf("ending ZooKeeper: %v", err)
+		}
+	})
+	return z
+}
+
+func newZooKeeper(ctx context.Context, dir string) (*ZooKeeper, error) {
+	classPath, err := jars(ctx, zookeeper39)
+	if err != nil {
+		return nil, err
+	}
+	port, err := process.FreePort()
+	if err != nil {
+		return nil, err
+	}
+	config, logging := filepath.Join(dir, "zoo.cfg"), filepath.Join(dir, "logback.xml")
+	for path, content := range map[string]string{
+		config: fmt.Sprintf(`tickTime=500
+dataDir=%s
+clientPort=%d
+clientPortAddress=127.0.0.1
+maxClientCnxns=0
+admin.enableServer=false
+4lw.commands.whitelist=ruok
+minSessionTimeout=1000
+maxSessionTimeout=60000
+`, filepath.Join(dir, "data"), port),
+		logging: `<configuration><appender name="out" class="ch.qos.logback.core.ConsoleAppender">
+<encoder><pattern>%d %p %c %m%n</pattern></encoder></appender><root level="WARN"><appender-ref ref="out"/></root></configuration>
+`,
+	} {
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			return nil, fmt.Errorf("writing the configuration of ZooKeeper: %w", err)
+		}
+	}
+	args := []string{
+		"-Xms32m", "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dlogback.configurationFile=" + logging,
+		"-cp", classPath, "org.apache.zookeeper.server.ZooKeeperServerMain", config,
+	}
+	return &ZooKeeper{port: port, dir: dir, args: args}, nil
+}
+
+// Addr is HOST:PORT of the client port.
+func (z *ZooKeeper) Addr() string { return fmt.Sprintf("127.0.0.1:%d", z.port) }
+
+// Kill ends the server as kill -9 does.
+func (z *ZooKeeper) Kill(tb testing.TB) {
+	tb.Helper()
+	if err := z.process.Kill9(); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// Pause makes the server stand still with open connections; Resume ends that.
+func (z *ZooKeeper) Pause(tb testing.TB) {
+	tb.Helper()
+	if err := z.process.Signal(syscall.SIGSTOP); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// Resume ends Pause.
+func (z *ZooKeeper) Resume(tb testing.TB) {
+	tb.Helper()
+	if err := z.process.Signal(syscall.SIGCONT); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// Restart starts the server, at the same address with the same data, and waits until it answers.
+func (z *ZooKeeper) Restart(tb testing.TB) {
+	tb.Helper()
+	var err error
+	if z.process, err = process.Start(process.Spec{Name: "zookeeper", Path: "java", Args: z.args, Dir: z.dir}); err != nil {
+		tb.Fatal(err)
+	}
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	timeout := time.After(time.Minute)
+	for {
+		if err = z.answers(); err == nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-z.process.Done():
+			tb.Fatalf("ZooKeeper ended while it started:\n%s", z.process.Tail(16<<10))
+		case <-timeout:
+			tb.Fatalf("ZooKeeper does not answer after a minute: %v\n%s", err, z.process.Tail(16<<10))
+		}
+	}
+}
+
+// answers asks "are you ok" (a four letter word of ZooKeeper's administration).
+func (z *ZooKeeper) answers() error {
+	connection, err := net.DialTimeout("tcp", z.Addr(), time.Second)
+	if err != nil {
+		return err
+	}
+	defer connection.Close()
+	if err := connection.SetDeadline(time.Now().Add(time.Second)); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(connection, "ruok"); err != nil {
+		return err
+	}
+	answer, err := io.ReadAll(connection)
+	if err == nil && string(answer) != "imok" {
+		err = errors.New("answers " + string(answer))
+	}
+	return err
+}
