@@ -30,13 +30,15 @@ type attempt struct {
 	cancel context.CancelCauseFunc
 	done   chan struct{}
 
-	mu    sync.Mutex
-	tasks map[ident.Subtask]*task
+	mu     sync.Mutex
+	tasks  map[ident.Subtask]*task // those that run
+	failed map[ident.Subtask]bool
 }
 
 // task is a built subtask with what the connectors say that it waits for.
 type task struct {
 	*subtask.Task
+	cfg     subtask.Config
 	waiting waitingReasons
 	// skipped counts the records that onError: skip left out.
 	skipped atomic.Int64
@@ -45,7 +47,7 @@ type task struct {
 // start runs an attempt once older, still ending ones of the same job have ended.
 func (tm *TaskManager) start(d *deployment, after []*attempt) *attempt {
 	ctx, cancel := context.WithCancelCause(context.Background()) // ended by cancel: by the job manager, or by reset
-	a := &attempt{tm: tm, id: d.id, deploy: d, cancel: cancel, done: make(chan struct{}), tasks: map[ident.Subtask]*task{}}
+	a := &attempt{tm: tm, id: d.id, deploy: d, cancel: cancel, done: make(chan struct{}), tasks: map[ident.Subtask]*task{}, failed: map[ident.Subtask]bool{}}
 	tm.running.Add(1)
 	go func() {
 		defer tm.running.Done()
@@ -64,16 +66,23 @@ func (a *attempt) run(ctx context.Context) {
 	for _, s := range a.deploy.subtasks {
 		a.report(s, Deploying, nil)
 	}
-	failed := map[ident.Subtask]bool{}
-	if err := a.runTasks(ctx, failed); err != nil && ctx.Err() == nil {
-		a.report(a.deploy.subtasks[0], Failed, err)
-		failed[a.deploy.subtasks[0]] = true
-		<-ctx.Done() // the job manager cancels the attempt; until then the failure can be repeated
-	}
+	a.runTasks(ctx)
+	<-ctx.Done() // the job manager cancels the attempt; until then a failure can be repeated to it
 	for _, s := range a.deploy.subtasks {
-		if !failed[s] {
+		if !a.failed[s] {
 			a.report(s, Canceled, nil)
 		}
+	}
+}
+
+// fail reports the failure of a subtask, once. The failure of the attempt as a whole is that of its first.
+func (a *attempt) fail(ctx context.Context, s ident.Subtask, err error) {
+	a.mu.Lock()
+	told := a.failed[s] || ctx.Err() != nil
+	a.failed[s] = a.failed[s] || !told
+	a.mu.Unlock()
+	if !told {
+		a.report(s, Failed, err)
 	}
 }
 
@@ -88,52 +97,60 @@ func (a *attempt) report(s ident.Subtask, state SubtaskState, err error) {
 	a.tm.outbox.report(r)
 }
 
-// runTasks builds and runs the subtasks until ctx ends. An error is one of the attempt as a whole; that of
-// a subtask is reported and noted in failed, and the others go on until the job manager cancels them, so
-// that their peers see no broken streams before they hear of the failure.
-func (a *attempt) runTasks(ctx context.Context, failed map[ident.Subtask]bool) error {
+// runTasks builds and runs the subtasks until ctx ends. When one fails the others go on until the job
+// manager cancels them, so that their peers see no broken streams before they hear of the failure.
+func (a *attempt) runTasks(ctx context.Context) {
+	first := a.deploy.subtasks[0]
 	plan, err := graph.Plan(a.deploy.job, a.tm.expressions)
 	if err != nil {
-		return fmt.Errorf("plan the deployed job: %w", err)
+		a.fail(ctx, first, fmt.Errorf("plan the deployed job: %w", err))
+		return
 	}
 	ex, err := a.tm.network.NewAttempt(exchange.AttemptConfig{Job: a.id.job, Fence: a.id.fence, Graph: plan, Placements: a.deploy.placements})
 	if err != nil {
-		return fmt.Errorf("prepare the exchange: %w", err)
+		a.fail(ctx, first, fmt.Errorf("prepare the exchange: %w", err))
+		return
 	}
-	// uploads are those of acks; they end with ctx.
-	uploads := &errgroup.Group{}
+	uploads := &errgroup.Group{} // of acks; they end with ctx and have told their outcome themselves
 	b := &builder{attempt: a, plan: plan, exchange: ex, uploads: uploads, ctx: ctx}
-	if err := b.buildAll(ctx); err != nil {
-		return err
+	built, err := b.buildAll()
+	if err != nil {
+		a.fail(ctx, first, err)
+		return
 	}
-	var mu sync.Mutex
 	var wg sync.WaitGroup
-	exchangeFailed := make(chan error, 1)
-	wg.Go(func() { exchangeFailed <- ex.Run(ctx) })
-	for s, t := range a.tasks {
+	wg.Go(func() {
+		if err := ex.Run(ctx); err != nil {
+			a.fail(ctx, first, err)
+		}
+	})
+	for _, t := range built {
 		wg.Go(func() {
-			if err := t.Run(ctx); err != nil {
-				mu.Lock()
-				failed[s] = true
-				mu.Unlock()
-				a.report(s, Failed, err)
+			if err := a.runTask(ctx, b, t); err != nil {
+				a.fail(ctx, t.cfg.Subtask, err)
 			}
 		})
 	}
-	select {
-	case err = <-exchangeFailed:
-	case <-ctx.Done():
-	}
-	if err != nil && ctx.Err() == nil {
-		a.report(a.deploy.subtasks[0], Failed, err)
-		mu.Lock()
-		failed[a.deploy.subtasks[0]] = true
-		mu.Unlock()
-	}
-	<-ctx.Done()
 	wg.Wait()
-	_ = uploads.Wait() // each has told its outcome itself
-	return nil
+	_ = uploads.Wait()
+}
+
+// runTask restores and runs a subtask. The exchange runs already, so peers do not wait for large state.
+func (a *attempt) runTask(ctx context.Context, b *builder, t *task) error {
+	var err error
+	if t.cfg.State, err = b.restore(ctx, t.cfg.Subtask, &t.cfg.Vertex); err != nil {
+		return fmt.Errorf("restore subtask %s: %w", t.cfg.Subtask, err)
+	}
+	made, err := subtask.New(t.cfg)
+	if err != nil {
+		return err
+	}
+	t.cfg.State = nil // the task has it; it is not kept twice
+	t.Task = made
+	a.mu.Lock()
+	a.tasks[t.cfg.Subtask] = t
+	a.mu.Unlock()
+	return made.Run(ctx)
 }
 
 // onDeploy starts an attempt; a repeat and a late one change nothing.

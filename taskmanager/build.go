@@ -2,6 +2,7 @@ package taskmanager
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"golang.org/x/sync/errgroup"
@@ -34,51 +35,42 @@ type builder struct {
 	ctx      context.Context // of the attempt
 }
 
-// buildAll makes every subtask of the deployment; none runs yet.
-func (b *builder) buildAll(ctx context.Context) error {
+// buildAll prepares every subtask of the deployment; none runs yet.
+func (b *builder) buildAll() ([]*task, error) {
+	var out []*task
 	for _, s := range b.attempt.deploy.subtasks {
-		t, err := b.build(ctx, s)
+		t, err := b.build(s)
 		if err != nil {
-			return fmt.Errorf("build subtask %s: %w", s, err)
+			return nil, fmt.Errorf("build subtask %s: %w", s, err)
 		}
-		b.attempt.mu.Lock()
-		b.attempt.tasks[s] = t
-		b.attempt.mu.Unlock()
+		out = append(out, t)
 	}
-	return nil
+	return out, nil
 }
 
-func (b *builder) build(ctx context.Context, s ident.Subtask) (*task, error) {
+func (b *builder) build(s ident.Subtask) (*task, error) {
 	vertex, ok := b.plan.Vertex(s.Vertex)
 	if !ok || s.Index >= vertex.Parallelism {
-		return nil, fmt.Errorf("the job has no such subtask")
+		return nil, errors.New("the job has no such subtask")
 	}
-	t := &task{}
-	cfg := subtask.Config{
+	t := &task{cfg: subtask.Config{
 		Job: b.attempt.id.job, Fence: b.attempt.id.fence, Subtask: s, Vertex: *vertex, MaxParallelism: b.plan.MaxParallelism,
 		Operators: map[string]operator.Operator{}, Sinks: map[string]operator.Sink{}, Positions: b.attempt.deploy.splits[s],
 		Reporter: &reporter{a: b.attempt, subtask: s, ctx: b.ctx, uploads: b.uploads}, Logger: b.attempt.tm.cfg.Logger,
-	}
+	}}
 	inputs, err := b.exchange.Inputs(s)
 	if err != nil {
 		return nil, err
 	}
 	if vertex.Nodes[0].Kind != graph.KindSource {
-		cfg.Inputs = inputs
+		t.cfg.Inputs = inputs
 	}
 	for i := range vertex.Nodes {
-		if err := b.node(&cfg, t, &vertex.Nodes[i]); err != nil {
+		if err := b.node(&t.cfg, t, &vertex.Nodes[i]); err != nil {
 			return nil, fmt.Errorf("%s: %w", vertex.Nodes[i].Name, err)
 		}
 	}
-	if err := b.outputs(&cfg, s, t); err != nil {
-		return nil, err
-	}
-	if cfg.State, err = b.restore(ctx, s, vertex); err != nil {
-		return nil, err
-	}
-	t.Task, err = subtask.New(cfg)
-	return t, err
+	return t, b.outputs(&t.cfg, s, t)
 }
 
 // restore reads the pieces of state whose key groups the subtask owns.
