@@ -35,7 +35,7 @@ var cheap = map[string]bool{
 	"startsWith": true, "endsWith": true, "contains": true, "size": true, "matches": true, "string": true, "int": true, "uint": true,
 	"double": true, "bool": true, "bytes": true, "timestamp": true, "duration": true, "dyn": true, "type": true, "trim": true,
 	"substring": true, "charAt": true, "indexOf": true, "lastIndexOf": true, "lowerAscii": true, "upperAscii": true, "orValue": true,
-	"or": true, "hasValue": true, "value": true,
+	"split": true, "or": true, "hasValue": true, "value": true,
 }
 
 // bounded says whether all of an expression is cheap: no comprehension or cel.bind (they repeat), few

@@ -45,6 +45,13 @@ func (p *Program) AppendList(r *Record, arena []byte, spans []operator.Span) ([]
 		return arena, spans, unexpected(out, "a list")
 	}
 	begin := len(arena)
+	if words, ok := list.Value().([]string); ok && textBytes(words) <= MaxResultBytes { // of split, without a box around each
+		for _, w := range words {
+			spans = append(spans, operator.Span{Off: uint32(len(arena)), Len: int32(len(w))})
+			arena = append(arena, w...)
+		}
+		return arena, spans, nil
+	}
 	for it, i := list.Iterator(), 0; it.HasNext() == types.True; i++ {
 		var span operator.Span
 		if arena, span, err = appendSpan(arena, it.Next(), true); err != nil {
@@ -56,6 +63,14 @@ func (p *Program) AppendList(r *Record, arena []byte, spans []operator.Span) ([]
 		spans = append(spans, span)
 	}
 	return arena, spans, nil
+}
+
+func textBytes(words []string) int {
+	n := 0
+	for _, w := range words {
+		n += len(w)
+	}
+	return n
 }
 
 // AppendHeaders appends the result of a headers expression in the form of operator.Record.Headers. An
