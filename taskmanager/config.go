@@ -28,12 +28,8 @@ type Config struct {
 	DataListen string
 	// DataAdvertise is the address that the others are told; empty: the one listened on.
 	DataAdvertise string
-	// HTTP is where /metrics and /healthz are served; empty: nowhere.
-	HTTP string
 	// WorkDir holds temporary files; it is made if it is not there.
 	WorkDir string
-	// Insecure allows a non-loopback DataListen without TLS.
-	Insecure bool
 	// ClientTLS and ServerTLS are nil for plaintext.
 	ClientTLS, ServerTLS credentials.TransportCredentials
 	// CancelTimeout is how long an attempt may take to end before the process gives up and exits, so that
@@ -52,7 +48,7 @@ func DefaultConfig() Config {
 	}
 	return Config{
 		JobManager: "127.0.0.1:6123", ID: ident.WorkerID(fmt.Sprintf("%s-%d", host, os.Getpid())), Slots: 2,
-		DataListen: "127.0.0.1:0", HTTP: "127.0.0.1:0", WorkDir: os.TempDir(), CancelTimeout: 30 * time.Second,
+		DataListen: "127.0.0.1:0", WorkDir: os.TempDir(), CancelTimeout: 30 * time.Second,
 		Output: os.Stdout, Logger: slog.Default(),
 	}
 }
@@ -69,29 +65,5 @@ func (c *Config) Validate() error {
 	if _, _, err := net.SplitHostPort(c.JobManager); err != nil {
 		errs = append(errs, fmt.Errorf("jobmanager: %q is not HOST:PORT", c.JobManager))
 	}
-	if err := checkListen("data-listen", c.DataListen, c.ServerTLS != nil || c.Insecure); err != nil {
-		errs = append(errs, err)
-	}
-	if c.HTTP != "" {
-		if err := checkListen("http", c.HTTP, c.Insecure); err != nil {
-			errs = append(errs, err)
-		}
-	}
 	return errors.Join(errs...)
-}
-
-// checkListen refuses an address outside of loopback unless it is protected or the operator has said
-// that this is meant.
-func checkListen(name, addr string, allowed bool) error {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return fmt.Errorf("%s: %q is not HOST:PORT", name, addr)
-	}
-	if allowed || host == "localhost" {
-		return nil
-	}
-	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
-		return fmt.Errorf("%s: %q is not a loopback address and TLS is off: set tls, or pass --insecure if the network is trusted", name, addr)
-	}
-	return nil
 }

@@ -35,6 +35,15 @@ func (c *cli) withClient(ctx context.Context, f func(context.Context, pb.JobServ
 	return c.explain(f(ctx, pb.NewJobServiceClient(conn)))
 }
 
+// call is withClient for one call, which is bounded in time.
+func (c *cli) call(ctx context.Context, f func(context.Context, pb.JobServiceClient) error) error {
+	return c.withClient(ctx, func(ctx context.Context, client pb.JobServiceClient) error {
+		ctx, cancel := context.WithTimeout(ctx, callTimeout)
+		defer cancel()
+		return f(ctx, client)
+	})
+}
+
 // explain turns "connection refused" into what the user can do about it, and appends the details of an
 // error (one per fault of a job) to its message.
 func (c *cli) explain(err error) error {

@@ -62,9 +62,7 @@ func (c *cli) demoSubmit(ctx context.Context, jobManager, file string) (id strin
 	if err != nil {
 		return "", err
 	}
-	return id, c.at(jobManager).withClient(ctx, func(ctx context.Context, client pb.JobServiceClient) error {
-		ctx, cancel := context.WithTimeout(ctx, callTimeout)
-		defer cancel()
+	return id, c.at(jobManager).call(ctx, func(ctx context.Context, client pb.JobServiceClient) error {
 		resp, err := client.Submit(ctx, &pb.SubmitRequest{Job: wire.JobToProto(job)})
 		id = resp.GetJobId()
 		return err
@@ -72,9 +70,7 @@ func (c *cli) demoSubmit(ctx context.Context, jobManager, file string) (id strin
 }
 
 func (c *cli) demoStatus(ctx context.Context, jobManager, id string) (j web.Job, err error) {
-	return j, c.at(jobManager).withClient(ctx, func(ctx context.Context, client pb.JobServiceClient) error {
-		ctx, cancel := context.WithTimeout(ctx, callTimeout)
-		defer cancel()
+	return j, c.at(jobManager).call(ctx, func(ctx context.Context, client pb.JobServiceClient) error {
 		resp, err := client.Get(ctx, &pb.GetRequest{Job: id})
 		if err == nil {
 			j = web.JobFromProto(resp.GetJob())

@@ -27,9 +27,7 @@ func (c *cli) jobsCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "jobs", Short: "List the jobs", GroupID: "jobs", Args: exactly(), Example: "  sluice jobs -o json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.withClient(cmd.Context(), func(ctx context.Context, client pb.JobServiceClient) error {
-				ctx, cancel := context.WithTimeout(ctx, callTimeout)
-				defer cancel()
+			return c.call(cmd.Context(), func(ctx context.Context, client pb.JobServiceClient) error {
 				resp, err := client.List(ctx, &pb.ListRequest{})
 				if err != nil {
 					return err
@@ -90,9 +88,7 @@ func (c *cli) jobCommand() *cobra.Command {
 		Use: "job NAME|ID", Short: "Show one job: state, slots, subtasks, checkpoints, last failure", GroupID: "jobs", Args: exactly("NAME|ID"),
 		Example: "  sluice job orders\n  sluice job orders -o json | jq .checkpoints.latest.offsets",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.withClient(cmd.Context(), func(ctx context.Context, client pb.JobServiceClient) error {
-				ctx, cancel := context.WithTimeout(ctx, callTimeout)
-				defer cancel()
+			return c.call(cmd.Context(), func(ctx context.Context, client pb.JobServiceClient) error {
 				resp, err := client.Get(ctx, &pb.GetRequest{Job: args[0]})
 				if err != nil {
 					return err
@@ -158,9 +154,7 @@ func (c *cli) checkpointsCommand() *cobra.Command {
 		Use: "checkpoints NAME|ID", Short: "List the checkpoints that are kept of a job", GroupID: "jobs", Args: exactly("NAME|ID"),
 		Example: "  sluice checkpoints orders",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.withClient(cmd.Context(), func(ctx context.Context, client pb.JobServiceClient) error {
-				ctx, cancel := context.WithTimeout(ctx, callTimeout)
-				defer cancel()
+			return c.call(cmd.Context(), func(ctx context.Context, client pb.JobServiceClient) error {
 				resp, err := client.ListCheckpoints(ctx, &pb.ListCheckpointsRequest{Job: args[0]})
 				if err != nil {
 					return err
@@ -188,9 +182,7 @@ func (c *cli) taskManagersCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "taskmanagers", Short: "List the task managers and their slots", GroupID: "cluster", Args: exactly(), Example: "  sluice taskmanagers",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.withClient(cmd.Context(), func(ctx context.Context, client pb.JobServiceClient) error {
-				ctx, cancel := context.WithTimeout(ctx, callTimeout)
-				defer cancel()
+			return c.call(cmd.Context(), func(ctx context.Context, client pb.JobServiceClient) error {
 				resp, err := client.ListTaskManagers(ctx, &pb.ListTaskManagersRequest{})
 				if err != nil {
 					return err

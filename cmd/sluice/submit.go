@@ -145,9 +145,7 @@ func (c *cli) cancelCommand() *cobra.Command {
 		Use: "cancel NAME|ID", Short: "End a job at once, without a final checkpoint", GroupID: "jobs", Args: exactly("NAME|ID"),
 		Example: "  sluice cancel orders",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.withClient(cmd.Context(), func(ctx context.Context, client pb.JobServiceClient) error {
-				ctx, cancel := context.WithTimeout(ctx, callTimeout)
-				defer cancel()
+			return c.call(cmd.Context(), func(ctx context.Context, client pb.JobServiceClient) error {
 				resp, err := client.Cancel(ctx, &pb.CancelRequest{Job: args[0]})
 				if err != nil {
 					return err
@@ -165,9 +163,7 @@ func (c *cli) stopCommand() *cobra.Command {
 		Long:    "Draw a final checkpoint, after which the sources read nothing more, and end the job. Resume with submit --from-checkpoint.",
 		Example: "  sluice stop orders\n  sluice stop orders --drain     # end the data first, so that open windows close",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.withClient(cmd.Context(), func(ctx context.Context, client pb.JobServiceClient) error {
-				ctx, cancel := context.WithTimeout(ctx, callTimeout)
-				defer cancel()
+			return c.call(cmd.Context(), func(ctx context.Context, client pb.JobServiceClient) error {
 				resp, err := client.Stop(ctx, &pb.StopRequest{Job: args[0], Drain: drain})
 				if err != nil {
 					return err

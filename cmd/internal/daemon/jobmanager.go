@@ -33,14 +33,14 @@ Flags:
 
 // JobManager runs a job manager until ctx ends. The ready line goes to stdout, logs to stderr.
 func JobManager(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	cfg, err := jobManagerConfig(args, stderr)
+	cfg, at, err := jobManagerConfig(args, stderr)
 	if errors.Is(err, pflag.ErrHelp) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	grpcListener, err := net.Listen("tcp", cfg.Listen)
+	grpcListener, err := net.Listen("tcp", at.grpc)
 	if err != nil {
 		return fmt.Errorf("listen for gRPC: %w", err)
 	}
@@ -53,8 +53,8 @@ func JobManager(ctx context.Context, args []string, stdout, stderr io.Writer) er
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	httpAddr := ""
-	if cfg.HTTP != "" {
-		l, err := net.Listen("tcp", cfg.HTTP)
+	if at.http != "" {
+		l, err := net.Listen("tcp", at.http)
 		if err != nil {
 			return errors.Join(fmt.Errorf("listen for http: %w", err), m.Close())
 		}
@@ -70,33 +70,39 @@ func JobManager(ctx context.Context, args []string, stdout, stderr io.Writer) er
 	return errors.Join(err, m.Close())
 }
 
-func jobManagerConfig(args []string, stderr io.Writer) (jobmanager.Config, error) {
-	cfg := jobmanager.DefaultConfig()
+// jobManagerListen is where the job manager listens.
+type jobManagerListen struct {
+	grpc, http string
+	insecure   bool
+}
+
+func jobManagerConfig(args []string, stderr io.Writer) (jobmanager.Config, jobManagerListen, error) {
+	cfg, at := jobmanager.DefaultConfig(), jobManagerListen{grpc: "127.0.0.1:6123", http: "127.0.0.1:8081"}
 	fs := pflag.NewFlagSet("jobmanager", pflag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.Usage = func() { fmt.Fprint(stderr, jobManagerUsage, fs.FlagUsages()) }
 	level := "info"
 	var tlsFiles TLSFiles
-	fs.StringVar(&cfg.Listen, "listen", cfg.Listen, "gRPC address, for task managers and clients")
-	fs.StringVar(&cfg.HTTP, "http", cfg.HTTP, "address of the HTTP API and the metrics; empty: none")
+	fs.StringVar(&at.grpc, "listen", at.grpc, "gRPC address, for task managers and clients")
+	fs.StringVar(&at.http, "http", at.http, "address of the HTTP API and the metrics; empty: none")
 	fs.StringVar(&cfg.DataDir, "data-dir", cfg.DataDir, "directory of the database and the state files, on a local disk")
 	fs.DurationVar(&cfg.HeartbeatInterval, "heartbeat-interval", cfg.HeartbeatInterval, "how often task managers show that they live")
 	fs.DurationVar(&cfg.HeartbeatTimeout, "heartbeat-timeout", cfg.HeartbeatTimeout, "silence after which a task manager counts as lost")
-	fs.BoolVar(&cfg.Insecure, "insecure", false, "allow listening outside of loopback without TLS")
+	fs.BoolVar(&at.insecure, "insecure", false, "allow listening outside of loopback without TLS")
 	fs.StringVar(&level, "log-level", level, "debug, info, warn or error")
 	tlsFiles.AddFlags(fs)
 	if err := parse(fs, args, os.LookupEnv); err != nil {
-		return cfg, err
+		return cfg, at, err
 	}
 	var err error
 	if cfg.Logger, err = logger(stderr, level); err != nil {
-		return cfg, err
+		return cfg, at, err
 	}
 	if cfg.TLS, _, err = tlsFiles.Load(); err != nil {
-		return cfg, err
+		return cfg, at, err
 	}
 	if err := cfg.Validate(); err != nil {
-		return cfg, fmt.Errorf("%w: %w", ErrUsage, err)
+		return cfg, at, fmt.Errorf("%w: %w", ErrUsage, err)
 	}
-	return cfg, nil
+	return cfg, at, errors.Join(checkListen("listen", at.grpc, cfg.TLS != nil || at.insecure), checkListen("http", at.http, at.insecure))
 }

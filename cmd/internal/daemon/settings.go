@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"strings"
 
@@ -105,4 +106,24 @@ func logger(w io.Writer, level string) (*slog.Logger, error) {
 		return slog.New(slog.NewTextHandler(w, opts)), nil
 	}
 	return slog.New(slog.NewJSONHandler(w, opts)), nil
+}
+
+// checkListen refuses an address outside of loopback unless it is protected by TLS or the operator has
+// said that the network is trusted. HTTP is never protected. An empty address is one that is not served.
+func checkListen(flag, addr string, allowed bool) error {
+	if addr == "" {
+		return nil
+	}
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("%w: --%s %q is not HOST:PORT", ErrUsage, flag, addr)
+	}
+	if allowed || host == "localhost" {
+		return nil
+	}
+	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
+		return fmt.Errorf("%w: --%s %q is not a loopback address and TLS is off: set --tls-cert, --tls-key and --tls-ca, or pass --insecure if the network is trusted",
+			ErrUsage, flag, addr)
+	}
+	return nil
 }

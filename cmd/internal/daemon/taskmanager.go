@@ -68,6 +68,7 @@ func TaskManager(ctx context.Context, args []string, stdout, stderr io.Writer) e
 
 func taskManagerConfig(args []string, stderr io.Writer) (taskmanager.Config, string, error) {
 	cfg := taskmanager.DefaultConfig()
+	httpAddr, allowInsecure := "127.0.0.1:0", false
 	fs := pflag.NewFlagSet("taskmanager", pflag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.Usage = func() { fmt.Fprint(stderr, taskManagerUsage, fs.FlagUsages()) }
@@ -78,9 +79,9 @@ func taskManagerConfig(args []string, stderr io.Writer) (taskmanager.Config, str
 	fs.IntVar(&cfg.Slots, "slots", cfg.Slots, "slots: how many subtasks of a vertex can run here at once")
 	fs.StringVar(&cfg.DataListen, "data-listen", cfg.DataListen, "address for the other task managers; port 0 picks one")
 	fs.StringVar(&cfg.DataAdvertise, "data-advertise", "", "address that the others are told, if it is not the one listened on")
-	fs.StringVar(&cfg.HTTP, "http", cfg.HTTP, "address of /metrics and /healthz; empty: none")
+	fs.StringVar(&httpAddr, "http", httpAddr, "address of /metrics and /healthz; empty: none")
 	fs.StringVar(&cfg.WorkDir, "work-dir", cfg.WorkDir, "directory for temporary files")
-	fs.BoolVar(&cfg.Insecure, "insecure", false, "allow listening outside of loopback without TLS")
+	fs.BoolVar(&allowInsecure, "insecure", false, "allow listening outside of loopback without TLS")
 	fs.StringVar(&level, "log-level", level, "debug, info, warn or error")
 	tlsFiles.AddFlags(fs)
 	if err := parse(fs, args, os.LookupEnv); err != nil {
@@ -97,5 +98,5 @@ func taskManagerConfig(args []string, stderr io.Writer) (taskmanager.Config, str
 	if err := cfg.Validate(); err != nil {
 		return cfg, "", fmt.Errorf("%w: %w", ErrUsage, err)
 	}
-	return cfg, cfg.HTTP, nil
+	return cfg, httpAddr, errors.Join(checkListen("data-listen", cfg.DataListen, cfg.ServerTLS != nil || allowInsecure), checkListen("http", httpAddr, allowInsecure))
 }
