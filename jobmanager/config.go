@@ -3,9 +3,11 @@
 package jobmanager
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"time"
 
 	"google.golang.org/grpc/credentials"
@@ -24,6 +26,9 @@ type Config struct {
 	// TLS is nil for plaintext.
 	TLS    credentials.TransportCredentials
 	Logger *slog.Logger
+
+	// Dial replaces TCP for the probes of lost task managers, for tests; nil: TCP.
+	Dial func(ctx context.Context, address string) (net.Conn, error)
 }
 
 // DefaultConfig has every default of DESIGN sections 4 and 8.1.

@@ -89,7 +89,10 @@ func Open(cfg Config, connector Connector, expressions graph.Expressions) (*Mana
 		ending: make(chan struct{}), runners: map[ident.JobID]*runner{}, submitting: map[string]bool{},
 	}
 	m.scheduler = newScheduler(m)
-	m.sessions = &sessions{cfg: &m.cfg, epoch: m.epoch, events: m, log: m.log, byWorker: map[ident.WorkerID]*session{}, dial: dialTCP}
+	m.sessions = &sessions{cfg: &m.cfg, epoch: m.epoch, events: m, log: m.log, byWorker: map[ident.WorkerID]*session{}, dial: cfg.Dial}
+	if m.sessions.dial == nil {
+		m.sessions.dial = dialTCP
+	}
 	m.metrics = newMetrics(m)
 	if err := m.recover(); err != nil {
 		return nil, errors.Join(err, store.Close())

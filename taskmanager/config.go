@@ -3,6 +3,7 @@
 package taskmanager
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -38,6 +39,12 @@ type Config struct {
 	// Output takes what print sinks write.
 	Output io.Writer
 	Logger *slog.Logger
+
+	// Dial, Listen and Clock replace TCP and CLOCK_BOOTTIME, for tests; nil: the real ones. Dial is used for
+	// the job manager and for other task managers, Clock for the lease.
+	Dial   func(ctx context.Context, address string) (net.Conn, error)
+	Listen func(address string) (net.Listener, error)
+	Clock  func() time.Duration
 }
 
 // DefaultConfig has every default; JobManager is the local one.

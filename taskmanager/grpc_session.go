@@ -277,7 +277,7 @@ func (s *session) beat() *pb.Heartbeat {
 // newSession wires a session to the task manager.
 func (tm *TaskManager) newSession(client pb.SessionServiceClient, dataAddress string) *session {
 	return &session{
-		client: client, outbox: tm.outbox, lease: newLease(bootTime), log: tm.cfg.Logger,
+		client: client, outbox: tm.outbox, lease: newLease(tm.clock()), log: tm.cfg.Logger,
 		register: func() *pb.Register {
 			return &pb.Register{
 				Worker: string(tm.cfg.ID), Incarnation: string(tm.incarnation), Slots: int32(tm.cfg.Slots), DataAddress: dataAddress,

@@ -17,6 +17,14 @@ func bootTime() time.Duration {
 	return time.Duration(ts.Nano())
 }
 
+// clock is what leases are measured with.
+func (tm *TaskManager) clock() func() time.Duration {
+	if tm.cfg.Clock != nil {
+		return tm.cfg.Clock
+	}
+	return bootTime
+}
+
 // lease says until when this task manager may believe that the job manager counts it as alive. It counts
 // from the sending of the newest heartbeat that was answered (DESIGN rule 13).
 type lease struct {

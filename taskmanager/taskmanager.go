@@ -87,7 +87,7 @@ func (tm *TaskManager) HTTPAddress() string { return tm.httpAddress }
 // Run serves until ctx ends (nil then, after all subtasks have ended) or the task manager cannot go on.
 // ready is called with the data address when others can connect to it.
 func (tm *TaskManager) Run(ctx context.Context, ready func(dataAddress string)) error {
-	l, err := net.Listen("tcp", tm.cfg.DataListen)
+	l, err := tm.listen()
 	if err != nil {
 		return fmt.Errorf("listen for data: %w", err)
 	}
@@ -95,21 +95,14 @@ func (tm *TaskManager) Run(ctx context.Context, ready func(dataAddress string)) 
 	if dataAddress == "" {
 		dataAddress = l.Addr().String()
 	}
-	conn, err := grpc.NewClient("passthrough:///"+tm.cfg.JobManager, grpc.WithTransportCredentials(orInsecure(tm.cfg.ClientTLS)),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveExpiry}),
-		grpc.WithConnectParams(grpc.ConnectParams{ // the session paces itself; grpc's default would wait a second
-			Backoff:           backoff.Config{BaseDelay: dialRetry, Multiplier: 1.5, Jitter: 0.2, MaxDelay: dialRetryMax},
-			MinConnectTimeout: connectTimeout,
-		}),
-		grpc.WithStaticStreamWindowSize(windowBytes), grpc.WithStaticConnWindowSize(windowBytes),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(controlMessageBytes)))
+	conn, err := grpc.NewClient("passthrough:///"+tm.cfg.JobManager, tm.dialOptions()...)
 	if err != nil {
 		l.Close()
 		return fmt.Errorf("jobmanager %q: %w", tm.cfg.JobManager, err)
 	}
 	defer conn.Close()
 	tm.transfer = newStateTransfer(conn)
-	tm.network = exchange.NewNetwork(exchange.Config{Worker: tm.cfg.ID, Credentials: tm.cfg.ClientTLS})
+	tm.network = exchange.NewNetwork(exchange.Config{Worker: tm.cfg.ID, Credentials: tm.cfg.ClientTLS, Dial: tm.cfg.Dial})
 	server := grpc.NewServer(tm.serverOptions()...)
 	tm.network.Register(server)
 	g, gctx := errgroup.WithContext(ctx)
@@ -141,6 +134,31 @@ func orInsecure(c credentials.TransportCredentials) credentials.TransportCredent
 		return insecure.NewCredentials()
 	}
 	return c
+}
+
+func (tm *TaskManager) listen() (net.Listener, error) {
+	if tm.cfg.Listen != nil {
+		return tm.cfg.Listen(tm.cfg.DataListen)
+	}
+	return net.Listen("tcp", tm.cfg.DataListen)
+}
+
+// dialOptions are those of the connection to the job manager.
+func (tm *TaskManager) dialOptions() []grpc.DialOption {
+	options := []grpc.DialOption{
+		grpc.WithTransportCredentials(orInsecure(tm.cfg.ClientTLS)),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveExpiry}),
+		grpc.WithConnectParams(grpc.ConnectParams{ // the session paces itself; grpc's default would wait a second
+			Backoff:           backoff.Config{BaseDelay: dialRetry, Multiplier: 1.5, Jitter: 0.2, MaxDelay: dialRetryMax},
+			MinConnectTimeout: connectTimeout,
+		}),
+		grpc.WithStaticStreamWindowSize(windowBytes), grpc.WithStaticConnWindowSize(windowBytes),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(controlMessageBytes)),
+	}
+	if dial := tm.cfg.Dial; dial != nil {
+		options = append(options, grpc.WithContextDialer(dial))
+	}
+	return options
 }
 
 func (tm *TaskManager) serverOptions() []grpc.ServerOption {
