@@ -59,7 +59,12 @@ func evaluate(t *testing.T, source string, use graph.Use, key, value graph.Forma
 	}
 	r := NewRecord(key, value)
 	r.Set(batchOf(w), 0)
-	switch use {
+	return run(t, p, r)
+}
+
+func run(t *testing.T, p *Program, r *Record) string {
+	t.Helper()
+	switch p.use {
 	case graph.UseFilter:
 		return show(p.Bool(r))
 	case graph.UseTimestamp:
@@ -86,7 +91,7 @@ func evaluate(t *testing.T, source string, use graph.Use, key, value graph.Forma
 		b := operator.Batch{Arena: arena}
 		var all []string
 		if err := eachHeader(b.Bytes(span), func(k, v []byte) error { all = append(all, fmt.Sprintf("%s=%s", k, quoteOrNull(v))); return nil }); err != nil {
-			t.Errorf("%s gives damaged headers: %v", source, err)
+			t.Errorf("damaged headers: %v", err)
 		}
 		return fmt.Sprint(all)
 	}

@@ -15,10 +15,10 @@ import (
 
 // programOptions: an expression whose work is bounded by its own size times the record's runs without
 // an account of its cost, which would cost more than most expressions.
-func programOptions(env *cel.Env, ast *cel.Ast) []cel.ProgramOption {
+func programOptions(env *cel.Env, ast *cel.Ast, maxCost uint64) []cel.ProgramOption {
 	options := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize)}
 	if !bounded(ast.NativeRep().Expr()) {
-		options = append(options, cel.CostLimit(MaxCost), cel.CustomDecoratorV2(guardGrowth(env)))
+		options = append(options, cel.CostLimit(maxCost), cel.CustomDecoratorV2(guardGrowth(env)))
 	}
 	return options
 }

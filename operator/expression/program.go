@@ -25,11 +25,15 @@ type Program struct {
 // Compile compiles an expression that stands at use and sees key and value in these formats. Errors are
 // those of Checker.ResultFormat.
 func Compile(source string, use graph.Use, key, value graph.Format) (*Program, error) {
+	return compile(source, use, key, value, MaxCost)
+}
+
+func compile(source string, use graph.Use, key, value graph.Format, maxCost uint64) (*Program, error) {
 	env, ast, format, err := check(source, use, key, value)
 	if err != nil {
 		return nil, err
 	}
-	program, err := env.Program(ast, programOptions(env, ast)...)
+	program, err := env.Program(ast, programOptions(env, ast, maxCost)...)
 	if err != nil {
 		return nil, fault(1, 1, "", "%s", readable(err.Error()))
 	}
