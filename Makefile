@@ -1,0 +1,51 @@
+# make test is everything that is checked. It fetches what it needs: modules, and Kafka's jars by Maven.
+
+GO       ?= go
+FUZZTIME ?= 10s
+
+# Tests below test/ start processes and brokers. They run last, and without the race detector, which
+# would change the timing of what they measure; the packages they exercise run under it before.
+UNIT  = $$($(GO) list ./... | grep -v /test/integration)
+WHOLE = $$($(GO) list ./test/...)
+
+.PHONY: build test check unit integration demo bench fuzz generate clean
+
+build:
+	mkdir -p bin
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/ ./cmd/jobmanager ./cmd/taskmanager ./cmd/sluice
+
+test: check unit integration
+
+check:
+	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "not formatted by gofmt:"; echo "$$unformatted"; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	$(GO) run ./internal/protogen -root proto -check
+	$(GO) test ./internal/tidy
+
+unit:
+	$(GO) test -race -timeout 10m $(UNIT)
+
+integration:
+	$(GO) test -count=1 -p 1 -timeout 25m $(WHOLE)
+
+# Needs Go only: the broker is kfake, an embedded imitation of Kafka.
+demo:
+	@$(GO) run ./cmd/sluice demo
+
+bench:
+	$(GO) run ./bench
+
+# Every fuzz target for FUZZTIME. New inputs go to Go's cache; a crash is written below testdata/.
+fuzz:
+	@grep -rl --include='*_test.go' '^func Fuzz' . | while read -r file; do \
+		for name in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$$file"); do \
+			$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")" </dev/null || exit 1; \
+		done; \
+	done
+
+generate:
+	$(GO) generate ./...
+
+clean:
+	rm -rf bin
