@@ -1,0 +1,269 @@
+package bubble
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/sluice-stream/sluice/checkpoint/manifest"
+	"github.com/sluice-stream/sluice/graph"
+	"github.com/sluice-stream/sluice/ident"
+	"github.com/sluice-stream/sluice/operator"
+)
+
+// Admin is the jobmanager.Connector of a Log.
+type Admin struct {
+	Log *Log
+
+	mu        sync.Mutex
+	published []ident.CheckpointID
+}
+
+// CheckProperties finds nothing wrong.
+func (a *Admin) CheckProperties(graph.Kind, map[string]string) []error { return nil }
+
+// Check refuses sources whose topics are not there.
+func (a *Admin) Check(_ context.Context, job *graph.Job) error {
+	for i := range job.Sources {
+		for _, topic := range job.Sources[i].Kafka.Topics {
+			if a.Log.partitions(topic) == 0 {
+				return errors.New("topic " + topic + " does not exist")
+			}
+		}
+	}
+	return nil
+}
+
+// StartPositions begins at offset 0; a source that is bounded ends where the log ends now.
+func (a *Admin) StartPositions(_ context.Context, job *graph.Job) ([]manifest.Position, []string, error) {
+	var out []manifest.Position
+	for i := range job.Sources {
+		s := &job.Sources[i]
+		for _, topic := range s.Kafka.Topics {
+			for p := range int32(a.Log.partitions(topic)) {
+				pos := manifest.Position{Split: manifest.Split{Source: s.Name, Topic: topic, Partition: p}, LeaderEpoch: -1, Stop: -1}
+				if s.Kafka.Bounded.Mode == graph.BoundLatest {
+					pos.Stop = a.Log.End(topic, p)
+				}
+				out = append(out, pos)
+			}
+		}
+	}
+	return out, nil, nil
+}
+
+// PublishOffsets notes the checkpoint.
+func (a *Admin) PublishOffsets(_ context.Context, _ *graph.Job, m *manifest.Manifest) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.published = append(a.published, m.Checkpoint)
+	return nil
+}
+
+// Published are the checkpoints whose offsets were published.
+func (a *Admin) Published() []ident.CheckpointID {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.published)
+}
+
+// Assign deals the splits out in turn.
+func (a *Admin) Assign(positions []manifest.Position, parallelism int) [][]manifest.Position {
+	out := make([][]manifest.Position, parallelism)
+	for i, p := range positions {
+		out[i%parallelism] = append(out[i%parallelism], p)
+	}
+	return out
+}
+
+// Connectors makes sources and sinks of a Log.
+type Connectors struct {
+	Log *Log
+	// BatchRecords are read from each split every Pace.
+	BatchRecords int
+	Pace         time.Duration
+	// AckDelay is how long the log takes to acknowledge a write.
+	AckDelay time.Duration
+}
+
+// NewSource is taskmanager.Connectors'.
+func (c *Connectors) NewSource(_ *graph.Node, positions []manifest.Position, _ func(string)) (operator.Source, error) {
+	return &source{c: c, positions: slices.Clone(positions), out: make(chan operator.SourceBatch, 4)}, nil
+}
+
+// NewSink is taskmanager.Connectors'.
+func (c *Connectors) NewSink(node *graph.Node, _ int, _ func(string)) (operator.Sink, error) {
+	return &sink{c: c, topic: node.Sink.Kafka.Topic, in: make(chan written, 64), sealed: make(chan operator.SealedEpoch, 16)}, nil
+}
+
+type source struct {
+	c         *Connectors
+	positions []manifest.Position
+	out       chan operator.SourceBatch
+}
+
+// Run is operator.Source's.
+func (s *source) Run(ctx context.Context) error {
+	for {
+		read, changed, err := s.round(ctx)
+		if err != nil {
+			return nil // only the end of ctx
+		}
+		if read {
+			sleep(ctx, s.c.Pace)
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		}
+	}
+}
+
+// round reads a batch of every split. changed, taken before, says when there may be more.
+func (s *source) round(ctx context.Context) (read bool, changed <-chan struct{}, err error) {
+	_, changed = s.c.Log.acks()
+	for i := range s.positions {
+		p := &s.positions[i]
+		limit := s.c.BatchRecords
+		if p.Stop >= 0 {
+			limit = min(limit, int(p.Stop-p.Next))
+		}
+		messages, _ := s.c.Log.read(p.Topic, p.Partition, p.Next, limit)
+		if len(messages) == 0 {
+			continue
+		}
+		b := &operator.Batch{Origins: []operator.Origin{{Topic: p.Topic, Partition: p.Partition}}}
+		for k, m := range messages {
+			b.Records = append(b.Records, operator.Record{
+				Key: b.Put([]byte(m.Key)), Value: b.Put([]byte(m.Value)), Headers: operator.Null, StreamKey: operator.Null,
+				Timestamp: -1, Offset: p.Next + int64(k),
+			})
+		}
+		p.Next += int64(len(messages))
+		select {
+		case <-ctx.Done():
+			return false, nil, ctx.Err()
+		case s.out <- operator.SourceBatch{Batch: b, Split: p.Split, Next: p.Next, LeaderEpoch: -1, Release: func() {}}:
+		}
+		read = true
+	}
+	return read, changed, nil
+}
+
+// Batches is operator.Source's.
+func (s *source) Batches() <-chan operator.SourceBatch { return s.out }
+
+// Lag is operator.Source's.
+func (s *source) Lag() []operator.SplitLag { return nil }
+
+// written is what a sink has to send: records, or the seal behind them.
+type written struct {
+	messages []Message
+	seal     ident.CheckpointID
+}
+
+type sink struct {
+	c      *Connectors
+	topic  string
+	in     chan written
+	sealed chan operator.SealedEpoch
+}
+
+// Run is operator.Sink's.
+func (s *sink) Run(ctx context.Context) error {
+	for {
+		var batch []written
+		select {
+		case <-ctx.Done():
+			return nil
+		case w := <-s.in:
+			batch = append(batch, w)
+		}
+		for more := true; more; {
+			select {
+			case w := <-s.in:
+				batch = append(batch, w)
+			default:
+				more = false
+			}
+		}
+		sleep(ctx, s.c.AckDelay)
+		if err := s.acknowledge(ctx, batch); err != nil {
+			return nil // only the end of ctx
+		}
+	}
+}
+
+func (s *sink) acknowledge(ctx context.Context, batch []written) error {
+	for {
+		held, changed := s.c.Log.acks()
+		if !held {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changed:
+		}
+	}
+	for _, w := range batch {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if w.seal == 0 {
+			s.c.Log.Append(s.topic, w.messages...)
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case s.sealed <- operator.SealedEpoch{Checkpoint: w.seal}:
+		}
+	}
+	return nil
+}
+
+// Write is operator.Sink's.
+func (s *sink) Write(ctx context.Context, b *operator.Batch) error {
+	if err := b.Open(); err != nil {
+		return err
+	}
+	w := written{messages: make([]Message, 0, len(b.Records))}
+	for i := range b.Records {
+		w.messages = append(w.messages, Message{Key: string(b.Bytes(b.Records[i].Key)), Value: string(b.Bytes(b.Records[i].Value))})
+	}
+	return s.put(ctx, w)
+}
+
+// Seal is operator.Sink's.
+func (s *sink) Seal(ctx context.Context, id ident.CheckpointID) error {
+	return s.put(ctx, written{seal: id})
+}
+
+func (s *sink) put(ctx context.Context, w written) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case s.in <- w:
+		return nil
+	}
+}
+
+// Sealed is operator.Sink's.
+func (s *sink) Sealed() <-chan operator.SealedEpoch { return s.sealed }
+
+// Completed is operator.Sink's.
+func (s *sink) Completed(ident.CheckpointID) {}
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
