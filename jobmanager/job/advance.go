@@ -1,0 +1,170 @@
+package job
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/sluice-stream/sluice/ident"
+)
+
+// advance does what is due as things are at now; true if something moved, so that more may be due.
+func (m *Machine) advance(now time.Time) bool {
+	m.forget(now)
+	switch m.rec.State {
+	case Deploying:
+		return m.advanceDeploying(now)
+	case Running:
+		return m.advanceRunning()
+	case Restarting:
+		if m.awaiting == (ident.Fence{}) && !now.Before(m.restartAt) {
+			m.restartAt = time.Time{}
+			m.wait(OnRetry)
+			return true
+		}
+	case Finishing, Stopping:
+		if m.final || m.rec.Attempt == 0 {
+			return m.cleanUp()
+		}
+	case Canceling, Failing:
+		return m.cleanUp()
+	}
+	return false
+}
+
+func (m *Machine) advanceDeploying(now time.Time) bool {
+	if m.current.all(m.cfg.Subtasks, SubtaskRunning) {
+		m.partial, m.deployBy, m.runningSince = 0, time.Time{}, now
+		m.move(Running, OnAllRun)
+		m.emit(StartCheckpoints{Fence: m.current.fence})
+		return true
+	}
+	if !now.Before(m.deployBy) {
+		m.restart(now, OnDeployFailed, Failure{Class: Internal, Message: fmt.Sprintf(
+			"not all subtasks run %s after the deployment; first %s", m.cfg.DeployTimeout, m.firstBelow(SubtaskRunning))}, true)
+		return true
+	}
+	return false
+}
+
+// firstBelow names the first subtask of the current attempt that has not come to a state yet.
+func (m *Machine) firstBelow(least SubtaskState) ident.Subtask {
+	i := slices.IndexFunc(m.cfg.Subtasks, func(s ident.Subtask) bool { return m.current.state[s].rank() < least.rank() })
+	return m.cfg.Subtasks[i]
+}
+
+func (m *Machine) advanceRunning() bool {
+	switch {
+	case m.rec.Intent == IntentStop || m.rec.Intent == IntentDrain:
+		m.move(Stopping, OnStop)
+		m.emit(FinalCheckpoint{Fence: m.current.fence, Drain: m.rec.Intent == IntentDrain})
+	case len(m.cfg.Sources) > 0 && m.current.all(m.cfg.Sources, SubtaskAtEnd):
+		m.move(Finishing, OnAllAtEnd)
+		m.emit(FinalCheckpoint{Fence: m.current.fence})
+	default:
+		return false
+	}
+	return true
+}
+
+// forget drops given-up attempts of which nothing can run any more.
+func (m *Machine) forget(now time.Time) {
+	for _, r := range m.leaving {
+		for _, p := range r.parts {
+			if p.lost && !now.Before(p.goneAt) {
+				p.over = true
+			}
+		}
+	}
+	m.leaving = slices.DeleteFunc(m.leaving, (*run).over)
+	if !now.Before(m.foreignUntil) {
+		m.foreignUntil = time.Time{}
+	}
+}
+
+// cleanUp begins the clean-up once nothing of the job can run or be written any more.
+func (m *Machine) cleanUp() bool {
+	if m.cleaning || m.awaiting != (ident.Fence{}) || len(m.leaving) > 0 || !m.foreignUntil.IsZero() {
+		return false
+	}
+	m.cleaning = true
+	m.emit(CleanUp{})
+	return true
+}
+
+func (m *Machine) onCleanedUp(ev CleanedUp) {
+	if !m.cleaning {
+		m.ignore(ev, "no clean-up is under way")
+		return
+	}
+	m.cleaning = false
+	to := map[State]State{Finishing: Finished, Stopping: Stopped, Canceling: Canceled, Failing: Failed}[m.rec.State]
+	if m.rec.DataLoss {
+		to = FailedDataLoss
+	}
+	m.move(to, OnCleanedUp)
+	m.emit(ReleaseSlots{})
+}
+
+// giveUp ends the current attempt, if there is one: no checkpoint, no subtask of it goes on.
+func (m *Machine) giveUp(why string) {
+	r := m.current
+	if r == nil {
+		return
+	}
+	m.current, m.deployBy = nil, time.Time{}
+	m.leaving = append(m.leaving, r)
+	m.awaiting = r.fence
+	m.emit(StopCheckpoints{Fence: r.fence, Why: why})
+	for _, p := range r.parts {
+		m.leave(r, p)
+	}
+}
+
+// leave cancels what still runs of a part, or frees its slots when nothing does.
+func (m *Machine) leave(r *run, p *part) {
+	open := r.open(p)
+	switch {
+	case p.over || p.lost:
+	case len(open) == 0:
+		p.over = true
+		m.emit(VacateSlots{Attempt: r.fence.Attempt, Worker: p.worker})
+	default:
+		m.emit(CancelAttempt{Fence: r.fence, Worker: p.worker, Subtasks: open})
+	}
+}
+
+// restart gives the current attempt up for another one, if the policy has one left. Free ones always
+// have.
+func (m *Machine) restart(now time.Time, by Trigger, f Failure, free bool) {
+	f.At = now
+	m.rec.Failure = &f
+	delay, ok := m.nextDelay(now, free)
+	if !ok {
+		m.move(Failing, OnBudget)
+		m.emit(WithdrawRequest{})
+		m.giveUp(f.String())
+		return
+	}
+	m.rec.Restarts++
+	m.restartAt = now.Add(delay)
+	m.move(Restarting, by)
+	m.giveUp(f.String())
+}
+
+func (m *Machine) nextDelay(now time.Time, free bool) (delay time.Duration, ok bool) {
+	policy := m.cfg.Restart
+	if free {
+		m.partial++
+		policy.Strategy, policy.Max = "", partialMax
+		return Delay(policy, m.partial, m.cfg.Rand), true
+	}
+	if m.rec.State != Deploying && now.Sub(m.runningSince) >= policy.HealthyAfter {
+		m.rec.BudgetUsed = 0
+	}
+	if !Allowed(policy, m.rec.BudgetUsed+1) {
+		return 0, false
+	}
+	m.rec.BudgetUsed++
+	return Delay(policy, m.rec.BudgetUsed, m.cfg.Rand), true
+}

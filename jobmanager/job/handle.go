@@ -1,0 +1,252 @@
+package job
+
+import (
+	"time"
+
+	"github.com/sluice-stream/sluice/ident"
+)
+
+func (m *Machine) onSubmitted(ev Submitted) {
+	if m.rec.State != Created {
+		m.ignore(ev, "the job is %s", m.rec.State)
+		return
+	}
+	m.wait(OnSubmitted)
+}
+
+// onRecovered takes up a job after a start of the job manager. What was deployed before is unknown, but
+// it is fenced by the new epoch, and its task managers end it before they register or when their lease is
+// over; only a terminal state has to wait for that.
+func (m *Machine) onRecovered(now time.Time, ev Recovered) {
+	if m.rec.Attempt > 0 {
+		m.foreignUntil = now.Add(m.cfg.Lease)
+	}
+	m.final = ev.Final && m.rec.Attempt > 0
+	switch state := m.rec.State; {
+	case state == Canceling || state == Failing && (!m.final || m.rec.DataLoss):
+		m.move(state, OnRecovered)
+	case m.final:
+		m.move(m.afterFinal(), OnRecovered)
+	case state == Stopping && m.rec.Attempt == 0:
+		m.move(Stopping, OnRecovered)
+	default:
+		if state.deployed() {
+			m.rec.Restarts++
+		}
+		m.wait(OnRecovered)
+	}
+}
+
+// afterFinal is the state in which a job with a final checkpoint ends.
+func (m *Machine) afterFinal() State {
+	if m.rec.Intent == IntentStop || m.rec.Intent == IntentDrain {
+		return Stopping
+	}
+	return Finishing
+}
+
+func (m *Machine) onStatus(now time.Time, ev SubtaskStatus) {
+	if c := m.current; c != nil && c.fence == ev.Fence {
+		if !c.note(ev.Subtask, ev.State) {
+			m.ignore(ev, "it is no news")
+			return
+		}
+		m.onCurrentStatus(now, ev)
+		return
+	}
+	for _, r := range m.leaving {
+		if r.fence != ev.Fence {
+			continue
+		}
+		if !r.note(ev.Subtask, ev.State) {
+			m.ignore(ev, "it is no news")
+			return
+		}
+		m.onLeavingStatus(r, ev)
+		return
+	}
+	m.ignore(ev, "the attempt is not known or over")
+}
+
+func (m *Machine) onCurrentStatus(now time.Time, ev SubtaskStatus) {
+	if !ev.State.over() {
+		return
+	}
+	f := Failure{Class: External, Message: "the task manager canceled the subtask by itself"}
+	switch {
+	case ev.Failure != nil:
+		f = *ev.Failure
+	case ev.State == SubtaskFailed:
+		f = Failure{Class: Internal, Message: "the subtask failed without a reason"}
+	}
+	f.Subtask = ev.Subtask.String()
+	// While others are being deployed, a peer that cannot be reached is part of a partial deployment.
+	free := m.rec.State == Deploying && f.Class == External
+	fence := ev.Fence
+	m.restart(now, OnSubtaskFailed, f, free)
+	if f.Class == External {
+		m.blamed = fence
+	}
+}
+
+// onLeavingStatus frees the slots of a worker that has confirmed the end of all its subtasks.
+func (m *Machine) onLeavingStatus(r *run, ev SubtaskStatus) {
+	for _, p := range r.parts {
+		if p.over || len(r.open(p)) > 0 {
+			continue
+		}
+		p.over = true
+		if !p.lost {
+			m.emit(VacateSlots{Attempt: ev.Fence.Attempt, Worker: p.worker})
+		}
+	}
+}
+
+// onWorkerLost comes for every lost task manager of the cluster.
+func (m *Machine) onWorkerLost(now time.Time, ev WorkerLost) {
+	goneAt := now.Add(m.cfg.Lease)
+	if ev.Certain {
+		goneAt = now
+	}
+	f := Failure{At: now, Class: External, Message: ev.Reason}
+	for _, r := range m.leaving {
+		if r.lose(ev.Worker, goneAt) && r.fence == m.blamed {
+			m.blamed = ident.Fence{}
+			m.rec.Failure = &f
+			m.emit(Persist{Record: m.rec})
+		}
+	}
+	if m.current != nil && m.current.lose(ev.Worker, goneAt) {
+		m.restart(now, OnWorkerLost, f, m.rec.State == Deploying)
+	}
+}
+
+// onWorkerResumed repeats to a worker what it may have missed.
+func (m *Machine) onWorkerResumed(ev WorkerResumed) {
+	for _, r := range m.leaving {
+		if p := r.part(ev.Worker); p != nil {
+			m.leave(r, p)
+		}
+	}
+	if m.current != nil && m.current.part(ev.Worker) != nil {
+		m.emit(RepeatDeploy{Fence: m.current.fence, Worker: ev.Worker})
+	}
+}
+
+func (m *Machine) onDeployFailed(now time.Time, ev DeployFailed) {
+	if m.current == nil || m.current.fence != ev.Fence || m.rec.State != Deploying {
+		m.ignore(ev, "it is not being deployed")
+		return
+	}
+	for _, w := range ev.Gone {
+		m.current.lose(w, now)
+	}
+	if !ev.Refused {
+		m.restart(now, OnDeployFailed, ev.Failure, true)
+		return
+	}
+	m.fail(now, OnRefused, ev.Failure)
+}
+
+// fail ends the job, whatever budget it has.
+func (m *Machine) fail(now time.Time, by Trigger, f Failure) {
+	f.At = now
+	m.rec.Failure = &f
+	m.move(Failing, by)
+	m.emit(WithdrawRequest{})
+	m.giveUp(f.String())
+}
+
+func (m *Machine) onCompleted(now time.Time, ev CheckpointCompleted) {
+	if !ev.Final {
+		return
+	}
+	m.final = true
+	switch m.rec.State {
+	case Finishing, Stopping:
+		m.move(m.rec.State, OnFinal)
+	case Restarting:
+		m.restartAt = time.Time{}
+		m.move(m.afterFinal(), OnFinal)
+	case Failing:
+		if m.rec.DataLoss {
+			return
+		}
+		m.move(m.afterFinal(), OnFinal)
+	case Canceling:
+		return
+	default:
+		m.ignore(ev, "no final checkpoint was asked for")
+		return
+	}
+	m.emit(WithdrawRequest{})
+	m.giveUp("the final checkpoint completed")
+}
+
+func (m *Machine) onSettled(ev CheckpointSettled) {
+	if m.awaiting != ev.Fence {
+		m.ignore(ev, "it was not asked for")
+		return
+	}
+	m.awaiting = ident.Fence{}
+}
+
+func (m *Machine) onCheckpointsFailing(now time.Time, ev CheckpointsFailing) {
+	if m.current == nil || m.current.fence != ev.Fence || m.rec.State == Deploying {
+		m.ignore(ev, "the attempt does not run")
+		return
+	}
+	m.restart(now, OnCheckpoints, Failure{Class: External, Message: ev.Why}, false)
+}
+
+func (m *Machine) onDataLost(now time.Time, ev DataLost) {
+	if m.rec.State == Created || m.rec.DataLoss {
+		m.ignore(ev, "the job is %s, known to have lost data: %t", m.rec.State, m.rec.DataLoss)
+		return
+	}
+	m.rec.DataLoss = true
+	m.fail(now, OnDataLost, ev.Failure)
+}
+
+func (m *Machine) onCancel(ev Cancel) {
+	switch {
+	case m.rec.State == Canceling || m.rec.State == Failing:
+		m.ignore(ev, "the job is %s", m.rec.State)
+		return
+	case m.final:
+		m.ignore(ev, "the final checkpoint is durable, the job is %s", m.rec.State)
+		return
+	}
+	m.rec.Intent = IntentCancel
+	m.restartAt = time.Time{}
+	m.move(Canceling, OnCancel)
+	m.emit(WithdrawRequest{})
+	m.giveUp("the job is canceled")
+}
+
+func (m *Machine) onStop(ev Stop) {
+	switch {
+	case m.rec.Intent != NoIntent:
+		m.ignore(ev, "the intent is %s", m.rec.Intent)
+		return
+	case m.rec.State == Finishing || m.rec.State == Failing || m.final:
+		m.ignore(ev, "the job is %s", m.rec.State)
+		return
+	}
+	m.rec.Intent = IntentStop
+	if ev.Drain {
+		m.rec.Intent = IntentDrain
+	}
+	switch m.rec.State {
+	case Running: // advance moves on
+	case Created, WaitingForSlots:
+		if m.rec.Attempt == 0 { // nothing was read: the start offsets are its last checkpoint
+			m.move(Stopping, OnStop)
+			m.emit(WithdrawRequest{})
+			return
+		}
+		m.move(m.rec.State, OnStop)
+	default:
+		m.move(m.rec.State, OnStop)
+	}
+}
