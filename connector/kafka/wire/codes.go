@@ -34,6 +34,7 @@ const (
 	CodeTransactionalIDAuth        int16 = 53
 	CodeSaslAuthenticationFailed   int16 = 58
 	CodeUnknownProducerID          int16 = 59
+	CodeGroupIDNotFound            int16 = 69
 	CodeFencedLeaderEpoch          int16 = 74
 	CodeUnknownLeaderEpoch         int16 = 75
 	CodeUnsupportedCompression     int16 = 76

@@ -78,6 +78,9 @@ func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, e
 	}
 	if d.tls != nil {
 		if inner, err = handshake(ctx, inner, address, d.tls); err != nil {
+			if ctx.Err() != nil {
+				d.remember(address, err)
+			}
 			return nil, err
 		}
 	}
@@ -119,7 +122,7 @@ func handshake(ctx context.Context, inner net.Conn, address string, cfg *tls.Con
 	case errors.As(err, &alert):
 		err = &SetupError{address, "the broker refused the TLS handshake: check ssl.keystore and the protocol version", err}
 	default:
-		err = fmt.Errorf("TLS handshake: %w", err)
+		err = fmt.Errorf("TLS handshake (does the port speak TLS?): %w", err)
 	}
 	return nil, err
 }
@@ -135,11 +138,10 @@ func (d *dialer) recentFault(address string) error {
 	return nil
 }
 
-func (d *dialer) remember(address string, err error) error {
+func (d *dialer) remember(address string, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.faults[address] = fault{err, time.Now()}
-	return err
 }
 
 func (d *dialer) add(c *peerConn) bool {
@@ -188,9 +190,11 @@ type peerConn struct {
 	address string
 	owner   *dialer
 
-	negotiating bool // only touched by the one goroutine that reads
+	// only touched by the one goroutine that reads
+	negotiating bool
 	head        [8]byte
 	seen        int
+	fault       error // stays: kafka-go reads on after an error, to drain
 }
 
 const (
@@ -200,16 +204,23 @@ const (
 
 // Read reads, and refuses what cannot be an answer of Kafka.
 func (c *peerConn) Read(p []byte) (int, error) {
+	if c.fault != nil {
+		return 0, c.fault
+	}
 	n, err := c.Conn.Read(p)
 	if !c.negotiating {
 		return n, err
 	}
-	if n == 0 && c.seen == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
-		return 0, c.owner.remember(c.address, c.silent(err))
-	}
 	c.seen += copy(c.head[c.seen:], p[:n])
-	if c.seen >= 4 && !plausible(binary.BigEndian.Uint32(c.head[:])) || c.seen == 8 && binary.BigEndian.Uint32(c.head[4:]) != 1 {
-		return 0, c.owner.remember(c.address, &PeerError{c.address, describeAnswer(c.head[:c.seen])})
+	switch {
+	case c.seen == 0 && errors.Is(err, os.ErrDeadlineExceeded):
+		c.fault = c.silent(err)
+	case c.seen >= 4 && !plausible(binary.BigEndian.Uint32(c.head[:])), c.seen == 8 && binary.BigEndian.Uint32(c.head[4:]) != 1:
+		c.fault = &PeerError{c.address, describeAnswer(c.head[:c.seen])}
+	}
+	if c.fault != nil {
+		c.owner.remember(c.address, c.fault)
+		return 0, c.fault
 	}
 	c.negotiating = c.seen < len(c.head)
 	return n, err

@@ -141,31 +141,34 @@ func (c *Cluster) callOnce(ctx context.Context, to net.Addr, talk conversation) 
 		return nil
 	}
 	sent := x.drop()
-	return explain(ctx, err, key.String(), to.String(), sent)
+	return c.explain(ctx, err, &CallError{API: key.String(), Address: to.String(), Sent: sent})
 }
 
-// explain turns what kafka-go says into this package's errors.
-func explain(ctx context.Context, err error, api, address string, sent bool) error {
+// explain turns what kafka-go says into this package's errors; call is filled in but for its cause.
+func (c *Cluster) explain(ctx context.Context, err error, call *CallError) error {
 	var answer *Error
 	var peer *PeerError
 	var setup *SetupError
 	var code kafka.Error
 	switch {
 	case errors.As(err, &answer):
-		answer.Address = address
+		answer.Address = call.Address
 		return answer
 	case errors.As(err, &peer), errors.As(err, &setup):
 		return err
 	case errors.As(err, &code): // from SASL and version negotiation
-		return &Error{Code: int16(code), API: "connect", Address: address, Partition: -1}
+		return &Error{Code: int16(code), API: "connect", Address: call.Address, Partition: -1}
 	case errors.Is(context.Cause(ctx), context.Canceled):
 		err = fmt.Errorf("given up: %w", context.Canceled)
 	case errors.Is(err, context.DeadlineExceeded):
 		err = fmt.Errorf("no answer in time: %w", err)
-	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
+	case closedByPeer(err) && !call.Sent && c.cfg.SASL.Mechanism != "":
+		err = fmt.Errorf("the broker closed the connection while we logged in with %s (if it always does, check sasl.mechanism, sasl.username and sasl.password): %w", c.cfg.SASL.Mechanism, err)
+	case closedByPeer(err):
 		err = fmt.Errorf("the broker closed the connection (if it always does, the listener may need SASL or TLS: check security.protocol): %w", err)
 	}
-	return &CallError{API: api, Address: address, Sent: sent, Err: err}
+	call.Err = err
+	return call
 }
 
 // message is a conversation in kafka-go's own encoding.

@@ -132,7 +132,7 @@ func (c *Cluster) OffsetFetch(ctx context.Context, group string, parts []TopicPa
 		return nil, err
 	}
 	c.noteCode(k, res.ErrorCode)
-	if res.ErrorCode != 0 {
+	if res.ErrorCode != 0 && res.ErrorCode != CodeGroupIDNotFound { // no group, nothing committed
 		return nil, &Error{Code: res.ErrorCode, API: "OffsetFetch", Address: address, Partition: -1, Detail: "group " + group}
 	}
 	found := map[TopicPartition]CommittedOffset{}
