@@ -13,7 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/sluice-stream/sluice/ident"
-	job "github.com/sluice-stream/sluice/jobmanager/joblite"
+	"github.com/sluice-stream/sluice/jobmanager/job"
 	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
 	"github.com/sluice-stream/sluice/proto/wire"
 )

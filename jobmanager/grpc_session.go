@@ -14,7 +14,7 @@ import (
 
 	"github.com/sluice-stream/sluice/checkpoint"
 	"github.com/sluice-stream/sluice/ident"
-	job "github.com/sluice-stream/sluice/jobmanager/joblite"
+	"github.com/sluice-stream/sluice/jobmanager/job"
 	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
 	"github.com/sluice-stream/sluice/proto/wire"
 )
@@ -221,7 +221,7 @@ func (s *sessionService) handle(ctx context.Context, ses *session, down *downstr
 }
 
 func reportFromProto(fence ident.Fence, r *pb.SubtaskReport, now time.Time) subtaskReport {
-	out := subtaskReport{fence: fence, subtask: wire.SubtaskFromProto(r.GetSubtask()), state: r.GetState()}
+	out := subtaskReport{fence: fence, subtask: wire.SubtaskFromProto(r.GetSubtask()), state: job.SubtaskState(r.GetState())}
 	if f := r.GetFailure(); f != nil {
 		out.failure = &job.Failure{At: now, Class: job.Class(f.GetClass()), Message: f.GetMessage(), Subtask: f.GetSubtask()}
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
-	job "github.com/sluice-stream/sluice/jobmanager/joblite"
+	"github.com/sluice-stream/sluice/jobmanager/job"
 	"github.com/sluice-stream/sluice/slots"
 )
 
@@ -33,7 +33,7 @@ type (
 	subtaskReport struct {
 		fence   ident.Fence
 		subtask ident.Subtask
-		state   string
+		state   job.SubtaskState
 		failure *job.Failure
 	}
 	workerLost struct {
@@ -79,11 +79,12 @@ type runner struct {
 	// deployed is the attempt that was sent out last; nil: none since the start.
 	deployed       *deployment
 	deployMessages map[ident.WorkerID]message
-	// canceling says that the deployed attempt has been cancelled.
-	canceling bool
-	subtasks  map[ident.Subtask]subtaskView
-	trigger   message // the checkpoint that is being drawn, for task managers that resume
-	restored  ident.CheckpointID
+	// settling is the attempt that has ended for the coordinator while a manifest may still be written;
+	// zero: none.
+	settling ident.Fence
+	subtasks map[ident.Subtask]subtaskView
+	trigger  message // the checkpoint that is being drawn, for task managers that resume
+	restored ident.CheckpointID
 	// publishing says that offsets are being published, next which manifest follows.
 	publishing bool
 	next       *manifest.Manifest

@@ -11,7 +11,7 @@ import (
 	"github.com/sluice-stream/sluice/checkpoint/boltstore"
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/ident"
-	job "github.com/sluice-stream/sluice/jobmanager/joblite"
+	"github.com/sluice-stream/sluice/jobmanager/job"
 )
 
 // publishTimeout bounds one publication of offsets; the next checkpoint publishes newer ones.
@@ -19,14 +19,17 @@ const publishTimeout = 10 * time.Second
 
 // stepCheckpoint applies an event to the coordinator and carries out what it says.
 func (r *runner) stepCheckpoint(ctx context.Context, now time.Time, ev checkpoint.Event) error {
-	settling := r.coord.Settling()
 	for _, eff := range r.coord.Step(now, ev) {
 		if err := r.performCheckpoint(ctx, eff); err != nil {
 			return err
 		}
 	}
-	if settling && !r.coord.Settling() {
-		r.enqueue(job.CheckpointSettled{})
+	if ended, ok := ev.(checkpoint.AttemptEnded); ok {
+		r.settling = ended.Fence
+	}
+	if r.settling != (ident.Fence{}) && !r.coord.Settling() {
+		r.enqueue(job.CheckpointSettled{Fence: r.settling})
+		r.settling = ident.Fence{}
 	}
 	return nil
 }

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/sluice-stream/sluice/checkpoint"
 	"github.com/sluice-stream/sluice/checkpoint/boltstore"
+	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/ident"
-	job "github.com/sluice-stream/sluice/jobmanager/joblite"
+	"github.com/sluice-stream/sluice/jobmanager/job"
 	"github.com/sluice-stream/sluice/slots"
 )
 
@@ -55,7 +57,7 @@ func (r *runner) receive(now time.Time, msg any) {
 	case workerLost:
 		r.onWorkerLost(m)
 	case workerResumed:
-		r.repeatTo(m.worker)
+		r.enqueue(job.WorkerResumed{Worker: m.worker})
 	case asked:
 		r.enqueue(m.event)
 		r.answers = append(r.answers, m.answer)
@@ -84,27 +86,21 @@ func (r *runner) onWorkerLost(m workerLost) {
 	r.enqueue(job.WorkerLost{Worker: m.worker, Reason: m.reason, Certain: m.certain})
 }
 
-// repeatTo sends everything that a task manager may have missed while its stream was broken.
-func (r *runner) repeatTo(worker ident.WorkerID) {
+// repeat sends a task manager what belongs to the current attempt and what it may have missed while its
+// stream was broken.
+func (r *runner) repeat(e job.RepeatDeploy) {
 	d := r.deployed
-	if d == nil {
+	if d == nil || d.fence != e.Fence {
 		return
 	}
-	if _, ok := d.addresses[worker]; !ok {
-		return
-	}
-	if r.canceling {
-		r.sendCancel(d, worker)
-		return
-	}
-	if m, ok := r.deployMessages[worker]; ok {
-		r.m.sessions.send(worker, m)
+	if m, ok := r.deployMessages[e.Worker]; ok {
+		r.m.sessions.send(e.Worker, m)
 	}
 	if s := r.coord.Status(); s.Latest != nil && s.Latest.Fence == d.fence {
-		r.m.sessions.send(worker, completedMessage(r.id, d.fence, s.Latest.Checkpoint))
+		r.m.sessions.send(e.Worker, completedMessage(r.id, d.fence, s.Latest.Checkpoint))
 	}
 	if r.trigger != nil {
-		r.m.sessions.send(worker, r.trigger)
+		r.m.sessions.send(e.Worker, r.trigger)
 	}
 }
 
@@ -124,7 +120,7 @@ func (r *runner) performJob(ctx context.Context, now time.Time, eff job.Effect) 
 		return r.persistRecord(ctx, e.Record)
 	case job.RequestSlots:
 		r.m.scheduler.request(slots.Request{
-			Job: r.id, Attempt: e.Attempt, Slots: r.plan.Slots, Restarting: e.Restarting, SubmitOrder: r.submitOrder, Since: now,
+			Job: r.id, Attempt: e.Attempt, Slots: e.Slots, Restarting: e.Restarting, SubmitOrder: r.submitOrder, Since: now,
 		})
 	case job.WithdrawRequest:
 		r.m.scheduler.withdraw(r.id)
@@ -134,8 +130,10 @@ func (r *runner) performJob(ctx context.Context, now time.Time, eff job.Effect) 
 		r.m.scheduler.release(r.id)
 	case job.Deploy:
 		r.deploy(e)
+	case job.RepeatDeploy:
+		r.repeat(e)
 	case job.CancelAttempt:
-		r.cancelAttempt()
+		r.m.sessions.send(e.Worker, cancelMessage(r.id, e.Fence, e.Subtasks))
 	case job.StartCheckpoints:
 		r.enqueue(checkpoint.AttemptStarted{Fence: e.Fence, Subtasks: r.plan.Subtasks(), Sources: r.sources()})
 	case job.StopCheckpoints:
@@ -197,38 +195,26 @@ func (r *runner) sources() []ident.Subtask {
 
 // deploy restores the newest checkpoint and sends the attempt out.
 func (r *runner) deploy(e job.Deploy) {
-	fail := func(err error) {
-		r.enqueue(job.DeployFailed{Fence: e.Fence, Failure: job.Failure{Class: job.Internal, Message: err.Error()}})
-	}
 	d, err := r.decide()
-	if err != nil {
-		fail(err)
-		return
-	}
-	if d.Action != checkpoint.Restore {
-		fail(fmt.Errorf("the job cannot be restored: %s", d))
-		return
-	}
-	dep := &deployment{
-		job: r.id, fence: e.Fence, graph: r.graph, plan: r.plan, restored: d.Manifest, placement: map[ident.Subtask]ident.WorkerID{},
-		addresses: map[ident.WorkerID]string{}, splits: assignSplits(r.m.connector, r.plan, d.Manifest.Positions),
-	}
-	for _, s := range r.plan.Subtasks() {
-		dep.placement[s] = e.Slots[s.Index].Worker
-	}
-	for _, slot := range e.Slots {
-		if addr, ok := r.m.sessions.dataAddressOf(slot.Worker); ok {
-			dep.addresses[slot.Worker] = addr
+	if err != nil || d.Action != checkpoint.Restore {
+		if err == nil {
+			err = fmt.Errorf("the job cannot be restored: %s", d)
 		}
+		r.enqueue(job.DeployFailed{Fence: e.Fence, Failure: internalFailure(err), Refused: true})
+		return
 	}
-	r.deployed, r.trigger, r.canceling = dep, nil, false
+	dep, gone := r.newDeployment(e, d.Manifest)
+	r.deployed, r.trigger, r.restored = dep, nil, d.Checkpoint
 	r.subtasks = map[ident.Subtask]subtaskView{}
 	for s, w := range dep.placement {
 		r.subtasks[s] = subtaskView{state: "SCHEDULED", worker: w}
 	}
-	r.restored = d.Manifest.Checkpoint
+	if len(gone) > 0 {
+		r.enqueue(job.DeployFailed{Fence: e.Fence, Failure: job.Failure{At: time.Now(), Class: job.External, Message: fmt.Sprintf("task managers %v have gone", gone)}, Gone: gone})
+		return
+	}
 	if r.deployMessages, err = dep.messages(); err != nil {
-		fail(err)
+		r.enqueue(job.DeployFailed{Fence: e.Fence, Failure: internalFailure(err)})
 		return
 	}
 	r.log.Info("deploying", "attempt", e.Fence.Attempt, "slots", len(e.Slots), "checkpoint", d.Checkpoint)
@@ -237,22 +223,25 @@ func (r *runner) deploy(e job.Deploy) {
 	}
 }
 
-func (r *runner) cancelAttempt() {
-	if r.deployed == nil {
-		return
-	}
-	r.canceling = true
-	for w := range r.deployed.addresses {
-		r.sendCancel(r.deployed, w)
-	}
+func internalFailure(err error) job.Failure {
+	return job.Failure{At: time.Now(), Class: job.Internal, Message: err.Error()}
 }
 
-func (r *runner) sendCancel(d *deployment, worker ident.WorkerID) {
-	var here []ident.Subtask
-	for s, w := range d.placement {
-		if w == worker {
-			here = append(here, s)
+// newDeployment places the subtasks; gone are the workers that have no session any more.
+func (r *runner) newDeployment(e job.Deploy, from *manifest.Manifest) (dep *deployment, gone []ident.WorkerID) {
+	dep = &deployment{
+		job: r.id, fence: e.Fence, graph: r.graph, plan: r.plan, restored: from, placement: map[ident.Subtask]ident.WorkerID{},
+		addresses: map[ident.WorkerID]string{}, splits: assignSplits(r.m.connector, r.plan, from.Positions),
+	}
+	for _, s := range r.plan.Subtasks() {
+		dep.placement[s] = e.Slots[s.Index].Worker
+	}
+	for _, slot := range e.Slots {
+		if addr, ok := r.m.sessions.dataAddressOf(slot.Worker); ok {
+			dep.addresses[slot.Worker] = addr
+		} else if !slices.Contains(gone, slot.Worker) {
+			gone = append(gone, slot.Worker)
 		}
 	}
-	r.m.sessions.send(worker, cancelMessage(r.id, d.fence, here))
+	return dep, gone
 }

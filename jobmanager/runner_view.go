@@ -12,7 +12,7 @@ import (
 	"github.com/sluice-stream/sluice/checkpoint"
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
-	job "github.com/sluice-stream/sluice/jobmanager/joblite"
+	"github.com/sluice-stream/sluice/jobmanager/job"
 	"github.com/sluice-stream/sluice/slots"
 )
 
@@ -29,10 +29,10 @@ func (m *Manager) newRunner(id ident.JobID, j *graph.Job, plan *graph.Physical, 
 		Interval: j.Checkpoint.Interval, Timeout: j.Checkpoint.Timeout, MinPause: j.Checkpoint.MinPause, TolerableFailures: j.Checkpoint.TolerableFailures,
 	}, start)
 	r.machine = job.New(job.Config{
-		Epoch: m.epoch, Slots: plan.Slots, Subtasks: plan.Subtasks(), Sources: sourceSubtasks(plan), Restart: j.Restart, Rand: rand.Float64,
+		Epoch: m.epoch, Slots: plan.Slots, Subtasks: plan.Subtasks(), Sources: sourceSubtasks(plan), Restart: j.Restart, Lease: m.cfg.HeartbeatTimeout + time.Second, Rand: rand.Float64,
 	}, stored.Record)
 	if recovered {
-		r.enqueue(job.Recovered{})
+		r.enqueue(job.Recovered{Final: start.Latest != nil && start.Latest.Final})
 	} else {
 		r.enqueue(job.Submitted{})
 	}

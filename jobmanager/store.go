@@ -13,7 +13,7 @@ import (
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
-	job "github.com/sluice-stream/sluice/jobmanager/joblite"
+	"github.com/sluice-stream/sluice/jobmanager/job"
 )
 
 // recordVersion is that of storedJob; an unknown one is refused at start.
