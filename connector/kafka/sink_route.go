@@ -1,0 +1,185 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sluice-stream/sluice/connector/kafka/wire"
+	"github.com/sluice-stream/sluice/graph"
+	"github.com/sluice-stream/sluice/operator"
+)
+
+// route is where a record goes.
+type route struct {
+	topic     *topic
+	partition int32 // or one of the following
+}
+
+const (
+	// anyPartition is for records without a key.
+	anyPartition int32 = -1
+	// leftOut is for records that an expression leaves out.
+	leftOut int32 = -2
+)
+
+// target is the partition. Records without a key stay with one partition for a batch, then go on to the
+// next (KIP-480). Under Sink.mu.
+func (r route) target() *target {
+	if r.partition != anyPartition {
+		return r.topic.targets[r.partition]
+	}
+	t := r.topic
+	if t.targets[t.sticky].open == nil {
+		t.sticky = (t.sticky + 1) % int32(len(t.targets))
+	}
+	return t.targets[t.sticky]
+}
+
+// route finds the partition of every record of a batch, in routes. It belongs to the goroutine of Write and
+// asks for the metadata of topics that are new.
+func (s *Sink) route(ctx context.Context, b *operator.Batch) error {
+	s.routes = s.routes[:0]
+	for i := range b.Records {
+		r, err := s.routeOf(ctx, b, i)
+		if errors.Is(err, ErrSkip) {
+			r, err = route{partition: leftOut}, nil
+		}
+		if err != nil {
+			return err
+		}
+		s.routes = append(s.routes, r)
+	}
+	return nil
+}
+
+func (s *Sink) routeOf(ctx context.Context, b *operator.Batch, i int) (route, error) {
+	name := s.kafka.Topic
+	if s.topicOf != nil {
+		var err error
+		if name, err = s.topicOf(b, i); err != nil {
+			return route{}, err
+		}
+	}
+	t, err := s.topic(ctx, name)
+	if err != nil {
+		return route{}, err
+	}
+	r, n := &b.Records[i], int32(len(t.targets))
+	switch s.kafka.Partitioner {
+	case graph.Fixed:
+		return route{t, int32(s.subtask) % n}, nil
+	case graph.RoundRobin:
+		t.turn = (t.turn + 1) % n
+		return route{t, t.turn}, nil
+	case graph.Preserve:
+		o := &b.Origins[r.Origin]
+		return route{t, o.Partition}, t.has(o.Topic, o.Partition)
+	case graph.ByExpression:
+		p, err := s.partitionOf(b, i)
+		if err != nil {
+			return route{}, err
+		}
+		if p < 0 || p >= n {
+			return route{}, &Error{Where: t.name, Err: fmt.Errorf("the partition expression gives %d for the record of %s, and the topic has the partitions 0 to %d", p, placeOf(b, r), n-1),
+				Hint: "take it modulo the number of partitions", class: "user"}
+		}
+		return route{t, p}, nil
+	}
+	if r.Key.IsNull() {
+		return route{t, anyPartition}, nil
+	}
+	return route{t, keyPartition(b.Bytes(r.Key), n)}, nil
+}
+
+// has checks that the topic has the partition that a record was read from.
+func (t *topic) has(from string, partition int32) error {
+	if partition >= 0 && int(partition) < len(t.targets) {
+		return nil
+	}
+	return &Error{Where: t.name, Err: fmt.Errorf("partitioner: preserve wants partition %d, as in %s, and the topic has %d partitions", partition, from, len(t.targets)),
+		Hint: "give it as many partitions, or use another partitioner", class: "user"}
+}
+
+// topic finds a topic by name, and asks for it when it is new.
+func (s *Sink) topic(ctx context.Context, name string) (*topic, error) {
+	if s.last != nil && s.last.name == name {
+		return s.last, nil
+	}
+	t := s.topics[name]
+	if t == nil {
+		found, err := s.discover(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		t = s.newTopic(found)
+		s.topics[name] = t
+		s.mu.Lock()
+		s.homeless = append(s.homeless, t.targets...)
+		s.mu.Unlock()
+		signal(s.lost)
+	}
+	s.last = t
+	return t, nil
+}
+
+func (s *Sink) newTopic(found *wire.Topic) *topic {
+	n := len(found.Partitions)
+	// the first turn is the partition with the subtask's own number, so that subtasks spread
+	before := int32((s.subtask + n - 1) % n)
+	t := &topic{name: found.Name, batchBytes: s.cfg.Produce.BatchBytes, sticky: before, turn: before}
+	for i := range found.Partitions {
+		id := found.Partitions[i].ID
+		t.targets = append(t.targets, &target{topic: t, id: id, name: fmt.Sprintf("%s/%d", found.Name, id)})
+	}
+	return t
+}
+
+// discover asks for a topic for as long as a batch may wait.
+func (s *Sink) discover(ctx context.Context, name string) (*wire.Topic, error) {
+	defer s.trouble.set(name, "")
+	deadline := time.Now().Add(s.cfg.Produce.DeliveryTimeout)
+	for try := 1; ; try++ {
+		t, err := s.askTopic(ctx, name)
+		switch {
+		case err == nil:
+			return t, nil
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case !survivable(err):
+			return nil, &Error{Where: name, Err: err}
+		case time.Now().After(deadline):
+			return nil, &Error{Where: name, Err: fmt.Errorf("the topic could not be found for %s: %w", s.cfg.Produce.DeliveryTimeout, err), Hint: "create the topic, or correct its name"}
+		}
+		s.trouble.set(name, shortReason(err))
+		select {
+		case <-s.over:
+			return nil, s.overError()
+		default:
+		}
+		if err := sleep(ctx, s.cfg.pauseAfter(err, try)); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (s *Sink) askTopic(ctx context.Context, name string) (*wire.Topic, error) {
+	md, err := s.cluster.Metadata(ctx, []string{name})
+	if err != nil {
+		return nil, err
+	}
+	t, ok := md.Topic(name)
+	switch {
+	case ok && t.Err != nil:
+		return nil, t.Err
+	case !ok || len(t.Partitions) == 0:
+		return nil, &wire.Error{Code: wire.CodeUnknownTopicOrPartition, API: "Metadata", Topic: name, Partition: -1}
+	}
+	for i := range t.Partitions {
+		if t.Partitions[i].ID != int32(i) {
+			return nil, &wire.Error{Code: wire.CodeLeaderNotAvailable, API: "Metadata", Topic: name, Partition: int32(i), Detail: "the answer does not name the partition"}
+		}
+	}
+	return t, nil
+}

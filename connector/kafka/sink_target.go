@@ -1,0 +1,180 @@
+package kafka
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/sluice-stream/sluice/connector/kafka/wire"
+	"github.com/sluice-stream/sluice/operator"
+)
+
+// topic is a topic that the sink writes to. The number of its partitions stays as it was first seen: a
+// key does not move to another partition while an attempt runs.
+type topic struct {
+	name    string
+	targets []*target // by partition
+	// batchBytes is where batches are closed; it shrinks when the topic refuses one as too large.
+	batchBytes int
+	sticky     int32 // partition of records without a key
+	turn       int32 // of round-robin
+}
+
+// target is a partition that the sink writes to; all under Sink.mu.
+type target struct {
+	topic    *topic
+	id       int32
+	name     string
+	leader   *leader   // nil while the finder looks for it
+	open     *outBatch // takes records
+	queue    []*outBatch
+	inFlight bool // a lane has queue[0]
+	// tries counts failures in a row; notBefore is when the next try is due.
+	tries     int
+	notBefore time.Time
+	// producer numbers the batches of the partition from sequence on; nil: none yet.
+	producer *wire.Producer
+	sequence int32
+}
+
+// outBatch is a batch on its way out.
+type outBatch struct {
+	builder wire.Builder
+	codec   wire.Codec
+	// whole: passed is a batch that was not opened, complete with header; the builder is not used.
+	whole  bool
+	passed []byte
+	count  int
+	bytes  int64 // counted in the memory
+	epoch  uint64
+	opened time.Time
+	// producer and sequence are set when it is closed; sealedBy is what data was made with.
+	producer *wire.Producer
+	sequence int32
+	data     []byte
+	sealedBy *wire.Producer
+}
+
+// oldest is the batch that has waited longest, nil for none.
+func (t *target) oldest() *outBatch {
+	if len(t.queue) > 0 {
+		return t.queue[0]
+	}
+	return t.open
+}
+
+// number gives a closed batch its place in the partition's sequence.
+func (t *target) number(b *outBatch) {
+	b.producer, b.sequence = t.producer, t.sequence
+	t.sequence = wire.NextSequence(t.sequence, b.count)
+}
+
+// renumber begins the partition's sequence anew with another producer id.
+func (t *target) renumber(p *wire.Producer) {
+	t.producer, t.sequence = p, 0
+	for _, b := range t.queue {
+		t.number(b)
+	}
+}
+
+// encode makes the bytes of a batch; again only if its producer changed. The caller has the batch for
+// itself.
+func (b *outBatch) encode(c *wire.Compressor) error {
+	if b.data != nil && b.sealedBy == b.producer {
+		return nil
+	}
+	p := *b.producer
+	if p.ID >= 0 {
+		p.Sequence = b.sequence
+	}
+	var err error
+	switch {
+	case !b.whole:
+		b.data, err = b.builder.Finish(p, c)
+	default:
+		var raw *wire.RawBatch
+		if raw, _, err = wire.ParseBatch(b.passed, nil); err == nil {
+			b.passed, err = raw.Rewrite(b.passed[:0], p)
+		}
+		b.data = b.passed
+	}
+	if err != nil {
+		return fmt.Errorf("encode a batch of %d records: %w", b.count, err)
+	}
+	b.sealedBy = b.producer
+	return nil
+}
+
+// halves splits a batch that is too large for its topic into two, which take its place in the sequence.
+func (b *outBatch) halves(d *wire.Decompressor) (first, second *outBatch, err error) {
+	raw, _, err := wire.ParseBatch(b.data, d)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read back a batch: %w", err)
+	}
+	var all operator.Batch
+	if err := raw.Unpack(&all); err != nil {
+		return nil, nil, fmt.Errorf("read back a batch: %w", err)
+	}
+	cut := len(all.Records) / 2
+	half := func(records []operator.Record, sequence int32) *outBatch {
+		h := &outBatch{codec: b.codec, count: len(records), epoch: b.epoch, opened: b.opened, producer: b.producer, sequence: sequence}
+		for i := range records {
+			h.builder.Append(&all, &records[i])
+		}
+		h.bytes = int64(h.builder.SizeBytes())
+		return h
+	}
+	return half(all.Records[:cut], b.sequence), half(all.Records[cut:], wire.NextSequence(b.sequence, cut)), nil
+}
+
+// sinkMemory counts the bytes that wait for brokers, and keeps batches for the next use.
+type sinkMemory struct {
+	limit int64
+	used  int64
+	// room is closed when something was freed; nil while no writer waits. A writer that waits makes open
+	// batches go out before their time.
+	room chan struct{}
+	free []*outBatch
+	kept int64 // capacity of free, in bytes
+}
+
+func (m *sinkMemory) batch() *outBatch {
+	if n := len(m.free); n > 0 {
+		b := m.free[n-1]
+		m.free[n-1] = nil
+		m.free = m.free[:n-1]
+		m.kept -= b.capBytes()
+		return b
+	}
+	return &outBatch{}
+}
+
+func (b *outBatch) capBytes() int64 { return int64(b.builder.CapBytes() + cap(b.passed)) }
+
+// release takes back an acknowledged batch.
+func (m *sinkMemory) release(b *outBatch) {
+	m.used -= b.bytes
+	if m.room != nil {
+		close(m.room)
+		m.room = nil
+	}
+	b.builder.Reset()
+	*b = outBatch{builder: b.builder, passed: b.passed[:0]}
+	if size := b.capBytes(); m.kept+size <= m.limit/2 {
+		m.kept += size
+		m.free = append(m.free, b)
+	}
+}
+
+// rewrite makes the bytes of a batch that is passed on unopened.
+func (b *outBatch) rewrite(raw *wire.RawBatch) error {
+	p := *b.producer
+	if p.ID >= 0 {
+		p.Sequence = b.sequence
+	}
+	var err error
+	if b.passed, err = raw.Rewrite(b.passed[:0], p); err != nil {
+		return err
+	}
+	b.data, b.sealedBy = b.passed, b.producer
+	return nil
+}

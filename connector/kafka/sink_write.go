@@ -1,0 +1,198 @@
+package kafka
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/sluice-stream/sluice/connector/kafka/wire"
+	"github.com/sluice-stream/sluice/graph"
+	"github.com/sluice-stream/sluice/operator"
+)
+
+const (
+	// recordOverhead is what a record takes at most in a batch beside its parts.
+	recordOverhead = 30
+	// passBytes and passRecords make a batch large enough to be worth a request of its own. Smaller ones
+	// are passed on only while their partition has nothing else to send.
+	passBytes   = 64 << 10
+	passRecords = 500
+)
+
+// Write copies the records into the batches of their partitions. It waits while buffer.memory is used up,
+// and for the metadata of topics that are new to it.
+func (s *Sink) Write(ctx context.Context, b *operator.Batch) error {
+	if b.Len() == 0 {
+		return nil
+	}
+	if err := s.await(ctx); err != nil {
+		return err
+	}
+	codec := s.cfg.Produce.Codec
+	if raw, ok := b.Packed.(*wire.RawBatch); ok {
+		if !s.cfg.Produce.CodecGiven {
+			codec = raw.Codec()
+		}
+		if passed, err := s.pass(ctx, raw, codec); passed || err != nil {
+			return err
+		}
+	}
+	if err := b.Open(); err != nil {
+		return err
+	}
+	if err := s.route(ctx, b); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	for i, r := range s.routes {
+		if r.partition == leftOut {
+			continue
+		}
+		if err := s.append(r.target(), b, &b.Records[i], codec, now); err != nil {
+			return err
+		}
+		if s.memory.used > s.memory.limit {
+			if err := s.waitForRoom(ctx); err != nil {
+				return err
+			}
+			now = time.Now()
+		}
+	}
+	return nil
+}
+
+// append adds a record to the open batch of its partition. Under mu.
+func (s *Sink) append(t *target, b *operator.Batch, r *operator.Record, codec wire.Codec, now time.Time) error {
+	size := recordOverhead + int(max(r.Key.Len, 0)) + int(max(r.Value.Len, 0)) + int(max(r.Headers.Len, 0))
+	if size-recordOverhead > s.cfg.Produce.MaxRecordBytes {
+		return &Error{Where: t.name, Err: fmt.Errorf("a record of %d bytes (from %s) is above %s, which is %d", size-recordOverhead, placeOf(b, r), propMaxRequest, s.cfg.Produce.MaxRecordBytes),
+			Hint: "raise " + propMaxRequest + " and the topic's max.message.bytes, or filter the record out", class: "user"}
+	}
+	if t.open != nil && t.open.builder.SizeBytes()+size > t.topic.batchBytes {
+		s.closeOpen(t)
+		nudge(t)
+	}
+	if t.open == nil {
+		s.openBatch(t, codec, now)
+	}
+	before := t.open.builder.SizeBytes()
+	t.open.builder.Append(b, r)
+	grown := int64(t.open.builder.SizeBytes() - before)
+	t.open.bytes += grown
+	s.memory.used += grown
+	if t.open.builder.SizeBytes() >= t.topic.batchBytes {
+		s.closeOpen(t)
+		nudge(t)
+	}
+	return nil
+}
+
+func placeOf(b *operator.Batch, r *operator.Record) string {
+	if int(r.Origin) >= len(b.Origins) {
+		return "unknown"
+	}
+	o := b.Origins[r.Origin]
+	return fmt.Sprintf("%s/%d offset %d", o.Topic, o.Partition, r.Offset)
+}
+
+// openBatch begins a batch of a partition. Under mu.
+func (s *Sink) openBatch(t *target, codec wire.Codec, now time.Time) {
+	b := s.memory.batch()
+	b.codec, b.opened, b.epoch = codec, now, s.epochs.enter()
+	b.bytes = int64(b.builder.SizeBytes())
+	s.memory.used += b.bytes
+	t.open = b
+	nudge(t) // the linger time begins
+}
+
+// nudge wakes a lane for a partition that has something to send. Under mu.
+func nudge(t *target) {
+	if t.leader != nil && !t.inFlight {
+		signal(t.leader.wake)
+	}
+}
+
+// closeOpen puts the open batch of a partition into the queue. Under mu.
+func (s *Sink) closeOpen(t *target) {
+	b := t.open
+	if b == nil {
+		return
+	}
+	t.open = nil
+	b.count = b.builder.Count()
+	s.enqueue(t, b)
+}
+
+func (s *Sink) enqueue(t *target, b *outBatch) {
+	if t.producer == nil {
+		t.producer = s.producer
+	}
+	t.number(b)
+	t.queue = append(t.queue, b)
+}
+
+// pass sends a batch on as it is: with a new header, its records unopened. It returns false if the batch
+// has to be opened.
+func (s *Sink) pass(ctx context.Context, raw *wire.RawBatch, codec wire.Codec) (bool, error) {
+	if s.topicOf != nil || s.kafka.Partitioner != graph.Preserve || codec != raw.Codec() || !raw.Whole() {
+		return false, nil
+	}
+	to, err := s.topic(ctx, s.kafka.Topic)
+	if err != nil {
+		return false, err
+	}
+	if err := to.has(raw.Topic, raw.Partition); err != nil {
+		return false, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := to.targets[raw.Partition]
+	large := raw.SizeBytes() >= passBytes || raw.Count() >= passRecords
+	if !large && (t.inFlight || t.open != nil || len(t.queue) > 0) {
+		return false, nil
+	}
+	s.closeOpen(t)
+	b := s.memory.batch()
+	b.whole, b.codec, b.count, b.opened, b.epoch = true, raw.Codec(), raw.Count(), time.Now(), s.epochs.enter()
+	b.bytes = int64(raw.SizeBytes())
+	s.memory.used += b.bytes
+	s.enqueue(t, b)
+	if err := b.rewrite(raw); err != nil {
+		return false, err
+	}
+	nudge(t)
+	if s.memory.used > s.memory.limit {
+		return true, s.waitForRoom(ctx)
+	}
+	return true, nil
+}
+
+// waitForRoom waits until memory is free again. Under mu, which it gives up while it waits.
+func (s *Sink) waitForRoom(ctx context.Context) error {
+	for s.memory.used > s.memory.limit {
+		if s.memory.room == nil {
+			s.memory.room = make(chan struct{})
+		}
+		room := s.memory.room
+		for _, l := range s.leaders {
+			signal(l.wake) // lanes send open batches at once while somebody waits
+		}
+		s.mu.Unlock()
+		var err error
+		select {
+		case <-room:
+		case <-ctx.Done():
+			err = ctx.Err()
+		case <-s.over:
+			err = s.overError()
+		}
+		s.mu.Lock()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+

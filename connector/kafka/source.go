@@ -1,0 +1,177 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sluice-stream/sluice/checkpoint/manifest"
+	"github.com/sluice-stream/sluice/connector/kafka/wire"
+	"github.com/sluice-stream/sluice/graph"
+	"github.com/sluice-stream/sluice/operator"
+)
+
+const (
+	// defaultInFlightBytes bounds what one source subtask has read ahead.
+	defaultInFlightBytes = 32 << 20
+	// batchQueue is how many batches may wait for the subtask; bytes are what really bounds them.
+	batchQueue = 256
+)
+
+// SourceConfig is one subtask of a Kafka source.
+type SourceConfig struct {
+	// Kafka is the source as the job has it.
+	Kafka *graph.KafkaSource
+	// Positions are the splits of the subtask.
+	Positions   []manifest.Position
+	Connections *Connections
+	// Status is told why the source makes no progress, "" when it does again. It must not wait.
+	Status func(reason string)
+	Logger *slog.Logger
+	// InFlightBytes bounds what is read ahead; default 32 MiB.
+	InFlightBytes int64
+}
+
+// Source reads splits of Kafka topics. It implements operator.Source.
+//
+// One fetcher runs per leader and owns the splits that it fetches; a split whose leader is not known
+// belongs to the finder. So each split has one owner at any time, who alone moves its position.
+type Source struct {
+	cfg         Config
+	connections *Connections
+	log         *slog.Logger
+	splits      []*split
+	out         chan operator.SourceBatch
+	budget      *budget
+	trouble     *trouble
+	parcels     sync.Pool // of *parcel
+
+	cluster *wire.Cluster // while Run runs
+	group   *errgroup.Group
+
+	mu       sync.Mutex
+	homeless []*split
+	fetchers map[int32]*fetcher
+	wake     chan struct{} // something became homeless
+}
+
+var _ operator.Source = (*Source)(nil)
+
+// split is a partition that is being read.
+type split struct {
+	manifest.Position
+	name   string // topic/partition
+	leader wire.Leader
+	// tries counts failures in a row; notBefore is when the next try is due.
+	tries     int
+	notBefore time.Time
+	// badBatches counts answers in a row whose first batch was broken.
+	badBatches int
+	// behindSince is when the log was first seen to end before the position.
+	behindSince time.Time
+
+	handedOut     atomic.Int64 // next offset behind what the subtask was given
+	highWatermark atomic.Int64 // -1 unknown
+}
+
+// NewSource checks the properties. It connects in Run.
+func NewSource(cfg SourceConfig) (*Source, error) {
+	resolved, err := Resolve(graph.KindSource, cfg.Kafka.Properties)
+	if err != nil {
+		return nil, fmt.Errorf("read the properties: %w", err)
+	}
+	if cfg.Connections == nil {
+		return nil, errors.New("no connections")
+	}
+	if cfg.InFlightBytes <= 0 {
+		cfg.InFlightBytes = defaultInFlightBytes
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Source{
+		cfg: resolved, connections: cfg.Connections, log: cfg.Logger, out: make(chan operator.SourceBatch, batchQueue),
+		budget: newBudget(cfg.InFlightBytes), trouble: newTrouble(cfg.Status), fetchers: map[int32]*fetcher{}, wake: make(chan struct{}, 1),
+	}
+	s.parcels.New = func() any { return newParcel(s) }
+	for _, p := range cfg.Positions {
+		sp := &split{Position: p, name: fmt.Sprintf("%s/%d", p.Topic, p.Partition)}
+		sp.handedOut.Store(p.Next)
+		sp.highWatermark.Store(-1)
+		s.splits = append(s.splits, sp)
+		if !p.AtEnd() {
+			s.homeless = append(s.homeless, sp)
+		}
+	}
+	return s, nil
+}
+
+// Batches is what was fetched, in order within each split.
+func (s *Source) Batches() <-chan operator.SourceBatch { return s.out }
+
+// Lag is how far the subtask is behind the high watermarks.
+func (s *Source) Lag() []operator.SplitLag {
+	out := make([]operator.SplitLag, len(s.splits))
+	for i, sp := range s.splits {
+		out[i] = operator.SplitLag{Split: sp.Split, Lag: -1}
+		if hw := sp.highWatermark.Load(); hw >= 0 {
+			out[i].Lag = max(0, hw-sp.handedOut.Load())
+		}
+	}
+	return out
+}
+
+// Run fetches until ctx ends. Brokers that cannot be reached, moving leaders and the like are waited for
+// without limit; the reason is reported meanwhile.
+func (s *Source) Run(ctx context.Context) error {
+	cluster, release, err := s.connections.acquire(&s.cfg)
+	if err != nil {
+		return err
+	}
+	defer release()
+	g, inner := errgroup.WithContext(ctx)
+	s.cluster, s.group = cluster, g
+	g.Go(func() error { return s.find(inner) })
+	err = g.Wait()
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// failed notes a failure of a split that can be tried again.
+func (s *Source) failed(sp *split, err error) {
+	sp.tries++
+	sp.notBefore = time.Now().Add(s.cfg.pauseAfter(err, sp.tries))
+	s.trouble.set(sp.name, shortReason(err))
+}
+
+// worked ends what failed began.
+func (s *Source) worked(sp *split) {
+	if sp.tries > 0 {
+		sp.tries, sp.notBefore = 0, time.Time{}
+		s.trouble.set(sp.name, "")
+	}
+}
+
+// due takes out of splits those whose time has come; next is when the first of the others comes, zero if
+// there is none.
+func due(splits []*split, now time.Time) (ready, later []*split, next time.Time) {
+	for _, sp := range splits {
+		if !sp.notBefore.After(now) {
+			ready = append(ready, sp)
+			continue
+		}
+		later = append(later, sp)
+		if next.IsZero() || sp.notBefore.Before(next) {
+			next = sp.notBefore
+		}
+	}
+	return ready, later, next
+}

@@ -1,0 +1,178 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+
+	"github.com/sluice-stream/sluice/connector/kafka/wire"
+	"github.com/sluice-stream/sluice/operator"
+)
+
+const (
+	// smallBatchBytes is the size below which a batch is copied together with its neighbours: the cost of
+	// a batch on its way through the job is then more than that of the copy.
+	smallBatchBytes = 4 << 10
+	// mergedBytes and mergedRecords are where merging ends.
+	mergedBytes   = 128 << 10
+	mergedRecords = 4096
+)
+
+// parcel is the memory behind one SourceBatch. It is pooled with its release function.
+type parcel struct {
+	source *Source
+	raw    *wire.RawBatch // nil for merged ones
+	merged operator.Batch
+	bytes  int64
+	free   func()
+}
+
+func newParcel(s *Source) *parcel {
+	p := &parcel{source: s}
+	p.free = p.release
+	return p
+}
+
+func (p *parcel) batch() *operator.Batch {
+	if p.raw != nil {
+		return p.raw.Batch()
+	}
+	return &p.merged
+}
+
+func (p *parcel) release() {
+	p.source.budget.add(-p.bytes)
+	if p.raw != nil {
+		p.raw.Release()
+		p.raw = nil
+	}
+	if cap(p.merged.Arena) > 2*mergedBytes {
+		p.merged = operator.Batch{}
+	}
+	p.merged.Reset()
+	p.bytes = 0
+	p.source.parcels.Put(p)
+}
+
+func noRelease() {}
+
+func isBadBatch(err error) bool {
+	var bad *wire.BatchError
+	return errors.As(err, &bad)
+}
+
+// batches passes the batches of a partition on, and moves the position behind each.
+func (f *fetcher) batches(ctx context.Context, sp *split, p *wire.FetchedPartition, left *int64) error {
+	f.filter.Reset(p.Aborted, f.source.cfg.Isolation)
+	told := sp.Next // up to where the subtask knows
+	fault := func() error {
+		for !sp.AtEnd() {
+			r, err := p.Next()
+			if r == nil || err != nil {
+				return err
+			}
+			if err := f.one(ctx, sp, r, left, &told); err != nil {
+				return err
+			}
+		}
+		return nil
+	}()
+	// what was read before a fault is good
+	if err := f.sendMerged(ctx, sp, &told); err != nil {
+		return err
+	}
+	if sp.Next > told {
+		if err := f.send(ctx, sp, operator.SourceBatch{Release: noRelease}); err != nil {
+			return err
+		}
+	}
+	return fault
+}
+
+// one handles a batch. It owns r.
+func (f *fetcher) one(ctx context.Context, sp *split, r *wire.RawBatch, left, told *int64) error {
+	deliver, err := f.filter.Deliver(r)
+	if deliver && err == nil {
+		err = r.Limit(sp.Next, sp.Stop)
+	}
+	if err != nil {
+		r.Release()
+		return err
+	}
+	epoch, next := r.LeaderEpoch, r.Next()
+	if sp.Stop >= 0 {
+		next = min(next, sp.Stop) // what is behind the stop has not been read
+	}
+	if !deliver || r.Batch().Len() == 0 {
+		r.Release()
+		sp.Next, sp.LeaderEpoch = next, epoch
+		return nil
+	}
+	size := int64(r.SizeBytes())
+	if size < smallBatchBytes && r.Codec() == wire.None && r.Batch().Packed != nil {
+		if err := f.addSmall(ctx, sp, r, told); err != nil {
+			return err
+		}
+		*left -= size
+		sp.Next, sp.LeaderEpoch = next, epoch
+		return nil
+	}
+	if err := f.sendMerged(ctx, sp, told); err != nil {
+		r.Release()
+		return err
+	}
+	parcel := f.source.parcels.Get().(*parcel)
+	parcel.raw, parcel.bytes = r, size
+	*left -= size
+	sp.Next, sp.LeaderEpoch = next, epoch
+	*told = next
+	return f.send(ctx, sp, operator.SourceBatch{Batch: parcel.batch(), Release: parcel.free})
+}
+
+// addSmall copies a small batch to those before it.
+func (f *fetcher) addSmall(ctx context.Context, sp *split, r *wire.RawBatch, told *int64) error {
+	defer r.Release()
+	if m := f.merge; m != nil && (len(m.merged.Arena) >= mergedBytes || len(m.merged.Records) >= mergedRecords) {
+		if err := f.sendMerged(ctx, sp, told); err != nil {
+			return err
+		}
+	}
+	if f.merge == nil {
+		f.merge = f.source.parcels.Get().(*parcel)
+	}
+	m := f.merge
+	records, arena := len(m.merged.Records), len(m.merged.Arena)
+	if err := r.Unpack(&m.merged); err != nil {
+		m.merged.Records, m.merged.Arena = m.merged.Records[:records], m.merged.Arena[:arena]
+		return err
+	}
+	m.bytes += int64(r.SizeBytes())
+	return nil
+}
+
+// sendMerged sends the merged batches, if there are any, with the split's position.
+func (f *fetcher) sendMerged(ctx context.Context, sp *split, told *int64) error {
+	m := f.merge
+	if m == nil {
+		return nil
+	}
+	f.merge = nil
+	if len(m.merged.Records) == 0 {
+		m.release()
+		return nil
+	}
+	*told = sp.Next
+	return f.send(ctx, sp, operator.SourceBatch{Batch: &m.merged, Release: m.free})
+}
+
+// send gives the subtask a batch, or only a position. It waits while the subtask is busy.
+func (f *fetcher) send(ctx context.Context, sp *split, b operator.SourceBatch) error {
+	b.Split, b.Next, b.LeaderEpoch = sp.Split, sp.Next, sp.LeaderEpoch
+	select {
+	case f.source.out <- b:
+		sp.handedOut.Store(b.Next)
+		return nil
+	case <-ctx.Done():
+		b.Release()
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,121 @@
+package kafka
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sluice-stream/sluice/connector/kafka/wire"
+)
+
+// find looks for the leaders of homeless splits and hands the splits to the leaders' fetchers.
+func (s *Source) find(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.wake:
+		case <-timer.C:
+		}
+		s.mu.Lock()
+		ready, later, next := due(s.homeless, time.Now())
+		s.homeless = later
+		s.mu.Unlock()
+		if len(ready) > 0 {
+			if err := s.settle(ctx, ready); err != nil {
+				return err
+			}
+			timer.Reset(0) // some may have failed
+			continue
+		}
+		if !next.IsZero() {
+			timer.Reset(time.Until(next))
+		}
+	}
+}
+
+// settle asks for the leaders of splits, all at once.
+func (s *Source) settle(ctx context.Context, splits []*split) error {
+	md, err := s.cluster.Metadata(ctx, topicsOf(splits))
+	if ctx.Err() != nil {
+		return nil
+	}
+	for _, sp := range splits {
+		leader, fault := wire.Leader{}, err
+		if fault == nil {
+			leader, fault = leaderIn(md, sp.Topic, sp.Partition)
+		}
+		if fault == nil {
+			s.assign(ctx, sp, leader)
+			continue
+		}
+		if !survivable(fault) {
+			return &Error{Where: sp.name, Err: fault}
+		}
+		s.failed(sp, fault)
+		s.orphan(sp)
+	}
+	return nil
+}
+
+func topicsOf(splits []*split) []string {
+	var topics []string
+	for _, sp := range splits {
+		topics = append(topics, sp.Topic)
+	}
+	slices.Sort(topics)
+	return slices.Compact(topics)
+}
+
+// leaderIn finds the leader of a partition in an answer.
+func leaderIn(md *wire.Metadata, topic string, partition int32) (wire.Leader, error) {
+	t, ok := md.Topic(topic)
+	if ok && t.Err != nil {
+		return wire.Leader{}, t.Err
+	}
+	if ok {
+		for i := range t.Partitions {
+			if p := &t.Partitions[i]; p.ID == partition {
+				return wire.Leader{Broker: p.Leader, Epoch: p.LeaderEpoch}, p.Err
+			}
+		}
+	}
+	return wire.Leader{}, &wire.Error{Code: wire.CodeUnknownTopicOrPartition, API: "Metadata", Topic: topic, Partition: partition}
+}
+
+// orphan gives a split to the finder.
+func (s *Source) orphan(splits ...*split) {
+	s.mu.Lock()
+	s.homeless = append(s.homeless, splits...)
+	s.mu.Unlock()
+	signal(s.wake)
+}
+
+// assign gives a split to the fetcher of its leader, which is started if there is none.
+func (s *Source) assign(ctx context.Context, sp *split, leader wire.Leader) {
+	sp.leader = leader
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.fetchers[leader.Broker]
+	if f == nil {
+		f = newFetcher(s, leader.Broker)
+		s.fetchers[leader.Broker] = f
+		s.group.Go(func() error { return f.run(ctx) })
+	}
+	f.inbox = append(f.inbox, sp)
+	signal(f.wake)
+}
+
+// signal wakes a sleeper; one that is awake sees the change by itself.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// shortReason is an error without the line breaks of joined ones.
+func shortReason(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
