@@ -89,7 +89,7 @@ func Open(cfg Config, connector Connector, expressions graph.Expressions) (*Mana
 		ending: make(chan struct{}), runners: map[ident.JobID]*runner{}, submitting: map[string]bool{},
 	}
 	m.scheduler = newScheduler(m)
-	m.sessions = &sessions{cfg: &m.cfg, epoch: m.epoch, events: m, log: m.log, byWorker: map[ident.WorkerID]*session{}, dial: cfg.Dial}
+	m.sessions = newSessions(&m.cfg, m.epoch, m)
 	if m.sessions.dial == nil {
 		m.sessions.dial = dialTCP
 	}
@@ -118,7 +118,6 @@ func (m *Manager) Run(ctx context.Context, l net.Listener) error {
 	)
 	registerServices(server, m)
 	g, gctx := errgroup.WithContext(ctx)
-	m.sessions.ctx = gctx
 	m.mu.Lock()
 	m.start = func(r *runner) { g.Go(func() error { return r.run(gctx) }) }
 	for _, id := range m.order {
@@ -128,10 +127,9 @@ func (m *Manager) Run(ctx context.Context, l net.Listener) error {
 	}
 	m.mu.Unlock()
 	g.Go(func() error { return m.scheduler.run(gctx) })
-	g.Go(func() error { return m.sessions.sweep(gctx) })
+	g.Go(func() error { return m.sessions.run(gctx) })
 	g.Go(func() error { return m.serve(gctx, server, l) })
 	err := g.Wait()
-	m.sessions.watchers.Wait()
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return nil
 	}
@@ -219,10 +217,10 @@ func (m *Manager) post(ctx context.Context, id ident.JobID, msg any) {
 }
 
 // broadcast hands a message to the loops of all jobs.
-func (m *Manager) broadcast(msg any) {
+func (m *Manager) broadcast(ctx context.Context, msg any) {
 	for _, r := range m.jobs() {
 		if !r.ended() {
-			r.post(m.sessions.ctx, msg)
+			r.post(ctx, msg)
 		}
 	}
 }
@@ -231,10 +229,12 @@ func (m *Manager) registered(worker ident.WorkerID, slots int) {
 	m.scheduler.workerRegistered(worker, slots)
 }
 
-func (m *Manager) resumed(worker ident.WorkerID) { m.broadcast(workerResumed{worker}) }
+func (m *Manager) resumed(ctx context.Context, worker ident.WorkerID) {
+	m.broadcast(ctx, workerResumed{worker})
+}
 
-func (m *Manager) lost(worker ident.WorkerID, reason string, certain bool) {
+func (m *Manager) lost(ctx context.Context, worker ident.WorkerID, reason string, certain bool) {
 	m.log.Warn("task manager lost", "worker", worker, "reason", reason, "certain", certain)
 	m.scheduler.workerLost(worker)
-	m.broadcast(workerLost{worker, reason, certain})
+	m.broadcast(ctx, workerLost{worker, reason, certain})
 }

@@ -12,12 +12,17 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/sluice-stream/sluice/ident"
 )
 
 // sendQueue bounds the messages that wait for a slow task manager. When it is full the stream is ended:
 // what was in it is a level, and is repeated when the session is resumed.
 const sendQueue = 4096
+
+// maxSuspended bounds the sessions that wait to be watched; the handler of a stream waits while it is full.
+const maxSuspended = 1024
 
 const (
 	probeTimeout = 500 * time.Millisecond
@@ -80,9 +85,9 @@ type downstream struct {
 // sessionEvents is told what the job loops must know. Calls come without any lock held.
 type sessionEvents interface {
 	registered(worker ident.WorkerID, slots int)
-	resumed(worker ident.WorkerID)
+	resumed(ctx context.Context, worker ident.WorkerID)
 	// lost says that the worker is gone; certain: its process is known to be dead.
-	lost(worker ident.WorkerID, reason string, certain bool)
+	lost(ctx context.Context, worker ident.WorkerID, reason string, certain bool)
 }
 
 // sessions is the register of task managers.
@@ -93,10 +98,24 @@ type sessions struct {
 	log    *slog.Logger
 	dial   func(ctx context.Context, addr string) (net.Conn, error)
 
+	// suspended takes sessions whose stream has ended, to be watched.
+	suspended chan suspension
+
 	mu       sync.Mutex
 	byWorker map[ident.WorkerID]*session
-	watchers sync.WaitGroup
-	ctx      context.Context // ends with the job manager; for the watchers only
+}
+
+// suspension is a session without a stream, and why the stream ended.
+type suspension struct {
+	session *session
+	why     error
+}
+
+func newSessions(cfg *Config, epoch ident.LeaderEpoch, events sessionEvents) *sessions {
+	return &sessions{
+		cfg: cfg, epoch: epoch, events: events, log: cfg.Logger, dial: cfg.Dial,
+		suspended: make(chan suspension, maxSuspended), byWorker: map[ident.WorkerID]*session{},
+	}
 }
 
 var (
@@ -108,7 +127,7 @@ var (
 )
 
 // open registers a task manager or resumes its session, and attaches the stream.
-func (s *sessions) open(reg registration, stream *downstream, now time.Time) (ses *session, resumed bool, err error) {
+func (s *sessions) open(ctx context.Context, reg registration, stream *downstream, now time.Time) (ses *session, resumed bool, err error) {
 	worker, inc := reg.worker, reg.incarnation
 	s.mu.Lock()
 	old := s.byWorker[worker]
@@ -120,7 +139,7 @@ func (s *sessions) open(reg registration, stream *downstream, now time.Time) (se
 		}
 		s.attach(old, stream, now, true)
 		s.mu.Unlock()
-		s.events.resumed(worker)
+		s.events.resumed(ctx, worker)
 		return old, true, nil
 	case old != nil && !old.lost && old.incarnation != inc && !s.replaces(old, reg):
 		s.mu.Unlock()
@@ -140,7 +159,7 @@ func (s *sessions) open(reg registration, stream *downstream, now time.Time) (se
 	s.attach(ses, stream, now, false)
 	s.mu.Unlock()
 	if replaced != nil {
-		s.events.lost(worker, "task manager "+string(worker)+" was started anew", replaced.incarnation != inc)
+		s.events.lost(ctx, worker, "task manager "+string(worker)+" was started anew", replaced.incarnation != inc)
 	}
 	s.events.registered(worker, ses.slots)
 	return ses, false, nil
@@ -169,30 +188,53 @@ func (s *sessions) drop(ses *session) {
 	}
 }
 
-// closed is called when a stream has ended. It finds out whether the process is dead, and otherwise gives
-// it the resume window.
-func (s *sessions) closed(ses *session, stream *downstream, why error) {
+// closed is called when a stream has ended; ctx is the stream's. The session is watched until it is resumed
+// or lost.
+func (s *sessions) closed(ctx context.Context, ses *session, stream *downstream, why error) {
 	s.mu.Lock()
-	if ses.stream != stream || ses.lost {
-		s.mu.Unlock()
+	current := ses.stream == stream && !ses.lost
+	if current {
+		ses.stream, ses.suspendedAt = nil, time.Now()
+	}
+	s.mu.Unlock()
+	if !current {
 		return
 	}
-	ses.stream, ses.suspendedAt = nil, time.Now()
-	s.watchers.Add(1)
-	s.mu.Unlock()
-	go func() {
-		defer s.watchers.Done()
-		s.watch(ses, why)
-	}()
+	select {
+	case s.suspended <- suspension{ses, why}:
+	case <-ctx.Done(): // the server is ending
+	}
 }
 
-func (s *sessions) watch(ses *session, why error) {
+// run watches suspended sessions and ends silent streams until ctx ends.
+func (s *sessions) run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.sweep(ctx) })
+	g.Go(func() error {
+		for {
+			select {
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			case x := <-s.suspended:
+				g.Go(func() error {
+					s.watch(ctx, x.session, x.why)
+					return nil
+				})
+			}
+		}
+	})
+	return g.Wait()
+}
+
+// watch finds out whether the process of a suspended session is dead, and otherwise gives it the resume
+// window.
+func (s *sessions) watch(ctx context.Context, ses *session, why error) {
 	window := min(s.cfg.ResumeWindow, s.cfg.HeartbeatTimeout)
 	if errors.Is(why, errSilent) {
 		window = 0 // its time is over
 	}
-	refused := s.awaitRefusal(ses, window)
-	if s.ctx.Err() != nil {
+	refused := s.awaitRefusal(ctx, ses, window)
+	if ctx.Err() != nil {
 		return
 	}
 	s.mu.Lock()
@@ -206,25 +248,25 @@ func (s *sessions) watch(ses *session, why error) {
 	if refused {
 		reason = fmt.Sprintf("task manager %s lost: its process is gone (%s refuses connections)", ses.worker, ses.dataAddress)
 	}
-	s.events.lost(ses.worker, reason, refused)
+	s.events.lost(ctx, ses.worker, reason, refused)
 }
 
 // awaitRefusal probes a suspended task manager until its port refuses, its session is resumed, or the
 // window is over. It probes again and again because the kernel closes the sockets of a killed process one
 // by one: the stream may be gone while the port still accepts.
-func (s *sessions) awaitRefusal(ses *session, window time.Duration) (refused bool) {
+func (s *sessions) awaitRefusal(ctx context.Context, ses *session, window time.Duration) (refused bool) {
 	end := time.Now().Add(window)
 	for {
-		if s.probe(ses.dataAddress) {
+		if s.probe(ctx, ses.dataAddress) {
 			return true
 		}
-		if s.attached(ses) || !time.Now().Before(end) || s.ctx.Err() != nil {
+		if s.attached(ses) || !time.Now().Before(end) || ctx.Err() != nil {
 			return false
 		}
 		t := time.NewTimer(probePause)
 		select {
 		case <-t.C:
-		case <-s.ctx.Done():
+		case <-ctx.Done():
 		}
 		t.Stop()
 	}
@@ -238,8 +280,8 @@ func (s *sessions) attached(ses *session) bool {
 
 // probe says whether the data port of a task manager refuses connections, which means that the process is
 // gone. A port that accepts, or does not answer, proves nothing.
-func (s *sessions) probe(addr string) (refused bool) {
-	ctx, cancel := context.WithTimeout(s.ctx, probeTimeout)
+func (s *sessions) probe(ctx context.Context, addr string) (refused bool) {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	conn, err := s.dial(ctx, addr)
 	if err == nil {

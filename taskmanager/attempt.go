@@ -9,8 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
@@ -111,8 +109,9 @@ func (a *attempt) runTasks(ctx context.Context) {
 		a.fail(ctx, first, fmt.Errorf("prepare the exchange: %w", err))
 		return
 	}
-	uploads := &errgroup.Group{} // of acks; they end with ctx and have told their outcome themselves
-	b := &builder{attempt: a, plan: plan, exchange: ex, uploads: uploads, ctx: ctx}
+	var uploads sync.WaitGroup // of acks; they end with ctx and tell their outcome themselves
+	beside := func(f func(context.Context)) { uploads.Go(func() { f(ctx) }) }
+	b := &builder{attempt: a, plan: plan, exchange: ex, beside: beside}
 	built, err := b.buildAll()
 	if err != nil {
 		a.fail(ctx, first, err)
@@ -132,7 +131,7 @@ func (a *attempt) runTasks(ctx context.Context) {
 		})
 	}
 	wg.Wait()
-	_ = uploads.Wait()
+	uploads.Wait()
 }
 
 // runTask restores and runs a subtask. The exchange runs already, so peers do not wait for large state.
@@ -276,8 +275,8 @@ func (tm *TaskManager) counters() []subtaskCounters {
 type reporter struct {
 	a       *attempt
 	subtask ident.Subtask
-	ctx     context.Context
-	uploads *errgroup.Group
+	// beside runs something that may take a while; it ends with the attempt.
+	beside func(func(context.Context))
 }
 
 // Running reports it.
@@ -301,18 +300,17 @@ func (r *reporter) Ack(ack *manifest.Ack) {
 		r.a.tm.outbox.ack(ack)
 		return
 	}
-	r.uploads.Go(func() error {
+	r.beside(func(ctx context.Context) {
 		for i := range ack.State {
 			s := &ack.State[i]
-			blob, err := r.a.tm.transfer.put(r.ctx, ack, s.Operator, s.Inline)
+			blob, err := r.a.tm.transfer.put(ctx, ack, s.Operator, s.Inline)
 			if err != nil {
 				r.Decline(ack.Checkpoint, err.Error())
-				return err
+				return
 			}
 			s.Inline, s.Blob = nil, blob
 		}
 		r.a.tm.outbox.ack(ack)
-		return nil
 	})
 }
 

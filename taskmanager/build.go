@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
@@ -31,8 +29,7 @@ type builder struct {
 	attempt  *attempt
 	plan     *graph.Physical
 	exchange *exchange.Attempt
-	uploads  *errgroup.Group
-	ctx      context.Context // of the attempt
+	beside   func(func(context.Context))
 }
 
 // buildAll prepares every subtask of the deployment; none runs yet.
@@ -56,7 +53,7 @@ func (b *builder) build(s ident.Subtask) (*task, error) {
 	t := &task{cfg: subtask.Config{
 		Job: b.attempt.id.job, Fence: b.attempt.id.fence, Subtask: s, Vertex: *vertex, MaxParallelism: b.plan.MaxParallelism,
 		Operators: map[string]operator.Operator{}, Sinks: map[string]operator.Sink{}, Positions: b.attempt.deploy.splits[s],
-		Reporter: &reporter{a: b.attempt, subtask: s, ctx: b.ctx, uploads: b.uploads}, Logger: b.attempt.tm.cfg.Logger,
+		Reporter: &reporter{a: b.attempt, subtask: s, beside: b.beside}, Logger: b.attempt.tm.cfg.Logger,
 	}}
 	inputs, err := b.exchange.Inputs(s)
 	if err != nil {
