@@ -60,7 +60,7 @@ func (s *sessionService) Connect(stream sessionStream) error {
 	}
 	s.m.log.Info("task manager connected", "worker", ses.worker, "slots", ses.slots, "data", ses.dataAddress, "resumed", resumed)
 	err = s.serve(ctx, cancel, stream, ses, down)
-	s.m.sessions.closed(stream.Context(), ses, down, err)
+	s.m.sessions.closed(ses, down, err)
 	s.m.log.Info("stream of task manager ended", "worker", ses.worker, "reason", err)
 	return status.Error(codes.Unavailable, err.Error())
 }

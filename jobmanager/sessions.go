@@ -100,6 +100,7 @@ type sessions struct {
 
 	// suspended takes sessions whose stream has ended, to be watched.
 	suspended chan suspension
+	over      chan struct{} // closed when run has ended
 
 	mu       sync.Mutex
 	byWorker map[ident.WorkerID]*session
@@ -114,7 +115,7 @@ type suspension struct {
 func newSessions(cfg *Config, epoch ident.LeaderEpoch, events sessionEvents) *sessions {
 	return &sessions{
 		cfg: cfg, epoch: epoch, events: events, log: cfg.Logger, dial: cfg.Dial,
-		suspended: make(chan suspension, maxSuspended), byWorker: map[ident.WorkerID]*session{},
+		suspended: make(chan suspension, maxSuspended), over: make(chan struct{}), byWorker: map[ident.WorkerID]*session{},
 	}
 }
 
@@ -188,9 +189,9 @@ func (s *sessions) drop(ses *session) {
 	}
 }
 
-// closed is called when a stream has ended; ctx is the stream's. The session is watched until it is resumed
+// closed is called when a stream has ended. The session is watched until it is resumed
 // or lost.
-func (s *sessions) closed(ctx context.Context, ses *session, stream *downstream, why error) {
+func (s *sessions) closed(ses *session, stream *downstream, why error) {
 	s.mu.Lock()
 	current := ses.stream == stream && !ses.lost
 	if current {
@@ -202,12 +203,13 @@ func (s *sessions) closed(ctx context.Context, ses *session, stream *downstream,
 	}
 	select {
 	case s.suspended <- suspension{ses, why}:
-	case <-ctx.Done(): // the server is ending
+	case <-s.over: // the job manager is ending
 	}
 }
 
 // run watches suspended sessions and ends silent streams until ctx ends.
 func (s *sessions) run(ctx context.Context) error {
+	defer close(s.over)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.sweep(ctx) })
 	g.Go(func() error {
