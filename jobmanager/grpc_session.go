@@ -52,7 +52,7 @@ func (s *sessionService) Connect(stream sessionStream) error {
 		return err
 	}
 	down := &downstream{queue: make(chan message, sendQueue), end: cancel}
-	ses, resumed, err := s.m.sessions.open(ctx, registrationFromProto(reg), down, time.Now())
+	ses, resumed, err := s.m.sessions.open(registrationFromProto(reg), down, time.Now())
 	if err != nil {
 		err = status.Error(registerCode(err), err.Error())
 		s.refused(ctx, reg, err)

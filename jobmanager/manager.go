@@ -217,10 +217,10 @@ func (m *Manager) post(ctx context.Context, id ident.JobID, msg any) {
 }
 
 // broadcast hands a message to the loops of all jobs.
-func (m *Manager) broadcast(ctx context.Context, msg any) {
+func (m *Manager) broadcast(msg any) {
 	for _, r := range m.jobs() {
 		if !r.ended() {
-			r.post(ctx, msg)
+			r.deliver(msg)
 		}
 	}
 }
@@ -229,12 +229,10 @@ func (m *Manager) registered(worker ident.WorkerID, slots int) {
 	m.scheduler.workerRegistered(worker, slots)
 }
 
-func (m *Manager) resumed(ctx context.Context, worker ident.WorkerID) {
-	m.broadcast(ctx, workerResumed{worker})
-}
+func (m *Manager) resumed(worker ident.WorkerID) { m.broadcast(workerResumed{worker}) }
 
-func (m *Manager) lost(ctx context.Context, worker ident.WorkerID, reason string, certain bool) {
+func (m *Manager) lost(worker ident.WorkerID, reason string, certain bool) {
 	m.log.Warn("task manager lost", "worker", worker, "reason", reason, "certain", certain)
 	m.scheduler.workerLost(worker)
-	m.broadcast(ctx, workerLost{worker, reason, certain})
+	m.broadcast(workerLost{worker, reason, certain})
 }

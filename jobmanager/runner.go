@@ -187,12 +187,26 @@ func earliest(a, b time.Time) time.Time {
 	return a
 }
 
-// post hands a message to the loop; it waits while the inbox is full.
+// post hands a message to the loop; while the inbox is full it waits, until ctx ends.
 func (r *runner) post(ctx context.Context, msg any) {
+	select {
+	case r.inbox <- msg: // first, so that what has room is never dropped
+		return
+	default:
+	}
 	select {
 	case r.inbox <- msg:
 	case <-r.over:
 	case <-ctx.Done():
+	}
+}
+
+// deliver hands over a message that is told only once; it waits as long as the job manager lives.
+func (r *runner) deliver(msg any) {
+	select {
+	case r.inbox <- msg:
+	case <-r.over:
+	case <-r.m.ending:
 	}
 }
 

@@ -85,9 +85,9 @@ type downstream struct {
 // sessionEvents is told what the job loops must know. Calls come without any lock held.
 type sessionEvents interface {
 	registered(worker ident.WorkerID, slots int)
-	resumed(ctx context.Context, worker ident.WorkerID)
+	resumed(worker ident.WorkerID)
 	// lost says that the worker is gone; certain: its process is known to be dead.
-	lost(ctx context.Context, worker ident.WorkerID, reason string, certain bool)
+	lost(worker ident.WorkerID, reason string, certain bool)
 }
 
 // sessions is the register of task managers.
@@ -128,7 +128,7 @@ var (
 )
 
 // open registers a task manager or resumes its session, and attaches the stream.
-func (s *sessions) open(ctx context.Context, reg registration, stream *downstream, now time.Time) (ses *session, resumed bool, err error) {
+func (s *sessions) open(reg registration, stream *downstream, now time.Time) (ses *session, resumed bool, err error) {
 	worker, inc := reg.worker, reg.incarnation
 	s.mu.Lock()
 	old := s.byWorker[worker]
@@ -140,7 +140,7 @@ func (s *sessions) open(ctx context.Context, reg registration, stream *downstrea
 		}
 		s.attach(old, stream, now, true)
 		s.mu.Unlock()
-		s.events.resumed(ctx, worker)
+		s.events.resumed(worker)
 		return old, true, nil
 	case old != nil && !old.lost && old.incarnation != inc && !s.replaces(old, reg):
 		s.mu.Unlock()
@@ -160,7 +160,7 @@ func (s *sessions) open(ctx context.Context, reg registration, stream *downstrea
 	s.attach(ses, stream, now, false)
 	s.mu.Unlock()
 	if replaced != nil {
-		s.events.lost(ctx, worker, "task manager "+string(worker)+" was started anew", replaced.incarnation != inc)
+		s.events.lost(worker, "task manager "+string(worker)+" was started anew", replaced.incarnation != inc)
 	}
 	s.events.registered(worker, ses.slots)
 	return ses, false, nil
@@ -250,7 +250,7 @@ func (s *sessions) watch(ctx context.Context, ses *session, why error) {
 	if refused {
 		reason = fmt.Sprintf("task manager %s lost: its process is gone (%s refuses connections)", ses.worker, ses.dataAddress)
 	}
-	s.events.lost(ctx, ses.worker, reason, refused)
+	s.events.lost(ses.worker, reason, refused)
 }
 
 // awaitRefusal probes a suspended task manager until its port refuses, its session is resumed, or the

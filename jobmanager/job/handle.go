@@ -161,20 +161,14 @@ func (m *Machine) onCompleted(now time.Time, ev CheckpointCompleted) {
 	if !ev.Final {
 		return
 	}
-	m.final = true
-	switch m.rec.State {
-	case Finishing, Stopping:
-		m.move(m.rec.State, OnFinal)
-	case Restarting:
+	switch state := m.rec.State; {
+	case state == Canceling || state == Failing && m.rec.DataLoss:
+		m.final = true
+		return
+	case state == Finishing || state == Stopping || state == Restarting || state == Failing:
+		m.final = true
 		m.restartAt = time.Time{}
 		m.move(m.afterFinal(), OnFinal)
-	case Failing:
-		if m.rec.DataLoss {
-			return
-		}
-		m.move(m.afterFinal(), OnFinal)
-	case Canceling:
-		return
 	default:
 		m.ignore(ev, "no final checkpoint was asked for")
 		return
