@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sluice-stream/sluice/web"
+)
+
+const (
+	checkpointRate     = 10_000
+	checkpointInterval = 200 * time.Millisecond
+	checkpointTimeout  = 5 * time.Minute
+	// scrapeEvery is well below the interval, so that each checkpoint is seen alone.
+	scrapeEvery = 20 * time.Millisecond
+)
+
+// CheckpointReport is about a pass-through job at a steady rate. Durations are from the trigger until the
+// checkpoint is durable, in milliseconds, as the job manager's metrics count them.
+type CheckpointReport struct {
+	RecordsPerSec int       `json:"recordsPerSecond"`
+	IntervalMs    float64   `json:"intervalMs"`
+	DurationMs    Sample    `json:"durationMs"`
+	Failed        int64     `json:"failed"`
+	Values        []float64 `json:"values"`
+}
+
+// checkpointTimes is the state of the job manager's histogram.
+type checkpointTimes struct {
+	count int64
+	sum   time.Duration
+}
+
+func (t checkpointTimes) meanMs() float64 {
+	if t.count == 0 {
+		return 0
+	}
+	return ms(t.sum) / float64(t.count)
+}
+
+// checkpointTimes reads the histogram: from the trigger to the durability. The durations that the command
+// line lists end at the last ack, before the write.
+func (c *cluster) checkpointTimes() (checkpointTimes, error) {
+	const histogram, labels = "sluice_checkpoint_duration_seconds", `{job="` + jobName + `"}`
+	count, err := c.metric(c.http, histogram+"_count"+labels)
+	if err != nil {
+		return checkpointTimes{}, err
+	}
+	sum, err := c.metric(c.http, histogram+"_sum"+labels)
+	return checkpointTimes{count: int64(count), sum: time.Duration(sum * float64(time.Second))}, err
+}
+
+// checkpoints measures the checkpoints of a job that passes a steady stream on.
+func (b *bench) checkpoints(ctx context.Context) (report CheckpointReport, err error) {
+	ctx, cancel := context.WithTimeout(ctx, checkpointTimeout)
+	defer cancel()
+	cl, err := startCluster(b.programs, partitions/slotsPerTM)
+	if err != nil {
+		return report, err
+	}
+	defer func() { err = errors.Join(err, cl.close()) }()
+	t, err := startTraffic(ctx, b.broker, "checkpoints", checkpointRate)
+	if err != nil {
+		return report, err
+	}
+	defer func() { err = errors.Join(err, t.close()) }()
+	spec := jobSpec{broker: b.broker.addr, source: t.source, target: t.target, startup: "latest", interval: checkpointInterval.String()}
+	if _, err := cl.submit(ctx, spec.yaml()); err != nil {
+		return report, err
+	}
+	if _, err := cl.waitJob(ctx, "past its first checkpoints", func(j *web.Job) bool { return j.Checkpoints.Completed >= 5 }); err != nil {
+		return report, err
+	}
+	report.RecordsPerSec, report.IntervalMs = checkpointRate, ms(checkpointInterval)
+	if report.Values, err = cl.collectCheckpoints(ctx, b.opts.checkpoints); err != nil {
+		return report, err
+	}
+	report.DurationMs = newSample(report.Values)
+	job, err := cl.waitJob(ctx, "RUNNING", func(j *web.Job) bool { return j.State == "RUNNING" })
+	report.Failed = job.Checkpoints.Failed
+	b.say("%d checkpoints at %d records/s: p50 %.1f ms, p99 %.1f ms", report.DurationMs.N, checkpointRate, report.DurationMs.Median, report.DurationMs.P99)
+	return report, err
+}
+
+// collectCheckpoints takes the durations of the next n checkpoints out of the differences of the
+// histogram. Two that fall between two looks share their mean.
+func (c *cluster) collectCheckpoints(ctx context.Context, n int) ([]float64, error) {
+	before, err := c.checkpointTimes()
+	if err != nil {
+		return nil, err
+	}
+	tick := time.NewTicker(scrapeEvery)
+	defer tick.Stop()
+	var out []float64
+	for len(out) < n {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return out, fmt.Errorf("waiting for checkpoints, %d of %d so far: %w\n%s", len(out), n, context.Cause(ctx), c.logs())
+		}
+		now, err := c.checkpointTimes()
+		if err != nil {
+			return out, err
+		}
+		fresh := checkpointTimes{count: now.count - before.count, sum: now.sum - before.sum}
+		for range fresh.count {
+			out = append(out, fresh.meanMs())
+		}
+		before = now
+	}
+	return out, nil
+}

@@ -1,0 +1,91 @@
+package main
+
+import "fmt"
+
+// Goal is one figure to reach. Limits are upper ones.
+type Goal struct {
+	Name     string  `json:"name"`
+	Unit     string  `json:"unit"`
+	Limit    float64 `json:"limit"`
+	Measured float64 `json:"measured"`
+	Ratio    float64 `json:"ratio,omitempty"` // measured / limit; absent when the limit is 0
+	Met      bool    `json:"met"`
+}
+
+// The units.
+const (
+	unitMs     = "ms"
+	unitRatio  = "x"
+	unitMiB    = "MiB"
+	unitAllocs = "allocations"
+)
+
+// The limits.
+const (
+	limitCPURatio     = 1.0 // of the franz-go loop
+	limitSpareMs      = 2000
+	limitSlotMs       = 1000
+	limitIdleMiB      = 40
+	limitReadyMs      = 300
+	limitCheckpointMs = 20
+	allocsThatAreNone = 0.01 // start-up, fetches and checkpoints allocate; a record does not
+)
+
+func newGoal(name, unit string, limit, measured float64) Goal {
+	g := Goal{Name: name, Unit: unit, Limit: limit, Measured: measured, Met: measured <= limit}
+	if limit > 0 {
+		g.Ratio = measured / limit
+	}
+	return g
+}
+
+func (g *Goal) ratioText() string {
+	if g.Limit == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.2f", g.Ratio)
+}
+
+func (g *Goal) verdict() string {
+	if g.Met {
+		return "met"
+	}
+	return "MISSED"
+}
+
+// goalsOf compares what was measured with what is to be reached; what was not measured is left out.
+func goalsOf(r *Report) []Goal {
+	goals := []Goal{}
+	for _, pair := range r.pairs() {
+		ours, theirs := r.of(pair.Case, pair.ValueBytes, sluiceName), r.of(pair.Case, pair.ValueBytes, franzName)
+		if pair.Case != casePass || len(ours) == 0 || len(theirs) == 0 {
+			continue
+		}
+		goals = append(goals,
+			newGoal(fmt.Sprintf("pass-through, %d B: CPU per record against franz-go", pair.ValueBytes), unitRatio, limitCPURatio,
+				sampleOf(ours, cpuPerMillion).Median/sampleOf(theirs, cpuPerMillion).Median),
+			newGoal(fmt.Sprintf("pass-through, %d B: allocations per record (all of the task managers')", pair.ValueBytes), unitAllocs, allocsThatAreNone,
+				sampleOf(ours, func(r *Run) float64 { return r.AllocsPerRecord }).Median))
+	}
+	if s := r.Startup; s != nil {
+		goals = append(goals,
+			newGoal("start of the job manager", unitMs, limitReadyMs, s.JobManagerReadyMs.Median),
+			newGoal("start of the task manager", unitMs, limitReadyMs, s.TaskManagerReadyMs.Median),
+			newGoal("idle job manager", unitMiB, limitIdleMiB, mib(s.JobManagerIdle)),
+			newGoal("idle task manager", unitMiB, limitIdleMiB, mib(s.TaskManagerIdle)))
+	}
+	if c := r.Checkpoints; c != nil && c.DurationMs.N > 0 {
+		goals = append(goals, newGoal("checkpoint p50, trigger to durable", unitMs, limitCheckpointMs, c.DurationMs.Median))
+	}
+	if rec := r.Recovery; rec != nil {
+		if len(rec.SpareSlots) > 0 {
+			goals = append(goals, newGoal("kill -9 with spare slots: first new output", unitMs, limitSpareMs,
+				sampleOf(rec.SpareSlots, func(r *Recovery) float64 { return r.FirstMs }).Median))
+		}
+		if len(rec.MissingSlot) > 0 {
+			goals = append(goals, newGoal("missing slots there: first new output", unitMs, limitSlotMs,
+				sampleOf(rec.MissingSlot, func(r *Recovery) float64 { return r.SlotToFirstMs }).Median))
+		}
+	}
+	return goals
+}

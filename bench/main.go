@@ -1,0 +1,200 @@
+// Command bench measures Sluice on a real Kafka, beside a plain franz-go loop in the same run, and prints
+// the figures, their ratio and the goals. It asserts no time: figures belong to the machine they were
+// measured on. A wrong output is an error all the same.
+//
+//	go run ./bench                                   # everything, some 12 minutes
+//	go run ./bench --only throughput --sizes 100     # a part of it
+//	go run ./bench --only recovery,startup --kills 3
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/sluice-stream/sluice/test/integration/kafkaenv"
+)
+
+// The parts of the benchmark.
+const (
+	partStartup     = "startup"
+	partThroughput  = "throughput"
+	partCheckpoints = "checkpoints"
+	partRecovery    = "recovery"
+)
+
+// options are the flags.
+type options struct {
+	parts, cases []string
+	sizes        []int
+	records      int // of 100-byte values; a fifth of larger ones
+	repeats      int
+	kills        int
+	starts       int
+	checkpoints  int
+	interval     time.Duration
+	programs     string
+	json         string
+}
+
+// bench is one run of the benchmark.
+type bench struct {
+	opts     options
+	broker   *broker
+	programs *programs
+	progress io.Writer
+	topics   int // output topics made so far
+}
+
+func (b *bench) say(format string, args ...any) { fmt.Fprintf(b.progress, format+"\n", args...) }
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	opts, err := parseOptions(os.Args[1:])
+	if errors.Is(err, pflag.ErrHelp) {
+		return
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		os.Exit(2)
+	}
+	if err := run(ctx, opts, os.Stdout, os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		os.Exit(1)
+	}
+}
+
+func parseOptions(args []string) (options, error) {
+	parts := []string{partStartup, partThroughput, partCheckpoints, partRecovery}
+	var o options
+	fs := pflag.NewFlagSet("bench", pflag.ContinueOnError)
+	fs.SortFlags = false
+	fs.StringSliceVar(&o.parts, "only", parts, "parts to run")
+	fs.StringSliceVar(&o.cases, "cases", []string{casePass, caseFilter}, "jobs of the throughput part: "+strings.Join(caseNames(), ", "))
+	fs.IntSliceVar(&o.sizes, "sizes", []int{100, 1024}, "bytes of a value in the throughput part")
+	fs.IntVar(&o.records, "records", 10_000_000, "records of a run with values of up to 256 bytes; a fifth with larger ones")
+	fs.IntVar(&o.repeats, "repeats", 3, "runs of each contestant, interleaved")
+	fs.IntVar(&o.kills, "kills", 10, "kills of a task manager, with and without spare slots")
+	fs.IntVar(&o.starts, "starts", 10, "starts of a cluster")
+	fs.IntVar(&o.checkpoints, "checkpoints", 100, "checkpoints to time")
+	fs.DurationVar(&o.interval, "interval", time.Second, "checkpoint interval of the throughput and recovery parts")
+	fs.StringVar(&o.programs, "programs", "", "directory with jobmanager, taskmanager, sluice and franz; built when empty")
+	fs.StringVar(&o.json, "json", "", "file for the JSON; empty: stdout, after the tables")
+	if err := fs.Parse(args); err != nil {
+		return o, err
+	}
+	return o, errors.Join(
+		known("only", o.parts, parts), known("cases", o.cases, caseNames()), positive("records", o.records/(5*slabRecords)),
+		positive("repeats", o.repeats), positive("kills", o.kills), positive("starts", o.starts), positive("checkpoints", o.checkpoints),
+		positive("interval", int(o.interval)), validSizes(o.sizes),
+	)
+}
+
+func known(flag string, values, allowed []string) error {
+	for _, value := range values {
+		if !slices.Contains(allowed, value) {
+			return fmt.Errorf("--%s: %q is unknown, want some of %s", flag, value, strings.Join(allowed, ", "))
+		}
+	}
+	return nil
+}
+
+func positive(flag string, value int) error {
+	if value <= 0 {
+		return fmt.Errorf("--%s: too small", flag)
+	}
+	return nil
+}
+
+func validSizes(sizes []int) error {
+	for _, size := range sizes {
+		if size < minValueBytes || size > maxValueBytes {
+			return fmt.Errorf("--sizes: %d is not within %d and %d", size, minValueBytes, maxValueBytes)
+		}
+	}
+	return nil
+}
+
+// run starts what is needed, measures and prints. What has been measured before an error is printed too.
+func run(ctx context.Context, opts options, stdout, progress io.Writer) (err error) {
+	if missing := kafkaenv.Missing(kafkaenv.Kafka43); missing != "" {
+		return fmt.Errorf("the benchmark needs a real Kafka, and %s is not in PATH: install a JDK 17 or newer and Maven", missing)
+	}
+	b := &bench{opts: opts, progress: progress}
+	b.say("building")
+	if b.programs, err = buildPrograms(ctx, opts.programs); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.programs.close()) }()
+	report := Report{Machine: describeMachine(ctx), Settings: opts.settings()}
+	err = b.measure(ctx, &report)
+	report.Goals = goalsOf(&report)
+	report.print(stdout)
+	return errors.Join(err, report.writeJSON(opts.json, stdout), report.wrong())
+}
+
+// measure runs the parts; those without a broker first.
+func (b *bench) measure(ctx context.Context, report *Report) (err error) {
+	wants := func(part string) bool { return slices.Contains(b.opts.parts, part) }
+	if wants(partStartup) {
+		s, err := b.startup(ctx)
+		if err != nil {
+			return err
+		}
+		report.Startup = &s
+	}
+	if !slices.ContainsFunc([]string{partThroughput, partCheckpoints, partRecovery}, wants) {
+		return nil
+	}
+	b.say("starting Kafka")
+	if b.broker, err = startBroker(ctx); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.broker.close()) }()
+	if wants(partThroughput) {
+		if report.Runs, err = b.throughput(ctx); err != nil {
+			return err
+		}
+	}
+	if wants(partCheckpoints) {
+		c, err := b.checkpoints(ctx)
+		if err != nil {
+			return err
+		}
+		report.Checkpoints = &c
+	}
+	if wants(partRecovery) {
+		r, err := b.recovery(ctx)
+		report.Recovery = &r
+		return err
+	}
+	return nil
+}
+
+func (r *Report) writeJSON(path string, stdout io.Writer) error {
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return fmt.Errorf("writing the report: %w", err)
+	}
+	text = append(text, '\n')
+	if path == "" {
+		_, err = stdout.Write(text)
+	} else {
+		err = os.WriteFile(path, text, 0o644)
+	}
+	if err != nil {
+		return fmt.Errorf("writing the report: %w", err)
+	}
+	return nil
+}

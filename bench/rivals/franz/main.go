@@ -1,0 +1,180 @@
+// Command franz is the rival of the benchmark: a plain loop with franz-go that reads a topic to its end
+// and writes every record, or those whose value passes a test, to the same partition of another topic.
+// Its settings are those of a careful author: large fetches, batches near 1 MB, acks of all replicas.
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// Settings of the client. The batch size is below Kafka's default max.message.bytes.
+const (
+	batchBytes          = 1000 << 10
+	fetchBytes          = 8 << 20
+	partitionFetchBytes = 1 << 20
+	linger              = 10 * time.Millisecond
+	bufferedRecords     = 100_000
+	pollRecords         = 20_000
+)
+
+// settings are the flags.
+type settings struct {
+	brokers, source, target string
+	keep                    func(value []byte) bool
+}
+
+func main() {
+	var s settings
+	var prefix, contains string
+	flag.StringVar(&s.brokers, "brokers", "", "bootstrap list")
+	flag.StringVar(&s.source, "source", "", "topic to read")
+	flag.StringVar(&s.target, "target", "", "topic to write, with the same partitions")
+	flag.StringVar(&prefix, "prefix", "", "copy only values that begin with this")
+	flag.StringVar(&contains, "contains", "", "copy only values that contain this")
+	flag.Parse()
+	s.keep = test([]byte(prefix), []byte(contains))
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, s); err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		os.Exit(1)
+	}
+}
+
+// test makes the filter; nil when every record is kept, so that the loop does not pay for it.
+func test(prefix, contains []byte) func([]byte) bool {
+	switch {
+	case len(prefix) > 0:
+		return func(value []byte) bool { return bytes.HasPrefix(value, prefix) }
+	case len(contains) > 0:
+		return func(value []byte) bool { return bytes.Contains(value, contains) }
+	default:
+		return nil
+	}
+}
+
+// run copies and prints one JSON object with the number of allocations.
+func run(ctx context.Context, s settings) error {
+	ends, err := endsOf(ctx, s)
+	if err != nil {
+		return err
+	}
+	in, out, err := copyAll(ctx, s, ends)
+	if err != nil {
+		return err
+	}
+	var memory runtime.MemStats
+	runtime.ReadMemStats(&memory)
+	return json.NewEncoder(os.Stdout).Encode(map[string]uint64{"recordsIn": uint64(in), "recordsOut": uint64(out), "mallocs": memory.Mallocs, "peakRSSBytes": peakRSS()})
+}
+
+// peakRSS is the largest resident set of this process so far, 0 where the kernel does not tell.
+func peakRSS() uint64 {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(status)) {
+		var kib uint64
+		if n, _ := fmt.Sscanf(line, "VmHWM: %d kB", &kib); n == 1 {
+			return kib << 10
+		}
+	}
+	return 0
+}
+
+// endsOf gives the end offset of every partition of the source that is not empty.
+func endsOf(ctx context.Context, s settings) (map[int32]int64, error) {
+	client, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(s.brokers, ",")...))
+	if err != nil {
+		return nil, fmt.Errorf("making a client: %w", err)
+	}
+	defer client.Close()
+	listed, err := kadm.NewClient(client).ListEndOffsets(ctx, s.source)
+	if err = errors.Join(err, listed.Error()); err != nil {
+		return nil, fmt.Errorf("listing the ends of %s: %w", s.source, err)
+	}
+	ends := map[int32]int64{}
+	for partition, end := range listed[s.source] {
+		if end.Offset > 0 {
+			ends[partition] = end.Offset
+		}
+	}
+	return ends, nil
+}
+
+func copyAll(ctx context.Context, s settings, ends map[int32]int64) (in, out int64, err error) {
+	starts, left := map[int32]kgo.Offset{}, int64(0)
+	for partition, end := range ends {
+		starts[partition] = kgo.NewOffset().At(0)
+		left += end
+	}
+	client, err := kgo.NewClient(
+		kgo.SeedBrokers(strings.Split(s.brokers, ",")...), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{s.source: starts}),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.RequiredAcks(kgo.AllISRAcks()),
+		kgo.ProducerBatchMaxBytes(batchBytes), kgo.ProducerLinger(linger), kgo.MaxBufferedRecords(bufferedRecords),
+		kgo.FetchMaxBytes(fetchBytes), kgo.FetchMaxPartitionBytes(partitionFetchBytes),
+	)
+	if err != nil {
+		return 0, 0, fmt.Errorf("making a client: %w", err)
+	}
+	defer client.Close()
+	var failed failure
+	for left > 0 {
+		fetches := client.PollRecords(ctx, pollRecords)
+		if err := fetches.Err(); err != nil {
+			return in, out, fmt.Errorf("reading %s: %w", s.source, err)
+		}
+		fetches.EachRecord(func(r *kgo.Record) {
+			left--
+			in++
+			if s.keep != nil && !s.keep(r.Value) {
+				return
+			}
+			out++
+			client.Produce(ctx, &kgo.Record{Topic: s.target, Key: r.Key, Value: r.Value, Headers: r.Headers, Partition: r.Partition, Timestamp: r.Timestamp}, failed.note)
+		})
+	}
+	if err := client.Flush(ctx); err != nil {
+		return in, out, fmt.Errorf("writing %s: %w", s.target, err)
+	}
+	return in, out, failed.first()
+}
+
+// failure keeps the first error of the producer.
+type failure struct {
+	mu  sync.Mutex
+	err error
+}
+
+func (f *failure) note(r *kgo.Record, err error) {
+	if err == nil {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err == nil {
+		f.err = fmt.Errorf("writing to %s, partition %d: %w", r.Topic, r.Partition, err)
+	}
+}
+
+func (f *failure) first() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.err
+}
