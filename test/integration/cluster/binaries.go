@@ -10,13 +10,18 @@ import (
 
 // Binaries is a directory with the built programs.
 type Binaries struct {
-	dir   string
-	build func() error
+	dir     string
+	foreign bool
+	build   func() error
 }
 
 // NewBinaries prepares a directory; the programs are built when the first test asks for one, once.
-// SLUICE_TEST_RACE=1 builds them with the race detector.
+// SLUICE_TEST_RACE=1 builds them with the race detector. SLUICE_TEST_BINARIES names a directory of programs
+// to test instead, such as a release.
 func NewBinaries() (*Binaries, error) {
+	if dir := os.Getenv("SLUICE_TEST_BINARIES"); dir != "" {
+		return &Binaries{dir: dir, foreign: true, build: func() error { return nil }}, nil
+	}
 	dir, err := os.MkdirTemp("", "sluice-bin-")
 	if err != nil {
 		return nil, fmt.Errorf("making a directory for the programs: %w", err)
@@ -46,5 +51,10 @@ func (b *Binaries) Path(program string) (string, error) {
 	return filepath.Join(b.dir, program), nil
 }
 
-// Close removes the programs.
-func (b *Binaries) Close() error { return os.RemoveAll(b.dir) }
+// Close removes the programs that it has built.
+func (b *Binaries) Close() error {
+	if b.foreign {
+		return nil
+	}
+	return os.RemoveAll(b.dir)
+}

@@ -245,6 +245,33 @@ func (c *Cluster) read(ctx context.Context, topic string) ([]*kgo.Record, error)
 	return records, nil
 }
 
+// Compact makes the cleaner run over a topic of CompactedTopic and waits until less than the given
+// number of records is left. It appends records with the key "roll", as only a closed segment is cleaned.
+func (c *Cluster) Compact(tb testing.TB, topic string, below int) {
+	tb.Helper()
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.Now().Add(callTimeout)
+	for left := below; left >= below; left = len(c.Read(tb, topic)) {
+		if time.Now().After(deadline) {
+			tb.Fatalf("%s of %s still holds %d records after %s, want less than %d\n%s", topic, c.kind, left, callTimeout, below, c.Logs())
+		}
+		<-tick.C
+		c.Produce(tb, []*kgo.Record{{Topic: topic, Key: []byte("roll"), Value: []byte("x")}})
+		if f, ok := c.servers[0].(*fake); ok {
+			f.cluster.Compact()
+		}
+	}
+}
+
+// CompactedTopic is the configuration of a topic that is compacted within a second.
+func CompactedTopic() map[string]string {
+	return map[string]string{
+		"cleanup.policy": "compact", "segment.ms": "100", "min.cleanable.dirty.ratio": "0.001", "delete.retention.ms": "100",
+		"min.compaction.lag.ms": "0", "max.compaction.lag.ms": "100",
+	}
+}
+
 // exercise uses what a test uses, so that its classes get into the archive.
 func (c *Cluster) exercise(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)

@@ -1,0 +1,53 @@
+// Package integration runs the binaries of Sluice against Kafka: every case on kfake and on real brokers,
+// so that the imitation cannot lie.
+package integration
+
+import (
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/sluice-stream/sluice/test/integration/cluster"
+	"github.com/sluice-stream/sluice/test/integration/kafkaenv"
+)
+
+// binaries are built once for all tests of this package; TestMain sets and closes them.
+var binaries *cluster.Binaries
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	var err error
+	if binaries, err = cluster.NewBinaries(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	code := m.Run()
+	if err := binaries.Close(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
+}
+
+// testCase is one story. The broker is shared; topics and the Sluice cluster are its own.
+type testCase struct {
+	name string
+	run  func(t *testing.T, r *rig)
+}
+
+// onEveryKafka runs the cases on each kind of Kafka.
+func onEveryKafka(t *testing.T, cases []testCase) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("starts processes and brokers")
+	}
+	for _, kind := range kafkaenv.Kinds() {
+		t.Run(string(kind), func(t *testing.T) {
+			kafka := kafkaenv.Start(t, kafkaenv.Options{Kind: kind})
+			for _, c := range cases {
+				t.Run(c.name, func(t *testing.T) { c.run(t, newRig(t, kafka)) })
+			}
+		})
+	}
+}
