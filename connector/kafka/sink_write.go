@@ -195,4 +195,3 @@ func (s *Sink) waitForRoom(ctx context.Context) error {
 	}
 	return nil
 }
-

@@ -132,6 +132,7 @@ func benchCodec(b *testing.B, size int, codec Codec) {
 	records := func(b *testing.B) {
 		b.ReportMetric(float64(count)*float64(b.N)/b.Elapsed().Seconds(), "records/s")
 	}
+	benchEncode(b, set, c, records)
 	b.Run("decode", func(b *testing.B) {
 		b.ReportAllocs()
 		b.SetBytes(int64(len(set)))
@@ -146,28 +147,6 @@ func benchCodec(b *testing.B, size int, codec Codec) {
 			}
 			r.Release()
 			p.Release()
-		}
-		records(b)
-	})
-	b.Run("encode", func(b *testing.B) {
-		b.ReportAllocs()
-		r, _, err := ParseBatch(set, NewDecompressor())
-		if err != nil {
-			b.Fatal(err)
-		}
-		batch := new(operator.Batch)
-		if err := r.Unpack(batch); err != nil {
-			b.Fatal(err)
-		}
-		var w Builder
-		for b.Loop() {
-			w.Reset()
-			for i := range batch.Records {
-				w.Append(batch, &batch.Records[i])
-			}
-			if _, err := w.Finish(NoProducer, c); err != nil {
-				b.Fatal(err)
-			}
 		}
 		records(b)
 	})
@@ -193,6 +172,31 @@ func benchCodec(b *testing.B, size int, codec Codec) {
 			}
 			r.Release()
 			p.Release()
+		}
+		records(b)
+	})
+}
+
+func benchEncode(b *testing.B, set []byte, c *Compressor, records func(*testing.B)) {
+	b.Run("encode", func(b *testing.B) {
+		b.ReportAllocs()
+		r, _, err := ParseBatch(set, NewDecompressor())
+		if err != nil {
+			b.Fatal(err)
+		}
+		batch := new(operator.Batch)
+		if err := r.Unpack(batch); err != nil {
+			b.Fatal(err)
+		}
+		var w Builder
+		for b.Loop() {
+			w.Reset()
+			for i := range batch.Records {
+				w.Append(batch, &batch.Records[i])
+			}
+			if _, err := w.Finish(NoProducer, c); err != nil {
+				b.Fatal(err)
+			}
 		}
 		records(b)
 	})

@@ -134,8 +134,8 @@ func ParseHeader(p []byte, h *Header) (int, error) {
 		return 0, ErrPartial
 	}
 	p = p[:size]
-	if sum := crc32.Checksum(p[atAttributes:], castagnoli); sum != binary.BigEndian.Uint32(p[atCRC:]) {
-		return 0, batchFault(base, "checksum is %08x, the header says %08x", sum, binary.BigEndian.Uint32(p[atCRC:]))
+	if sum := crc32.Checksum(p[atAttributes:], castagnoli); sum != checksumOf(p) {
+		return 0, batchFault(base, "checksum is %08x, the header says %08x", sum, checksumOf(p))
 	}
 	*h = Header{
 		BaseOffset:      base,

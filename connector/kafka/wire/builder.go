@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/binary"
+	"hash/crc32"
 
 	"github.com/sluice-stream/sluice/operator"
 )
@@ -134,7 +135,8 @@ func (w *Builder) Finish(p Producer, c *Compressor) ([]byte, error) {
 	binary.BigEndian.PutUint64(out[atBaseTime:], uint64(w.baseTs))
 	binary.BigEndian.PutUint64(out[atMaxTime:], uint64(w.maxTs))
 	binary.BigEndian.PutUint32(out[atCount:], uint32(w.count))
-	sealHeader(out, p, c.Codec())
+	writeProducer(out, p, c.Codec())
+	binary.BigEndian.PutUint32(out[atCRC:], crc32.Checksum(out[atAttributes:], castagnoli))
 	return out, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -365,6 +366,46 @@ func TestAuthorization(t *testing.T) {
 	}
 	if _, err := cl.OffsetFetch(testContext(t), "g", []TopicPartition{{"t", 0}}); !HasCode(err, CodeGroupAuthorizationFailed) {
 		t.Fatal(err)
+	}
+}
+
+// TestRepeats sends what may be repeated again when the broker closes the connection, and nothing
+// else: a second InitProducerId could abort a transaction.
+func TestRepeats(t *testing.T) {
+	f := startFake(t, kfake.SeedTopics(1, "t"))
+	cl := openCluster(t, f)
+	leaderOf(t, cl, "t", 0)
+	var asked atomic.Int32
+	cutOnce := func(key kmsg.Key) {
+		asked.Store(0)
+		f.ControlKey(int16(key), func(kmsg.Request) (kmsg.Response, error, bool) {
+			f.KeepControl()
+			if asked.Add(1) == 1 {
+				return nil, errors.New("cut the connection"), true
+			}
+			return nil, nil, false
+		})
+	}
+	cutOnce(kmsg.ListOffsets)
+	got, err := cl.ListOffsets(testContext(t), []OffsetQuery{{"t", 0, Latest}}, ReadCommitted)
+	if err != nil || got[0].Err != nil || asked.Load() != 2 {
+		t.Errorf("%v, %v, asked %d times", got, err, asked.Load())
+	}
+	cutOnce(kmsg.Fetch)
+	res, err := cl.Fetch(testContext(t), leaderOf(t, cl, "t", 0), &FetchRequest{MaxWait: time.Millisecond, Partitions: []FetchPartition{{Topic: "t", LeaderEpoch: -1}}})
+	if err != nil || asked.Load() != 2 {
+		t.Errorf("%v, asked %d times", err, asked.Load())
+	}
+	res.Release()
+	cutOnce(kmsg.InitProducerID)
+	_, err = cl.InitProducerID(testContext(t), "x", time.Minute)
+	var call *CallError
+	if !errors.As(err, &call) || !call.Sent || asked.Load() != 1 || Classify(err) != ClassRefresh {
+		t.Errorf("%v, asked %d times", err, asked.Load())
+	}
+	cutOnce(kmsg.EndTxn)
+	if err = cl.EndTxn(testContext(t), "x", Producer{}, true); !errors.As(err, &call) || !call.Sent || asked.Load() != 1 {
+		t.Errorf("%v, asked %d times", err, asked.Load())
 	}
 }
 

@@ -120,7 +120,7 @@ func handshake(ctx context.Context, inner net.Conn, address string, cfg *tls.Con
 	case errors.As(err, &verify):
 		err = &SetupError{address, "the broker's certificate is not trusted: check ssl.truststore.location", err}
 	case errors.As(err, &alert):
-		err = &SetupError{address, "the broker refused the TLS handshake: check ssl.keystore and the protocol version", err}
+		err = &SetupError{address, "the broker refused the TLS handshake: check ssl.certificate.location and ssl.key.location", err}
 	default:
 		err = fmt.Errorf("TLS handshake (does the port speak TLS?): %w", err)
 	}

@@ -98,7 +98,7 @@ func (x *exchange) drop() (sent bool) {
 	x.dropped = true
 	sent = x.sent
 	if x.conn != nil {
-		x.conn.SetDeadline(time.Unix(1, 0)) //nolint:errcheck // fails only on a closed connection
+		_ = x.conn.SetDeadline(time.Unix(1, 0)) // fails only on a closed connection
 	}
 	x.mu.Unlock()
 	if sent {
@@ -158,7 +158,7 @@ func (c *Cluster) explain(ctx context.Context, err error, call *CallError) error
 		return err
 	case errors.As(err, &code): // from SASL and version negotiation
 		return &Error{Code: int16(code), API: "connect", Address: call.Address, Partition: -1}
-	case errors.Is(context.Cause(ctx), context.Canceled):
+	case errors.Is(ctx.Err(), context.Canceled):
 		err = fmt.Errorf("given up: %w", context.Canceled)
 	case errors.Is(err, context.DeadlineExceeded):
 		err = fmt.Errorf("no answer in time: %w", err)

@@ -3,6 +3,7 @@ package wire
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -87,15 +88,12 @@ func (p *FetchedPartition) Next() (*RawBatch, error) {
 	for {
 		var h Header
 		size, err := ParseHeader(p.rest, &h)
-		if err == ErrPartial { //nolint:errorlint // sentinel of the function called
+		if errors.Is(err, ErrPartial) {
 			return nil, p.partial()
 		}
 		if err != nil {
 			p.rest = nil
-			if fault, ok := err.(*BatchError); ok { //nolint:errorlint // as above
-				return nil, fault.in(p.Topic, p.Partition)
-			}
-			return nil, err
+			return nil, inPartition(err, p.Topic, p.Partition)
 		}
 		if p.any && h.BaseOffset < p.next {
 			p.rest = nil
@@ -141,7 +139,7 @@ func (c *Cluster) Fetch(ctx context.Context, broker int32, req *FetchRequest) (*
 	}
 	ctx, cancel := context.WithTimeout(ctx, req.MaxWait+c.cfg.CallTimeout)
 	defer cancel()
-	talk := &fetchTalk{req: req, c: c, order: groupByTopic(len(req.Partitions), func(i int) string { return req.Partitions[i].Topic })}
+	talk := &fetchTalk{req: req, c: c, address: to.String(), order: groupByTopic(len(req.Partitions), func(i int) string { return req.Partitions[i].Topic })}
 	for range 3 {
 		if err = c.callOnce(ctx, to, talk); !closedByPeer(err) || ctx.Err() != nil {
 			break
@@ -152,23 +150,19 @@ func (c *Cluster) Fetch(ctx context.Context, broker int32, req *FetchRequest) (*
 	}
 	if talk.code != CodeNone {
 		talk.res.Release()
-		return nil, answerError(talk.code, "Fetch", to.String(), "", -1)
-	}
-	for i := range talk.res.Partitions {
-		if e, ok := talk.res.Partitions[i].Err.(*Error); ok { //nolint:errorlint // made here
-			e.Address = to.String()
-		}
+		return nil, answerError(talk.code, "Fetch", talk.address, "", -1)
 	}
 	return talk.res, nil
 }
 
 // fetchTalk is Fetch v4 to v11.
 type fetchTalk struct {
-	c     *Cluster
-	req   *FetchRequest
-	order []topicGroup
-	res   *FetchResponse
-	code  int16
+	c       *Cluster
+	address string
+	req     *FetchRequest
+	order   []topicGroup
+	res     *FetchResponse
+	code    int16
 }
 
 func (*fetchTalk) key() protocol.ApiKey { return protocol.Fetch }
@@ -291,7 +285,7 @@ func (f *fetchTalk) partition(in *reader, version int16, group topicGroup) error
 		return in.err
 	}
 	p.Offset = f.req.Partitions[asked].Offset
-	p.Err = answerError(code, "Fetch", "", group.topic, id)
+	p.Err = answerError(code, "Fetch", f.address, group.topic, id)
 	if size > 0 {
 		if size > in.remain {
 			return io.ErrUnexpectedEOF

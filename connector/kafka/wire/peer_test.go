@@ -210,7 +210,9 @@ func TestClosedCluster(t *testing.T) {
 	}
 }
 
-func TestTLSAndSASL(t *testing.T) {
+// secureFake is a broker with TLS and three users, and the pool that trusts it.
+func secureFake(t *testing.T) (*kfake.Cluster, *x509.CertPool) {
+	t.Helper()
 	server := httptest.NewUnstartedServer(http.NotFoundHandler())
 	server.StartTLS()
 	certificate, pool := server.TLS.Certificates[0], x509.NewCertPool()
@@ -218,6 +220,11 @@ func TestTLSAndSASL(t *testing.T) {
 	server.Close()
 	f := startFake(t, kfake.TLS(&tls.Config{Certificates: []tls.Certificate{certificate}}), kfake.EnableSASL(),
 		kfake.Superuser("PLAIN", "ann", "secret"), kfake.Superuser("SCRAM-SHA-256", "bob", "secret"), kfake.Superuser("SCRAM-SHA-512", "eve", "secret"))
+	return f, pool
+}
+
+func TestLogin(t *testing.T) {
+	f, pool := secureFake(t)
 	trusted := &tls.Config{RootCAs: pool, ServerName: "example.com"}
 	for _, c := range []struct {
 		name string
@@ -251,6 +258,11 @@ func TestTLSAndSASL(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestLoginFaults(t *testing.T) {
+	f, pool := secureFake(t)
+	trusted := &tls.Config{RootCAs: pool, ServerName: "example.com"}
 	t.Run("refused by code", func(t *testing.T) {
 		f.ControlKey(int16(kmsg.SASLAuthenticate), func(r kmsg.Request) (kmsg.Response, error, bool) {
 			f.KeepControl()

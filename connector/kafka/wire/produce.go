@@ -50,7 +50,7 @@ func (c *Cluster) Produce(ctx context.Context, broker int32, req *ProduceRequest
 	if err != nil {
 		return nil, err
 	}
-	talk := &produceTalk{req: req, c: c, order: groupByTopic(len(req.Batches), func(i int) string { return req.Batches[i].Topic })}
+	talk := &produceTalk{req: req, c: c, address: to.String(), order: groupByTopic(len(req.Batches), func(i int) string { return req.Batches[i].Topic })}
 	if err := talk.check(); err != nil {
 		return nil, err
 	}
@@ -60,20 +60,16 @@ func (c *Cluster) Produce(ctx context.Context, broker int32, req *ProduceRequest
 	if err := c.callOnce(ctx, to, talk); err != nil {
 		return nil, err
 	}
-	for i := range talk.res {
-		if e, ok := talk.res[i].Err.(*Error); ok { //nolint:errorlint // made here
-			e.Address = to.String()
-		}
-	}
 	return talk.res, nil
 }
 
 // produceTalk is Produce v3 to v8.
 type produceTalk struct {
-	c     *Cluster
-	req   *ProduceRequest
-	order []topicGroup
-	res   []ProduceResult
+	c       *Cluster
+	address string
+	req     *ProduceRequest
+	order   []topicGroup
+	res     []ProduceResult
 }
 
 func (*produceTalk) key() protocol.ApiKey { return protocol.Produce }
@@ -225,7 +221,7 @@ func (t *produceTalk) partition(in *reader, version int16, group topicGroup) err
 		return in.err
 	}
 	if code != CodeNone {
-		r.Err = &Error{Code: code, API: "Produce", Topic: group.topic, Partition: id, Detail: detail}
+		r.Err = &Error{Code: code, API: "Produce", Address: t.address, Topic: group.topic, Partition: id, Detail: detail}
 	}
 	for _, i := range group.index {
 		if t.req.Batches[i].Partition == id {

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"math"
 
 	"github.com/sluice-stream/sluice/operator"
@@ -56,9 +55,17 @@ func (r *RawBatch) Unpack(b *operator.Batch) error {
 	} else {
 		err = r.unpackInto(b)
 	}
+	if err != nil {
+		return inPartition(err, r.Topic, r.Partition)
+	}
+	return nil
+}
+
+// inPartition says where a fault is; it stands apart because the good path must not allocate.
+func inPartition(err error, topic string, partition int32) error {
 	var fault *BatchError
 	if errors.As(err, &fault) {
-		return fault.in(r.Topic, r.Partition)
+		return fault.in(topic, partition)
 	}
 	return err
 }
@@ -166,12 +173,14 @@ func (r *RawBatch) Rewrite(dst []byte, p Producer) ([]byte, error) {
 	dst = append(dst, r.raw...)
 	h := dst[at:]
 	clear(h[:atLength])
-	sealHeader(h, p, r.Codec())
+	writeProducer(h, p, r.Codec())
+	sum := rechecksum(checksumOf(r.raw), r.raw[atAttributes:HeaderSize], h[atAttributes:HeaderSize], len(h)-HeaderSize)
+	binary.BigEndian.PutUint32(h[atCRC:], sum)
 	return dst, nil
 }
 
-// sealHeader writes what a producer decides, and the checksum.
-func sealHeader(h []byte, p Producer, codec Codec) {
+// writeProducer writes what a producer decides into a header; the checksum is left to the caller.
+func writeProducer(h []byte, p Producer, codec Codec) {
 	attributes := uint16(codec)
 	if p.Transactional {
 		attributes |= attrTransactional
@@ -183,7 +192,6 @@ func sealHeader(h []byte, p Producer, codec Codec) {
 	binary.BigEndian.PutUint64(h[atProducerID:], uint64(p.ID))
 	binary.BigEndian.PutUint16(h[atEpoch:], uint16(p.Epoch))
 	binary.BigEndian.PutUint32(h[atSequence:], uint32(p.Sequence))
-	binary.BigEndian.PutUint32(h[atCRC:], crc32.Checksum(h[atAttributes:], castagnoli))
 }
 
 // Release gives all memory back. The batch must not be used any more.

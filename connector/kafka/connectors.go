@@ -1,0 +1,65 @@
+package kafka
+
+import (
+	"fmt"
+	"log/slog"
+
+	"github.com/sluice-stream/sluice/checkpoint/manifest"
+	"github.com/sluice-stream/sluice/graph"
+	"github.com/sluice-stream/sluice/operator"
+)
+
+// Expressions compiles the expressions of a sink.
+type Expressions interface {
+	// Topic compiles a topic expression for the records that a node sees.
+	Topic(expression string, node *graph.Node) (TopicFunc, error)
+	// Partition compiles a partition expression for the records that a node sees.
+	Partition(expression string, node *graph.Node) (PartitionFunc, error)
+}
+
+// Connectors makes the sources and sinks of a process. They share its connections.
+type Connectors struct {
+	connections *Connections
+	expressions Expressions
+	log         *slog.Logger
+}
+
+// NewConnectors connects to nothing yet. Close it when all that it made has ended. Without expressions, a
+// sink that has some is refused.
+func NewConnectors(log *slog.Logger, expressions Expressions) *Connectors {
+	return &Connectors{connections: NewConnections(log), expressions: expressions, log: log}
+}
+
+// Close cuts the connections that are still open.
+func (c *Connectors) Close() error { return c.connections.Close() }
+
+// NewSource makes the source of a node; positions are the splits of this subtask. Waiting is told why the
+// source makes no progress, empty when it does again.
+func (c *Connectors) NewSource(node *graph.Node, positions []manifest.Position, waiting func(reason string)) (operator.Source, error) {
+	s, err := NewSource(SourceConfig{Kafka: node.Source.Kafka, Positions: positions, Connections: c.connections, Status: waiting, Logger: c.log})
+	if err != nil {
+		return nil, fmt.Errorf("make source %s: %w", node.Name, err)
+	}
+	return s, nil
+}
+
+// NewSink makes the sink of a node for one of its vertex's subtasks.
+func (c *Connectors) NewSink(node *graph.Node, subtask int, waiting func(reason string)) (operator.Sink, error) {
+	k := node.Sink.Kafka
+	cfg := SinkConfig{Kafka: k, Subtask: subtask, Connections: c.connections, Status: waiting, Logger: c.log}
+	err := error(nil)
+	if k.TopicExpression != "" && c.expressions != nil {
+		cfg.Topic, err = c.expressions.Topic(k.TopicExpression, node)
+	}
+	if err == nil && k.PartitionerExpression != "" && c.expressions != nil {
+		cfg.Partition, err = c.expressions.Partition(k.PartitionerExpression, node)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make sink %s: %w", node.Name, err)
+	}
+	s, err := NewSink(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("make sink %s: %w", node.Name, err)
+	}
+	return s, nil
+}

@@ -1,0 +1,119 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/sluice-stream/sluice/checkpoint/manifest"
+	"github.com/sluice-stream/sluice/connector/kafka/wire"
+	"github.com/sluice-stream/sluice/graph"
+	"github.com/sluice-stream/sluice/ident"
+)
+
+// publishTries is how often offsets are sent before the next checkpoint has to do it.
+const publishTries = 5
+
+// PublishOffsets commits the positions of a checkpoint to Kafka's __consumer_offsets, for the sources that
+// want it: for monitoring and a first start, never to restore from (DESIGN rule 15).
+func (a *Admin) PublishOffsets(ctx context.Context, job *graph.Job, m *manifest.Manifest) error {
+	var faults []error
+	for i := range job.Sources {
+		s := &job.Sources[i]
+		if !publishes(s) {
+			continue
+		}
+		if err := a.publish(ctx, s, m); err != nil {
+			faults = append(faults, fmt.Errorf("publish the offsets of source %s: %w", s.Name, err))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// publishes says whether a source has its offsets in Kafka.
+func publishes(s *graph.Source) bool {
+	return s.Kafka != nil && (s.Kafka.Offsets == graph.OffsetsKafka || s.Kafka.Offsets == graph.OffsetsBoth) && s.Kafka.Properties[propGroup] != ""
+}
+
+func (a *Admin) publish(ctx context.Context, s *graph.Source, m *manifest.Manifest) error {
+	note := noteOf(m.Job, m.Checkpoint)
+	var offsets []wire.CommittedOffset
+	for _, p := range m.Positions {
+		if p.Source == s.Name {
+			offsets = append(offsets, wire.CommittedOffset{Topic: p.Topic, Partition: p.Partition, Offset: p.Next, LeaderEpoch: p.LeaderEpoch, Metadata: note})
+		}
+	}
+	return a.withGroup(ctx, s, func(ctx context.Context, cluster *wire.Cluster, group string) error {
+		return cluster.OffsetCommit(ctx, group, offsets)
+	})
+}
+
+// withGroup asks the coordinator of a source's group, again if it moved.
+func (a *Admin) withGroup(ctx context.Context, s *graph.Source, ask func(context.Context, *wire.Cluster, string) error) error {
+	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
+	defer cancel()
+	cfg, err := Resolve(graph.KindSource, s.Kafka.Properties)
+	if err != nil {
+		return err
+	}
+	cluster, release, err := a.acquire(&cfg)
+	if err != nil {
+		return err
+	}
+	defer release()
+	for try := 1; ; try++ {
+		err := ask(ctx, cluster, cfg.GroupID)
+		if err == nil || try == publishTries || !wire.Classify(err).Retriable() {
+			return err
+		}
+		if sleep(ctx, cfg.pauseAfter(err, try)) != nil {
+			return err
+		}
+	}
+}
+
+// ReadCommitted gives the highest checkpoint of a job that its published offsets name. A higher one than
+// the job manager knows means that its disk was rolled back (DESIGN rule 15). Offsets of other jobs or of
+// consumers are passed over.
+func (a *Admin) ReadCommitted(ctx context.Context, job *graph.Job, id ident.JobID, positions []manifest.Position) (highest ident.CheckpointID, found bool, err error) {
+	var faults []error
+	for i := range job.Sources {
+		s := &job.Sources[i]
+		if !publishes(s) {
+			continue
+		}
+		var parts []wire.TopicPartition
+		for _, p := range positions {
+			if p.Source == s.Name {
+				parts = append(parts, wire.TopicPartition{Topic: p.Topic, Partition: p.Partition})
+			}
+		}
+		err := a.withGroup(ctx, s, func(ctx context.Context, cluster *wire.Cluster, group string) error {
+			offsets, err := cluster.OffsetFetch(ctx, group, parts)
+			for _, o := range offsets {
+				if n, ok := checkpointIn(o.Metadata, id); ok && o.Err == nil {
+					highest, found = max(highest, n), true
+				}
+			}
+			return err
+		})
+		if err != nil {
+			faults = append(faults, fmt.Errorf("read the published offsets of source %s: %w", s.Name, err))
+		}
+	}
+	return highest, found, errors.Join(faults...)
+}
+
+// noteOf is what stands beside published offsets.
+func noteOf(id ident.JobID, n ident.CheckpointID) string { return fmt.Sprintf("sluice:%s:%d", id, n) }
+
+func checkpointIn(note string, id ident.JobID) (ident.CheckpointID, bool) {
+	number, ok := strings.CutPrefix(note, "sluice:"+string(id)+":")
+	if !ok {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(number, 10, 64)
+	return ident.CheckpointID(n), err == nil
+}

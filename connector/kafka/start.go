@@ -1,0 +1,382 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sluice-stream/sluice/checkpoint/manifest"
+	"github.com/sluice-stream/sluice/connector/kafka/wire"
+	"github.com/sluice-stream/sluice/graph"
+)
+
+// StartPositions resolves where every split of a job begins and, if its source is bounded, ends:
+// checkpoint 0. The warnings say what may not be meant, such as a group without offsets.
+func (a *Admin) StartPositions(ctx context.Context, job *graph.Job) ([]manifest.Position, []string, error) {
+	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
+	defer cancel()
+	var positions []manifest.Position
+	var warnings []string
+	var faults []error
+	for i := range job.Sources {
+		s := &job.Sources[i]
+		if s.Kafka == nil {
+			continue
+		}
+		found, warned, err := a.startOf(ctx, s)
+		if err != nil {
+			faults = append(faults, fmt.Errorf("source %s: %w", s.Name, err))
+		}
+		positions = append(positions, found...)
+		for _, w := range warned {
+			warnings = append(warnings, fmt.Sprintf("source %s: %s", s.Name, w))
+		}
+	}
+	if err := errors.Join(faults...); err != nil {
+		return nil, nil, err
+	}
+	return positions, warnings, nil
+}
+
+// starting resolves the positions of one source.
+type starting struct {
+	source   *graph.Source
+	cfg      *Config
+	cluster  *wire.Cluster
+	parts    []wire.TopicPartition
+	warnings []string
+}
+
+// point is a place in a partition's log.
+type point struct {
+	offset int64
+	epoch  int32
+}
+
+func (a *Admin) startOf(ctx context.Context, s *graph.Source) ([]manifest.Position, []string, error) {
+	if err := checkSource(s); err != nil {
+		return nil, nil, err
+	}
+	cfg, err := Resolve(graph.KindSource, s.Kafka.Properties)
+	if err != nil {
+		return nil, nil, err
+	}
+	cluster, release, err := a.acquire(&cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer release()
+	st := &starting{source: s, cfg: &cfg, cluster: cluster}
+	if st.parts, err = st.partitions(ctx); err != nil {
+		return nil, nil, err
+	}
+	begin, err := st.begin(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	end, err := st.end(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	out := make([]manifest.Position, len(st.parts))
+	for i, tp := range st.parts {
+		out[i] = manifest.Position{Split: manifest.Split{Source: s.Name, Topic: tp.Topic, Partition: tp.Partition}, Next: begin[i].offset, LeaderEpoch: begin[i].epoch, Stop: end[i]}
+	}
+	return out, st.warnings, nil
+}
+
+// partitions lists what the source reads, in order.
+func (st *starting) partitions(ctx context.Context) ([]wire.TopicPartition, error) {
+	var md *wire.Metadata
+	topics := st.source.Kafka.Topics
+	err := st.retry(ctx, func() error {
+		var err error
+		if st.source.Kafka.TopicPattern != "" {
+			topics = nil
+		}
+		if md, err = st.cluster.Metadata(ctx, topics); err != nil {
+			return err
+		}
+		if topics == nil {
+			pattern, err := wholePattern(st.source.Kafka.TopicPattern)
+			if err != nil {
+				return err
+			}
+			topics = matching(md, pattern)
+		}
+		for _, t := range topics {
+			if err := topicFault(md, t, st.cfg.Servers()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	var parts []wire.TopicPartition
+	topics = slices.Clone(topics)
+	slices.Sort(topics)
+	for _, name := range topics {
+		if t, ok := md.Topic(name); ok {
+			for i := range t.Partitions {
+				parts = append(parts, wire.TopicPartition{Topic: name, Partition: t.Partitions[i].ID})
+			}
+		}
+	}
+	return parts, nil
+}
+
+// retry repeats a question while its answer may change by itself.
+func (st *starting) retry(ctx context.Context, ask func() error) error {
+	for try := 1; ; try++ {
+		err := ask()
+		if err == nil || !wire.Classify(err).Retriable() || unreachable(err) || wire.HasCode(err, wire.CodeUnknownTopicOrPartition) && try > 5 {
+			return err
+		}
+		if sleep(ctx, st.cfg.Retry.pause(try)) != nil {
+			return err
+		}
+	}
+}
+
+// list resolves one timestamp for all partitions.
+func (st *starting) list(ctx context.Context, timestamp int64) ([]point, error) {
+	queries := make([]wire.OffsetQuery, len(st.parts))
+	for i, tp := range st.parts {
+		queries[i] = wire.OffsetQuery{Topic: tp.Topic, Partition: tp.Partition, Timestamp: timestamp}
+	}
+	out := make([]point, len(st.parts))
+	err := st.retry(ctx, func() error {
+		answers, err := st.cluster.ListOffsets(ctx, queries, st.cfg.Isolation)
+		if err != nil {
+			return err
+		}
+		var faults []error
+		for i := range answers {
+			if answers[i].Err != nil {
+				faults = append(faults, answers[i].Err)
+			}
+			out[i] = point{answers[i].Offset, answers[i].LeaderEpoch}
+		}
+		return errors.Join(faults...)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list offsets: %w", err)
+	}
+	return out, nil
+}
+
+// listTime is list for a point in time; where no record is that young, it is the end.
+func (st *starting) listTime(ctx context.Context, at time.Time) ([]point, error) {
+	found, err := st.list(ctx, at.UnixMilli())
+	if err != nil {
+		return nil, err
+	}
+	end, err := st.list(ctx, wire.Latest)
+	if err != nil {
+		return nil, err
+	}
+	for i := range found {
+		if found[i].offset < 0 {
+			found[i] = end[i]
+		}
+	}
+	return found, nil
+}
+
+func (st *starting) begin(ctx context.Context) ([]point, error) {
+	switch k := st.source.Kafka; k.Startup.Mode {
+	case graph.StartEarliest:
+		return st.list(ctx, wire.Earliest)
+	case graph.StartLatest:
+		return st.list(ctx, wire.Latest)
+	case graph.StartTimestamp:
+		return st.listTime(ctx, k.Startup.Timestamp)
+	case graph.StartOffsets:
+		return st.given(ctx, k.Startup.Offsets)
+	default:
+		return st.committed(ctx)
+	}
+}
+
+// given takes the offsets of the job file; partitions that it does not name begin at earliest.
+func (st *starting) given(ctx context.Context, table map[string]map[int32]int64) ([]point, error) {
+	first, last, err := st.logRanges(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := st.knows("startup", table); err != nil {
+		return nil, err
+	}
+	out := slices.Clone(first)
+	for i, tp := range st.parts {
+		offset, ok := table[tp.Topic][tp.Partition]
+		if !ok {
+			continue
+		}
+		if offset < first[i].offset || offset > last[i].offset {
+			return nil, &Error{Where: tp.String(), Err: fmt.Errorf("startup names offset %d, and the log has %d to %d", offset, first[i].offset, last[i].offset),
+				Hint: "name an offset within", class: "user"}
+		}
+		out[i] = point{offset, -1}
+	}
+	return out, nil
+}
+
+// knows refuses partitions that do not exist.
+func (st *starting) knows(what string, table map[string]map[int32]int64) error {
+	for topic, offsets := range table {
+		for p := range offsets {
+			if !slices.Contains(st.parts, wire.TopicPartition{Topic: topic, Partition: p}) {
+				return &Error{Where: fmt.Sprintf("%s/%d", topic, p), Err: fmt.Errorf("%s names an offset for it, and the source does not read it: the topic has no such partition", what), Hint: "remove it", class: "user"}
+			}
+		}
+	}
+	return nil
+}
+
+// logRanges are the first offset and the end of every log, whatever the isolation.
+func (st *starting) logRanges(ctx context.Context) (first, last []point, err error) {
+	if first, err = st.list(ctx, wire.Earliest); err != nil {
+		return nil, nil, err
+	}
+	isolation := st.cfg.Isolation
+	st.cfg.Isolation = wire.ReadUncommitted
+	defer func() { st.cfg.Isolation = isolation }()
+	last, err = st.list(ctx, wire.Latest)
+	return first, last, err
+}
+
+// committed takes what the group committed, and what auto.offset.reset says where there is nothing.
+func (st *starting) committed(ctx context.Context) ([]point, error) {
+	var found []wire.CommittedOffset
+	err := st.retry(ctx, func() error {
+		var err error
+		if found, err = st.cluster.OffsetFetch(ctx, st.cfg.GroupID, st.parts); err != nil {
+			return err
+		}
+		var faults []error
+		for i := range found {
+			faults = append(faults, found[i].Err)
+		}
+		return errors.Join(faults...)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the offsets of group %s: %w", st.cfg.GroupID, err)
+	}
+	first, last, err := st.logRanges(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]point, len(found))
+	var none, outside []int
+	for i, c := range found {
+		out[i] = point{c.Offset, c.LeaderEpoch}
+		switch {
+		case c.Offset < 0:
+			none = append(none, i)
+		case c.Offset < first[i].offset || c.Offset > last[i].offset:
+			outside = append(outside, i)
+		}
+	}
+	if err := st.fallBack(ctx, out, none, fmt.Sprintf("group %s has no committed offset for", st.cfg.GroupID)); err != nil {
+		return nil, err
+	}
+	if len(outside) > 0 && !st.cfg.ResetGiven {
+		i := outside[0]
+		return nil, &Error{Where: st.parts[i].String(), Err: fmt.Errorf("group %s committed offset %d, and the log has %d to %d (%d partitions are like that)", st.cfg.GroupID, out[i].offset, first[i].offset, last[i].offset, len(outside)),
+			Hint: "what is between is lost; to go on without it, set " + propReset, class: "user"}
+	}
+	return out, st.fallBack(ctx, out, outside, fmt.Sprintf("group %s committed offsets outside of the log for", st.cfg.GroupID))
+}
+
+// fallBack puts partitions where auto.offset.reset says, with a warning.
+func (st *starting) fallBack(ctx context.Context, out []point, which []int, why string) error {
+	if len(which) == 0 {
+		return nil
+	}
+	why += " " + st.names(which)
+	at := wire.Latest
+	switch st.cfg.Reset {
+	case "none":
+		return &Error{Err: errors.New(why), Hint: "set " + propReset + ": earliest | latest, or another startup", class: "user"}
+	case "earliest":
+		at = wire.Earliest
+	}
+	all, err := st.list(ctx, at)
+	if err != nil {
+		return err
+	}
+	for _, i := range which {
+		out[i] = all[i]
+	}
+	by := propReset
+	if !st.cfg.ResetGiven {
+		by = "the default of " + by
+	}
+	st.warnings = append(st.warnings, fmt.Sprintf("%s: reading from %s, by %s", why, st.cfg.Reset, by))
+	return nil
+}
+
+// names lists partitions, not too many.
+func (st *starting) names(which []int) string {
+	const most = 5
+	var names []string
+	for _, i := range which[:min(len(which), most)] {
+		names = append(names, st.parts[i].String())
+	}
+	text := strings.Join(names, ", ")
+	if more := len(which) - most; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
+}
+
+// end resolves where splits stop: -1 for never.
+func (st *starting) end(ctx context.Context) ([]int64, error) {
+	var points []point
+	var err error
+	switch k := st.source.Kafka; k.Bounded.Mode {
+	case graph.BoundLatest: // under read_committed the last stable offset
+		points, err = st.list(ctx, wire.Latest)
+	case graph.BoundTimestamp:
+		points, err = st.listTime(ctx, k.Bounded.Timestamp)
+	case graph.BoundOffsets:
+		return st.givenEnd(k.Bounded.Offsets)
+	default:
+		return slices.Repeat([]int64{-1}, len(st.parts)), nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	out := make([]int64, len(points))
+	for i := range points {
+		out[i] = points[i].offset
+	}
+	return out, nil
+}
+
+// givenEnd takes the offsets of the job file. Every partition needs one: a job with one that never ends
+// would never finish.
+func (st *starting) givenEnd(table map[string]map[int32]int64) ([]int64, error) {
+	if err := st.knows("bounded", table); err != nil {
+		return nil, err
+	}
+	out := make([]int64, len(st.parts))
+	var missing []int
+	for i, tp := range st.parts {
+		offset, ok := table[tp.Topic][tp.Partition]
+		if !ok {
+			missing = append(missing, i)
+		}
+		out[i] = offset
+	}
+	if len(missing) > 0 {
+		return nil, &Error{Err: fmt.Errorf("bounded names no offset for %s", st.names(missing)), Hint: "name one for every partition (0 reads nothing of it)", class: "user"}
+	}
+	return out, nil
+}
