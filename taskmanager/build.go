@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/graph"
@@ -20,8 +21,9 @@ type Connectors interface {
 	// NewSource makes the source of a node; positions are the splits of this subtask. waiting is told why
 	// the source makes no progress, empty when it does again; any goroutine may call it.
 	NewSource(node *graph.Node, positions []manifest.Position, waiting func(reason string)) (operator.Source, error)
-	// NewSink makes the sink of a node for one of its vertex's subtasks.
-	NewSink(node *graph.Node, subtask int, waiting func(reason string)) (operator.Sink, error)
+	// NewSink makes the sink of a node for one of its vertex's subtasks. skipped counts the records that
+	// the error policy leaves out.
+	NewSink(node *graph.Node, subtask int, skipped *atomic.Int64, waiting func(reason string)) (operator.Sink, error)
 }
 
 // builder makes the subtasks of an attempt: operators, connectors, outputs, restored state.
@@ -111,7 +113,7 @@ func (b *builder) node(cfg *subtask.Config, t *task, n *graph.Node) (err error) 
 			cfg.Sinks[n.Name] = builtin.NewPrint(b.attempt.tm.cfg.Output, n.Name, cfg.Subtask.Index)
 			return nil
 		}
-		cfg.Sinks[n.Name], err = b.attempt.tm.connectors.NewSink(n, cfg.Subtask.Index, waiting)
+		cfg.Sinks[n.Name], err = b.attempt.tm.connectors.NewSink(n, cfg.Subtask.Index, &t.skipped, waiting)
 	}
 	return err
 }

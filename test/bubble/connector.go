@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
@@ -86,26 +87,55 @@ type Connectors struct {
 	Pace         time.Duration
 	// AckDelay is how long the log takes to acknowledge a write.
 	AckDelay time.Duration
+
+	mu      sync.Mutex
+	running map[string]int
+}
+
+// Running is how many sources and sinks run on a host.
+func (c *Connectors) Running(host string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.running[host]
+}
+
+func (c *Connectors) count(host string, n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.running == nil {
+		c.running = map[string]int{}
+	}
+	c.running[host] += n
+}
+
+func (c *Connectors) on(host string) hostConnectors { return hostConnectors{c, host} }
+
+// hostConnectors are the connectors of one host.
+type hostConnectors struct {
+	*Connectors
+	host string
 }
 
 // NewSource is taskmanager.Connectors'.
-func (c *Connectors) NewSource(_ *graph.Node, positions []manifest.Position, _ func(string)) (operator.Source, error) {
+func (c hostConnectors) NewSource(_ *graph.Node, positions []manifest.Position, _ func(string)) (operator.Source, error) {
 	return &source{c: c, positions: slices.Clone(positions), out: make(chan operator.SourceBatch, 4)}, nil
 }
 
 // NewSink is taskmanager.Connectors'.
-func (c *Connectors) NewSink(node *graph.Node, _ int, _ func(string)) (operator.Sink, error) {
+func (c hostConnectors) NewSink(node *graph.Node, _ int, _ *atomic.Int64, _ func(string)) (operator.Sink, error) {
 	return &sink{c: c, topic: node.Sink.Kafka.Topic, in: make(chan written, 64), sealed: make(chan operator.SealedEpoch, 16)}, nil
 }
 
 type source struct {
-	c         *Connectors
+	c         hostConnectors
 	positions []manifest.Position
 	out       chan operator.SourceBatch
 }
 
 // Run is operator.Source's.
 func (s *source) Run(ctx context.Context) error {
+	s.c.count(s.c.host, 1)
+	defer s.c.count(s.c.host, -1)
 	for {
 		read, changed, err := s.round(ctx)
 		if err != nil {
@@ -167,7 +197,7 @@ type written struct {
 }
 
 type sink struct {
-	c      *Connectors
+	c      hostConnectors
 	topic  string
 	in     chan written
 	sealed chan operator.SealedEpoch
@@ -175,6 +205,8 @@ type sink struct {
 
 // Run is operator.Sink's.
 func (s *sink) Run(ctx context.Context) error {
+	s.c.count(s.c.host, 1)
+	defer s.c.count(s.c.host, -1)
 	for {
 		var batch []written
 		select {

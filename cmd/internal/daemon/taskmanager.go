@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/sluice-stream/sluice/connector/kafka/lite"
+	"github.com/sluice-stream/sluice/connector/kafka"
 	"github.com/sluice-stream/sluice/ident"
 	"github.com/sluice-stream/sluice/operator/expression"
 	"github.com/sluice-stream/sluice/taskmanager"
@@ -42,7 +42,9 @@ func TaskManager(ctx context.Context, args []string, stdout, stderr io.Writer) e
 		return err
 	}
 	cfg.Output = stdout
-	tm, err := taskmanager.New(cfg, lite.Connectors{}, expression.Checker{})
+	connections := kafka.NewConnections(cfg.Logger)
+	defer connections.Close()
+	tm, err := taskmanager.New(cfg, &kafkaConnectors{connections, cfg.Logger}, expression.Checker{})
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUsage, err)
 	}
