@@ -190,8 +190,11 @@ func (m *Machine) onGranted(now time.Time, ev SlotsGranted) {
 	m.emit(Deploy{Fence: m.current.fence, Slots: order})
 }
 
-// giveBack frees slots that came too late.
+// giveBack frees slots that came too late, but not those that a repeated grant names and an attempt uses.
 func (m *Machine) giveBack(ev SlotsGranted) {
+	if ev.Attempt <= m.rec.Attempt {
+		return
+	}
 	for i, s := range ev.Slots {
 		if i == 0 || ev.Slots[i-1].Worker != s.Worker {
 			m.emit(VacateSlots{Attempt: ev.Attempt, Worker: s.Worker})
