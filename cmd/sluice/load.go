@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 
+	"github.com/sluice-stream/sluice/connector/kafka"
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/operator/expression"
 	"github.com/sluice-stream/sluice/spec"
@@ -16,7 +17,7 @@ func (c *cli) load(path string, sets []string) (*graph.Job, error) {
 		return nil, err
 	}
 	job, err := spec.Parse(data, path, spec.Options{
-		Checks: graph.Checks{Expressions: expression.Checker{}},
+		Checks: graph.Checks{Expressions: expression.Checker{}, Properties: kafka.CheckProperties},
 		Set:    sets,
 		Warn:   func(p spec.Problem) { fmt.Fprintln(c.stderr, "warning:", p) },
 	})

@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/sluice-stream/sluice/connector/kafka/lite"
+	"github.com/sluice-stream/sluice/connector/kafka"
 	"github.com/sluice-stream/sluice/jobmanager"
 	"github.com/sluice-stream/sluice/operator/expression"
 	"github.com/sluice-stream/sluice/web"
@@ -45,7 +45,7 @@ func JobManager(ctx context.Context, args []string, stdout, stderr io.Writer) er
 		return fmt.Errorf("listen for gRPC: %w", err)
 	}
 	defer grpcListener.Close()
-	admin := lite.Admin{}
+	admin := kafka.NewAdmin(cfg.Logger)
 	defer admin.Close()
 	m, err := jobmanager.Open(cfg, admin, expression.Checker{})
 	if err != nil {
