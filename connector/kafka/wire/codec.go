@@ -6,8 +6,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-
-	"github.com/segmentio/kafka-go/protocol"
 )
 
 // writer appends the fixed-width encoding of Kafka's older (not flexible) messages.
@@ -49,8 +47,8 @@ type reader struct {
 }
 
 // newReader reads the length and the response header v0.
-func newReader(conn *protocol.Conn, h callHeader) (*reader, error) {
-	r := &reader{from: conn, remain: 8}
+func newReader(from io.Reader, h callHeader) (*reader, error) {
+	r := &reader{from: from, remain: 8}
 	size, id := r.int32(), r.int32()
 	switch {
 	case r.err != nil:

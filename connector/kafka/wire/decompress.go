@@ -121,7 +121,11 @@ func readAll(dst []byte, r io.Reader, packed, limit int) ([]byte, error) {
 	dst = slices.Grow(dst, min(4*packed+512, limit+1))
 	for {
 		if have := len(dst) - start; len(dst) == cap(dst) {
-			dst = slices.Grow(dst, max(min(have, limit+1-have), 1))
+			more := max(have, 1)
+			if have > limit/4 { // one step to the end: the sum of all steps stays small
+				more = limit + 1 - have
+			}
+			dst = slices.Grow(dst, more)
 		}
 		room := min(cap(dst), start+limit+1)
 		n, err := r.Read(dst[len(dst):room])

@@ -174,7 +174,11 @@ func (f *fetchTalk) converse(conn *protocol.Conn, h callHeader) error {
 	if err := f.write(conn, h); err != nil {
 		return err
 	}
-	in, err := newReader(conn, h)
+	return f.receive(conn, h)
+}
+
+func (f *fetchTalk) receive(from io.Reader, h callHeader) error {
+	in, err := newReader(from, h)
 	if err != nil {
 		return err
 	}

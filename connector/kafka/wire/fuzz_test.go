@@ -133,6 +133,41 @@ func checkAgain(t *testing.T, want *operator.Batch, w *Builder) {
 	}
 }
 
+// FuzzAnswers takes any bytes for the answers to Fetch and Produce.
+func FuzzAnswers(f *testing.F) {
+	answer := func(body ...byte) []byte {
+		return append([]byte{0, 0, 0, byte(len(body) + 4), 0, 0, 0, 1}, body...)
+	}
+	partition := append([]byte{0, 0, 0, 1, 0, 1, 't', 0, 0, 0, 1, 0, 0, 0, 0, 0, 0}, make([]byte, 16)...)
+	f.Add(byte(4), answer(append([]byte{0, 0, 0, 0}, append(partition, 0, 0, 0, 0, 0, 0, 0, 2, 'x', 'y')...)...))
+	f.Add(byte(8), answer(append(partition, make([]byte, 22)...)...))
+	f.Add(byte(11), []byte{0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 1, 0, 0, 0, 0})
+	f.Add(byte(11), answer(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff))
+	c := &Cluster{decompress: NewDecompressor()}
+	c.memory.init()
+	f.Fuzz(func(t *testing.T, version byte, frame []byte) {
+		h := callHeader{correlationID: 1, maxResponse: 1 << 20}
+		order := []topicGroup{{"t", []int{0}}}
+		spent := allocated(func() {
+			if h.version = int16(version); version >= 4 && version <= 11 {
+				fetch := &fetchTalk{c: c, req: &FetchRequest{Partitions: []FetchPartition{{Topic: "t"}}}, order: order}
+				if fetch.receive(bytes.NewReader(frame), h) == nil {
+					for i := range fetch.res.Partitions {
+						readSet(t, &fetch.res.Partitions[i])
+					}
+				}
+			}
+			if version >= 3 && version <= 8 {
+				produce := &produceTalk{c: c, req: &ProduceRequest{Batches: []ProduceBatch{{Topic: "t"}}}, order: order, res: make([]ProduceResult, 1)}
+				_ = produce.receive(bytes.NewReader(frame), h)
+			}
+		})
+		if spent > 16<<20 {
+			t.Fatalf("%d bytes were allocated for %d", spent, len(frame))
+		}
+	})
+}
+
 // FuzzDecompress takes any bytes for a compressed body, with a small limit.
 func FuzzDecompress(f *testing.F) {
 	const limit = 1 << 20

@@ -109,10 +109,14 @@ func (t *produceTalk) converse(conn *protocol.Conn, h callHeader) error {
 	if err := t.write(conn, h); err != nil || t.req.Acks == 0 {
 		return err
 	}
+	return t.receive(conn, h)
+}
+
+func (t *produceTalk) receive(from io.Reader, h callHeader) error {
 	for i := range t.res {
 		t.res[i].Err = errNoResult
 	}
-	in, err := newReader(conn, h)
+	in, err := newReader(from, h)
 	if err != nil {
 		return err
 	}
