@@ -5,7 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
@@ -131,15 +130,9 @@ func registerCode(err error) codes.Code {
 
 // serve runs both directions of an open stream and says why it ended; never nil.
 func (s *sessionService) serve(ctx context.Context, cancel context.CancelCauseFunc, stream sessionStream, ses *session, down *downstream) error {
-	g := errgroup.Group{}
-	g.Go(func() error {
-		err := send(ctx, stream, down)
-		cancel(err)
-		return err
-	})
-	err := s.receive(ctx, stream, ses, down)
-	cancel(err)
-	_ = g.Wait() // its error is the cause of ctx already
+	// A Send to a task manager that does not read returns only after this handler, so it is not waited for.
+	go func() { cancel(send(ctx, stream, down)) }()
+	cancel(s.receive(ctx, stream, ses, down))
 	return context.Cause(ctx)
 }
 

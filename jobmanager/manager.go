@@ -29,6 +29,8 @@ const (
 	controlMessageBytes = 1 << 20
 	windowBytes         = 1 << 20
 	keepaliveMinTime    = 5 * time.Second
+	keepaliveTime       = 10 * time.Second
+	keepaliveExpiry     = 5 * time.Second
 	stopTimeout         = 5 * time.Second
 )
 
@@ -95,7 +97,7 @@ func Open(cfg Config, connector Connector, expressions graph.Expressions) (*Mana
 	}
 	m.metrics = newMetrics(m)
 	if err := m.recover(); err != nil {
-		return nil, errors.Join(err, store.Close())
+		return nil, errors.Join(err, m.Close())
 	}
 	return m, nil
 }
@@ -106,7 +108,7 @@ func dialTCP(ctx context.Context, addr string) (net.Conn, error) {
 }
 
 // Close gives the data directory back.
-func (m *Manager) Close() error { return m.store.Close() }
+func (m *Manager) Close() error { return errors.Join(m.store.Close(), m.blobs.Close()) }
 
 // Run serves on l until ctx ends, or until the state on disk is in doubt (an error then; the next start
 // reads the truth from disk).
@@ -115,6 +117,8 @@ func (m *Manager) Run(ctx context.Context, l net.Listener) error {
 		grpc.Creds(orInsecure(m.cfg.TLS)), grpc.MaxRecvMsgSize(controlMessageBytes), grpc.MaxConcurrentStreams(4096),
 		grpc.StaticStreamWindowSize(windowBytes), grpc.StaticConnWindowSize(windowBytes),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveMinTime, PermitWithoutStream: true}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveExpiry}), // else a cut-off peer's connection stays
+		grpc.WaitForHandlers(true), // they use the store
 	)
 	registerServices(server, m)
 	g, gctx := errgroup.WithContext(ctx)

@@ -164,11 +164,20 @@ func (r *runner) run(ctx context.Context) error {
 		case msg := <-r.inbox:
 			r.receive(time.Now(), msg)
 		case g := <-r.grants:
-			r.enqueue(job.SlotsGranted{Attempt: g.Attempt, Slots: g.Slots})
+			r.onGrant(g)
 		case <-timer.C:
 			r.queue = append(r.queue, job.Tick{}, checkpoint.Tick{})
 		}
 	}
+}
+
+// onGrant takes what was posted before the grant first: the loss of an older session of a task manager must
+// not be taken for that of the session whose slots these are.
+func (r *runner) onGrant(g slots.Grant) {
+	for range len(r.inbox) {
+		r.receive(time.Now(), <-r.inbox)
+	}
+	r.enqueue(job.SlotsGranted{Attempt: g.Attempt, Slots: g.Slots})
 }
 
 // arm makes timer fire at t, or never when t is zero.

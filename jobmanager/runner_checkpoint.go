@@ -75,9 +75,11 @@ func (r *runner) logged(what string) func(time.Time, error) {
 }
 
 func (r *runner) persistManifest(ctx context.Context, e checkpoint.Persist) {
+	var refused error // by the transaction itself: nothing was written
 	r.beside(ctx, func(ctx context.Context) error {
 		return r.m.store.Update(ctx, func(tx *boltstore.Tx) error {
-			return errors.Join(tx.PutManifest(e.Manifest), tx.Reserve(r.id, e.ReserveThrough))
+			refused = errors.Join(tx.PutManifest(e.Manifest), tx.Reserve(r.id, e.ReserveThrough))
+			return refused
 		})
 	}, func(_ time.Time, err error) {
 		r.storeError = ""
@@ -85,7 +87,8 @@ func (r *runner) persistManifest(ctx context.Context, e checkpoint.Persist) {
 			r.storeError = fmt.Sprintf("checkpoint %d cannot be stored: %v", e.Manifest.Checkpoint, err)
 			r.log.Error("store checkpoint", "checkpoint", e.Manifest.Checkpoint, "reason", err)
 		}
-		r.enqueue(checkpoint.Persisted{Checkpoint: e.Manifest.Checkpoint, Err: err, Unknown: err != nil && !errors.Is(err, boltstore.ErrNoSpace)})
+		certain := errors.Is(err, boltstore.ErrNoSpace) || refused != nil && !errors.Is(err, boltstore.ErrDamaged)
+		r.enqueue(checkpoint.Persisted{Checkpoint: e.Manifest.Checkpoint, Err: err, Unknown: err != nil && !certain})
 	})
 }
 
@@ -153,7 +156,7 @@ func (r *runner) sendToAll(fence ident.Fence, m message) {
 	if r.deployed == nil || r.deployed.fence != fence {
 		return
 	}
-	for w := range r.deployed.addresses {
+	for w := range r.deployed.targets {
 		r.m.sessions.send(w, m)
 	}
 }

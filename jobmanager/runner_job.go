@@ -94,7 +94,7 @@ func (r *runner) repeat(e job.RepeatDeploy) {
 		return
 	}
 	if m, ok := r.deployMessages[e.Worker]; ok {
-		r.m.sessions.send(e.Worker, m)
+		r.m.sessions.sendIn(e.Worker, d.targets[e.Worker].session, m)
 	}
 	if s := r.coord.Status(); s.Latest != nil && s.Latest.Fence == d.fence {
 		r.m.sessions.send(e.Worker, completedMessage(r.id, d.fence, s.Latest.Checkpoint))
@@ -219,7 +219,7 @@ func (r *runner) deploy(e job.Deploy) {
 	}
 	r.log.Info("deploying", "attempt", e.Fence.Attempt, "slots", len(e.Slots), "checkpoint", d.Checkpoint)
 	for w, m := range r.deployMessages {
-		r.m.sessions.send(w, m)
+		r.m.sessions.sendIn(w, dep.targets[w].session, m)
 	}
 }
 
@@ -227,18 +227,20 @@ func internalFailure(err error) job.Failure {
 	return job.Failure{At: time.Now(), Class: job.Internal, Message: err.Error()}
 }
 
-// newDeployment places the subtasks; gone are the workers that have no session any more.
+// newDeployment places the subtasks; gone are the workers that have no session any more, or a newer one
+// than the slots were granted of.
 func (r *runner) newDeployment(e job.Deploy, from *manifest.Manifest) (dep *deployment, gone []ident.WorkerID) {
 	dep = &deployment{
 		job: r.id, fence: e.Fence, graph: r.graph, plan: r.plan, restored: from, placement: map[ident.Subtask]ident.WorkerID{},
-		addresses: map[ident.WorkerID]string{}, splits: assignSplits(r.m.connector, r.plan, from.Positions),
+		targets: map[ident.WorkerID]target{}, splits: assignSplits(r.m.connector, r.plan, from.Positions),
 	}
 	for _, s := range r.plan.Subtasks() {
 		dep.placement[s] = e.Slots[s.Index].Worker
 	}
 	for _, slot := range e.Slots {
-		if addr, ok := r.m.sessions.dataAddressOf(slot.Worker); ok {
-			dep.addresses[slot.Worker] = addr
+		to, ok := r.m.sessions.targetOf(slot.Worker) // before held, which the loss of this session would change
+		if ok && slices.Contains(r.m.scheduler.held(r.id), slot) {
+			dep.targets[slot.Worker] = to
 		} else if !slices.Contains(gone, slot.Worker) {
 			gone = append(gone, slot.Worker)
 		}

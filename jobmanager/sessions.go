@@ -102,6 +102,10 @@ type sessions struct {
 	suspended chan suspension
 	over      chan struct{} // closed when run has ended
 
+	// telling is held from a change until events has been told of it, so that a worker's loss is never
+	// told after its next registration. It is locked before mu.
+	telling sync.Mutex
+
 	mu       sync.Mutex
 	byWorker map[ident.WorkerID]*session
 }
@@ -130,6 +134,8 @@ var (
 // open registers a task manager or resumes its session, and attaches the stream.
 func (s *sessions) open(reg registration, stream *downstream, now time.Time) (ses *session, resumed bool, err error) {
 	worker, inc := reg.worker, reg.incarnation
+	s.telling.Lock()
+	defer s.telling.Unlock()
 	s.mu.Lock()
 	old := s.byWorker[worker]
 	switch {
@@ -147,21 +153,22 @@ func (s *sessions) open(reg registration, stream *downstream, now time.Time) (se
 		return nil, false, fmt.Errorf("task manager id %q at %s, registered since %s: %w; choose another --id",
 			worker, old.dataAddress, old.connectedAt.Format(time.RFC3339), errIDInUse)
 	}
-	var replaced *session
-	if old != nil && !old.lost {
-		replaced = old
+	replaced := old != nil && !old.lost
+	if replaced {
 		s.drop(old)
+	}
+	s.mu.Unlock()
+	if replaced { // before the new session can be sent anything: its slots are not those of the old one
+		s.events.lost(worker, "task manager "+string(worker)+" was started anew", true)
 	}
 	ses = &session{
 		id: newID(), worker: worker, incarnation: inc, slots: reg.slots, dataAddress: reg.dataAddress,
 		httpAddress: reg.httpAddress, version: reg.version, connectedAt: now, metrics: map[metricKey]subtaskMetrics{},
 	}
+	s.mu.Lock()
 	s.byWorker[worker] = ses
 	s.attach(ses, stream, now, false)
 	s.mu.Unlock()
-	if replaced != nil {
-		s.events.lost(worker, "task manager "+string(worker)+" was started anew", replaced.incarnation != inc)
-	}
 	s.events.registered(worker, ses.slots)
 	return ses, false, nil
 }
@@ -239,6 +246,8 @@ func (s *sessions) watch(ctx context.Context, ses *session, why error) {
 	if ctx.Err() != nil {
 		return
 	}
+	s.telling.Lock()
+	defer s.telling.Unlock()
 	s.mu.Lock()
 	if ses.stream != nil || ses.lost {
 		s.mu.Unlock()
@@ -250,7 +259,8 @@ func (s *sessions) watch(ctx context.Context, ses *session, why error) {
 	if refused {
 		reason = fmt.Sprintf("task manager %s lost: its process is gone (%s refuses connections)", ses.worker, ses.dataAddress)
 	}
-	s.events.lost(ses.worker, reason, refused)
+	// Not certain even when refused: a process that ends closes its port before its subtasks (DESIGN rule 13).
+	s.events.lost(ses.worker, reason, false)
 }
 
 // awaitRefusal probes a suspended task manager until its port refuses, its session is resumed, or the
@@ -324,10 +334,16 @@ func (s *sessions) heartbeat(ses *session, metrics map[metricKey]subtaskMetrics,
 // send queues a message for a worker; while it is suspended the message is dropped, as resuming repeats
 // what counts. It never blocks.
 func (s *sessions) send(worker ident.WorkerID, m message) {
+	s.sendIn(worker, "", m)
+}
+
+// sendIn is send for what must not reach another session of the worker than this one: a deployment, whose
+// slots belong to the session. Empty: any.
+func (s *sessions) sendIn(worker ident.WorkerID, session string, m message) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ses := s.byWorker[worker]
-	if ses == nil || ses.stream == nil {
+	if ses == nil || ses.stream == nil || session != "" && ses.id != session {
 		return
 	}
 	select {
@@ -337,15 +353,22 @@ func (s *sessions) send(worker ident.WorkerID, m message) {
 	}
 }
 
-// dataAddressOf is where other task managers reach a worker.
-func (s *sessions) dataAddressOf(worker ident.WorkerID) (string, bool) {
+// target is where a part of an attempt is sent.
+type target struct {
+	// address is where other task managers reach the worker.
+	address string
+	session string
+}
+
+// targetOf is the session of a worker; false when it has none.
+func (s *sessions) targetOf(worker ident.WorkerID) (target, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ses := s.byWorker[worker]
 	if ses == nil || ses.lost {
-		return "", false
+		return target{}, false
 	}
-	return ses.dataAddress, true
+	return target{ses.dataAddress, ses.id}, true
 }
 
 // metricsOf is the newest report on a subtask; zero when there is none.

@@ -27,7 +27,7 @@ type deployment struct {
 	graph     *graph.Job
 	plan      *graph.Physical
 	placement map[ident.Subtask]ident.WorkerID
-	addresses map[ident.WorkerID]string
+	targets   map[ident.WorkerID]target
 	restored  *manifest.Manifest
 	// splits is, per source subtask, what it reads.
 	splits map[ident.Subtask][]manifest.Position
@@ -85,12 +85,12 @@ func (d *deployment) placements() ([]*pb.Placement, error) {
 	}
 	var out []*pb.Placement
 	for w, subtasks := range byWorker {
-		addr, ok := d.addresses[w]
+		to, ok := d.targets[w]
 		if !ok {
 			return nil, fmt.Errorf("deploy to task manager %s: it is gone", w)
 		}
 		slices.SortFunc(subtasks, ident.Subtask.Compare)
-		out = append(out, &pb.Placement{Worker: string(w), DataAddress: addr, Subtasks: wire.SubtasksToProto(subtasks)})
+		out = append(out, &pb.Placement{Worker: string(w), DataAddress: to.address, Subtasks: wire.SubtasksToProto(subtasks)})
 	}
 	slices.SortFunc(out, func(a, b *pb.Placement) int { return strings.Compare(a.GetWorker(), b.GetWorker()) })
 	return out, nil

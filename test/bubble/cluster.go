@@ -1,13 +1,17 @@
 package bubble
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -41,10 +45,11 @@ type Cluster struct {
 	Connectors *Connectors
 	Jobs       pb.JobServiceClient
 
-	logger *slog.Logger
-	conn   *grpc.ClientConn
-	jm     *process
-	tms    map[string]*process
+	journal *journal
+	logger  *slog.Logger
+	conn    *grpc.ClientConn
+	jm      *process
+	tms     map[string]*process
 }
 
 // process is something that runs until it is told to end.
@@ -79,8 +84,9 @@ func Run(t *testing.T, f func(c *Cluster)) {
 		c := &Cluster{
 			t: t, dir: dir, Network: NewNetwork(), Log: log, Admin: &Admin{Log: log},
 			Connectors: &Connectors{Log: log, BatchRecords: 10, Pace: 20 * time.Millisecond, AckDelay: 5 * time.Millisecond},
-			logger:     slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: level()})), tms: map[string]*process{},
+			journal:    &journal{}, tms: map[string]*process{},
 		}
+		c.logger = slog.New(slog.NewTextHandler(io.MultiWriter(t.Output(), c.journal), &slog.HandlerOptions{Level: level()}))
 		c.StartJobManager()
 		var err error
 		c.conn, err = grpc.NewClient("passthrough:///"+jmAddress, grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -159,7 +165,7 @@ func (c *Cluster) taskManager(host, id string, slots int) *process {
 	cfg.JobManager, cfg.ID, cfg.Slots, cfg.DataListen = jmAddress, ident.WorkerID(id), slots, host+":0"
 	cfg.WorkDir, cfg.Logger, cfg.Dial, cfg.Listen = filepath.Join(c.dir, "work"), c.logger.With("host", host), c.Network.From(host), c.Network.Listen
 	cfg.Clock = func() time.Duration { return time.Since(began) }
-	tm, err := taskmanager.New(cfg, c.Connectors, expression.Checker{})
+	tm, err := taskmanager.New(cfg, c.Connectors.on(host), expression.Checker{})
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -276,6 +282,29 @@ func (c *Cluster) AwaitCheckpoints(limit time.Duration, name string, n int64) we
 		return c.Job(name).Checkpoints.Completed >= before+n
 	})
 	return *c.Job(name).Checkpoints.Latest
+}
+
+// Logged counts the lines of all logs that hold text.
+func (c *Cluster) Logged(text string) int { return strings.Count(c.journal.String(), text) }
+
+// journal keeps what was logged.
+type journal struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+// Write is io.Writer's.
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(p)
+}
+
+// String is everything so far.
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
 }
 
 func (c *Cluster) dump() string {

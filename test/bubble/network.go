@@ -102,10 +102,9 @@ func (n *Network) connect(from, address string) (net.Conn, <-chan struct{}, erro
 func (n *Network) Kill(host string) {
 	n.mu.Lock()
 	n.down[host] = true
-	for address, l := range n.listeners {
+	for address := range n.listeners {
 		if hostOf(address) == host {
-			delete(n.listeners, address)
-			defer l.Close()
+			delete(n.listeners, address) // the process closes it when it ends
 		}
 	}
 	n.mu.Unlock()
