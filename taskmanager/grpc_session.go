@@ -125,12 +125,8 @@ func describe(err error) string {
 func (s *session) once(parent context.Context) (began bool, err error) {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
-	stream, err := s.client.Connect(ctx)
-	if err != nil {
-		return false, err
-	}
 	sent := s.lease.now()
-	welcome, err := s.hello(stream, cancel)
+	stream, welcome, err := s.hello(ctx, cancel)
 	if err != nil {
 		if status.Code(err) == codes.NotFound && s.id != "" { // the job manager no longer holds the session
 			s.end(parent, "the job manager no longer knows the session")
@@ -150,11 +146,26 @@ func (s *session) once(parent context.Context) (began bool, err error) {
 
 type sessionStream = grpc.BidiStreamingClient[pb.FromTaskManager, pb.FromJobManager]
 
-func (s *session) hello(stream sessionStream, cancel context.CancelCauseFunc) (*pb.Welcome, error) {
-	timer := time.AfterFunc(registerTimeout, func() {
-		cancel(fmt.Errorf("no answer to the registration within %s", registerTimeout))
-	})
+// hello opens a stream and registers. It does not outlive the lease of a session that is to be resumed.
+func (s *session) hello(ctx context.Context, cancel context.CancelCauseFunc) (sessionStream, *pb.Welcome, error) {
+	limit, late := registerTimeout, fmt.Errorf("no answer to the registration within %s", registerTimeout)
+	if left := max(s.lease.left(), 0); s.id != "" && left < limit {
+		limit, late = left, errLeaseOver
+	}
+	timer := time.AfterFunc(limit, func() { cancel(late) })
 	defer timer.Stop()
+	stream, err := s.client.Connect(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	welcome, err := s.greet(stream)
+	if err == nil && s.id != "" && s.lease.left() <= 0 { // the machine may have been suspended
+		err = errLeaseOver
+	}
+	return stream, welcome, err
+}
+
+func (s *session) greet(stream sessionStream) (*pb.Welcome, error) {
 	reg := s.register()
 	reg.Session = s.id
 	if err := stream.Send(&pb.FromTaskManager{Message: &pb.FromTaskManager_Register{Register: reg}}); err != nil {
@@ -197,14 +208,24 @@ func (s *session) serve(ctx context.Context, cancel context.CancelCauseFunc, str
 func (s *session) heartbeats(ctx context.Context, beat chan<- *pb.Heartbeat) error {
 	t := time.NewTicker(s.interval)
 	defer t.Stop()
+	over := time.NewTimer(s.lease.left())
+	defer over.Stop()
 	for {
+		due := false
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-t.C:
+			due = true
+		case <-over.C:
 		}
-		if s.lease.left() <= 0 {
+		left := s.lease.left()
+		if left <= 0 {
 			return errLeaseOver
+		}
+		over.Reset(left)
+		if !due {
+			continue
 		}
 		select {
 		case beat <- s.beat():

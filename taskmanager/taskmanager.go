@@ -162,7 +162,7 @@ func (tm *TaskManager) dialOptions() []grpc.DialOption {
 }
 
 func (tm *TaskManager) serverOptions() []grpc.ServerOption {
-	return append(tm.network.ServerOptions(), grpc.Creds(orInsecure(tm.cfg.ServerTLS)), grpc.MaxConcurrentStreams(1024))
+	return append(tm.network.ServerOptions(), grpc.Creds(orInsecure(tm.cfg.ServerTLS)), grpc.MaxConcurrentStreams(1024), grpc.WaitForHandlers(true))
 }
 
 // serve runs the data port. Its streams end with their attempts, so Stop need not be graceful.
