@@ -12,6 +12,8 @@ import (
 type Explanation struct {
 	// Need is what the job asked for, Have how many slots it could take now, Registered how many there are.
 	Need, Have, Registered int
+	// Kept is how many free slots are reserved for jobs that are served first.
+	Kept int
 	// Held is how many slots an older attempt of the job has not left yet.
 	Held int
 	// For is how long the job has been waiting.
@@ -34,6 +36,7 @@ func (p *Pool) Explain(job ident.JobID, now time.Time) (Explanation, bool) {
 		Need: t.Slots, Have: len(p.available(t)), Registered: p.total(), Held: len(p.Held(job)),
 		For: now.Sub(t.Since), Lost: append([]ident.WorkerID(nil), t.lost...),
 	}
+	e.Kept = p.Totals().Free - e.Have
 	e.PassedOver = e.Need > e.Registered
 	for _, before := range p.line() {
 		if before == t {
@@ -54,6 +57,9 @@ func (e Explanation) String() string {
 	fmt.Fprintf(&b, "need %d, have %d, since %s", e.Need, e.Have, waited(e.For))
 	for _, w := range e.Lost {
 		fmt.Fprintf(&b, ", %s lost", w)
+	}
+	if e.Kept > 0 {
+		fmt.Fprintf(&b, ", %d more kept for restarting jobs", e.Kept)
 	}
 	if e.Held > 0 {
 		fmt.Fprintf(&b, ", %d not yet left by the last attempt", e.Held)
