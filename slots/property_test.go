@@ -154,11 +154,7 @@ func (m *model) take(t *rapid.T, g Grant, w Request) {
 			}
 		}
 	}
-	for i := range m.rows {
-		if m.rows[i].reserved == w.Job {
-			m.rows[i].reserved = ""
-		}
-	}
+	m.unreserve(w.Job)
 	m.unqueue(w.Job)
 }
 
@@ -168,6 +164,14 @@ func (m *model) unqueue(job ident.JobID) {
 
 func (m *model) dropWorker(w ident.WorkerID) {
 	m.rows = slices.DeleteFunc(m.rows, func(r row) bool { return r.at.Worker == w })
+}
+
+func (m *model) unreserve(job ident.JobID) {
+	for i := range m.rows {
+		if m.rows[i].reserved == job {
+			m.rows[i].reserved = ""
+		}
+	}
 }
 
 func (m *model) free(job ident.JobID, also func(row) bool, reserve ident.JobID) {
@@ -187,98 +191,111 @@ func TestPoolAgainstModel(t *testing.T) {
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		settling := rapid.Bool().Draw(t, "settling")
-		p, m := New(settling), &model{settling: settling, order: map[ident.JobID]uint64{}, leaving: map[ident.JobID]bool{}}
-		worker := rapid.SampledFrom([]ident.WorkerID{"tm-1", "tm-2", "tm-3", "tm-4"})
-		jobs := rapid.SampledFrom([]ident.JobID{"a", "b", "c", "d"})
-		t.Repeat(map[string]func(*rapid.T){
-			"": func(t *rapid.T) { compare(t, p, m) },
-			"register": func(t *rapid.T) {
-				w, n := worker.Draw(t, "worker"), rapid.IntRange(1, 4).Draw(t, "slots")
-				m.dropWorker(w)
-				for i := range n {
-					m.rows = append(m.rows, row{at: ident.Slot{Worker: w, Index: i}})
-				}
-				m.serve(t, p.Register(w, n))
-			},
-			"lost": func(t *rapid.T) {
-				w := worker.Draw(t, "worker")
-				m.dropWorker(w)
-				m.serve(t, p.Lost(w))
-			},
-			"settled": func(t *rapid.T) {
-				m.settling = false
-				m.serve(t, p.Settled())
-			},
-			"request": func(t *rapid.T) {
-				request(t, p, m, Request{
-					Job: jobs.Draw(t, "job"), Attempt: ident.Attempt(rapid.IntRange(1, 3).Draw(t, "attempt")),
-					Slots: rapid.IntRange(1, 6).Draw(t, "need"), Restarting: rapid.Bool().Draw(t, "restarting"),
-				})
-			},
-			"withdraw": func(t *rapid.T) {
-				job := jobs.Draw(t, "job")
-				m.unqueue(job)
-				m.leaving[job] = true
-				for i := range m.rows {
-					if m.rows[i].reserved == job {
-						m.rows[i].reserved = ""
-					}
-				}
-				m.serve(t, p.Withdraw(job))
-			},
-			"vacated": func(t *rapid.T) {
-				job, w, a := jobs.Draw(t, "job"), worker.Draw(t, "worker"), ident.Attempt(rapid.IntRange(1, 3).Draw(t, "attempt"))
-				vacate(t, p, m, job, a, w)
-			},
-			"restart": func(t *rapid.T) { // as a job does that lost an attempt
-				held := slices.DeleteFunc(slices.Clone(m.rows), func(r row) bool { return r.holder == "" })
-				if len(held) == 0 {
-					t.Skip("nobody holds a slot")
-				}
-				r := rapid.SampledFrom(held).Draw(t, "held")
-				for _, at := range p.Held(r.holder) {
-					vacate(t, p, m, r.holder, r.attempt, at.Worker)
-				}
-				if rapid.Bool().Draw(t, "at once") {
-					request(t, p, m, Request{Job: r.holder, Attempt: r.attempt + 1, Slots: rapid.IntRange(1, 6).Draw(t, "need"), Restarting: true})
-				}
-			},
-			"release": func(t *rapid.T) {
-				job := jobs.Draw(t, "job")
-				m.unqueue(job)
-				m.free(job, func(row) bool { return true }, "")
-				for i := range m.rows {
-					if m.rows[i].reserved == job {
-						m.rows[i].reserved = ""
-					}
-				}
-				delete(m.order, job)
-				delete(m.leaving, job)
-				m.serve(t, p.Release(job))
-			},
-		})
+		t.Repeat(rapid.StateMachineActions(&both{
+			p: New(settling), m: &model{settling: settling, order: map[ident.JobID]uint64{}, leaving: map[ident.JobID]bool{}},
+		}))
 	})
 }
 
-func request(t *rapid.T, p *Pool, m *model, r Request) {
+// both drives a pool and its model through the same calls; each exported method is one.
+type both struct {
+	p *Pool
+	m *model
+}
+
+var (
+	someWorker = rapid.SampledFrom([]ident.WorkerID{"tm-1", "tm-2", "tm-3", "tm-4"})
+	someJob    = rapid.SampledFrom([]ident.JobID{"a", "b", "c", "d"})
+)
+
+func someAttempt(t *rapid.T) ident.Attempt { return ident.Attempt(rapid.IntRange(1, 3).Draw(t, "attempt")) }
+
+func (x *both) Register(t *rapid.T) {
+	w, n := someWorker.Draw(t, "worker"), rapid.IntRange(1, 4).Draw(t, "slots")
+	x.m.dropWorker(w)
+	for i := range n {
+		x.m.rows = append(x.m.rows, row{at: ident.Slot{Worker: w, Index: i}})
+	}
+	x.m.serve(t, x.p.Register(w, n))
+}
+
+func (x *both) Lost(t *rapid.T) {
+	w := someWorker.Draw(t, "worker")
+	x.m.dropWorker(w)
+	x.m.serve(t, x.p.Lost(w))
+}
+
+func (x *both) Settled(t *rapid.T) {
+	x.m.settling = false
+	x.m.serve(t, x.p.Settled())
+}
+
+func (x *both) Request(t *rapid.T) {
+	x.request(t, Request{
+		Job: someJob.Draw(t, "job"), Attempt: someAttempt(t),
+		Slots: rapid.IntRange(1, 6).Draw(t, "need"), Restarting: rapid.Bool().Draw(t, "restarting"),
+	})
+}
+
+func (x *both) Withdraw(t *rapid.T) {
+	job := someJob.Draw(t, "job")
+	x.m.unqueue(job)
+	x.m.leaving[job] = true
+	x.m.unreserve(job)
+	x.m.serve(t, x.p.Withdraw(job))
+}
+
+func (x *both) Vacated(t *rapid.T) {
+	x.vacate(t, someJob.Draw(t, "job"), someAttempt(t), someWorker.Draw(t, "worker"))
+}
+
+// Restart is what a job does that lost an attempt.
+func (x *both) Restart(t *rapid.T) {
+	held := slices.DeleteFunc(slices.Clone(x.m.rows), func(r row) bool { return r.holder == "" })
+	if len(held) == 0 {
+		t.Skip("nobody holds a slot")
+	}
+	r := rapid.SampledFrom(held).Draw(t, "held")
+	for _, at := range x.p.Held(r.holder) {
+		x.vacate(t, r.holder, r.attempt, at.Worker)
+	}
+	if rapid.Bool().Draw(t, "at once") {
+		x.request(t, Request{Job: r.holder, Attempt: r.attempt + 1, Slots: rapid.IntRange(1, 6).Draw(t, "need"), Restarting: true})
+	}
+}
+
+func (x *both) Release(t *rapid.T) {
+	job := someJob.Draw(t, "job")
+	x.m.unqueue(job)
+	x.m.free(job, func(row) bool { return true }, "")
+	x.m.unreserve(job)
+	delete(x.m.order, job)
+	delete(x.m.leaving, job)
+	x.m.serve(t, x.p.Release(job))
+}
+
+func (x *both) request(t *rapid.T, r Request) {
+	m := x.m
 	r.SubmitOrder, r.Since = uint64(r.Job[0]), time.Unix(1, 0)
 	m.unqueue(r.Job)
 	m.waiters = append(m.waiters, r)
 	m.order[r.Job], m.leaving[r.Job] = r.SubmitOrder, false
-	m.serve(t, p.Request(r))
+	m.serve(t, x.p.Request(r))
 }
 
-func vacate(t *rapid.T, p *Pool, m *model, job ident.JobID, attempt ident.Attempt, worker ident.WorkerID) {
+func (x *both) vacate(t *rapid.T, job ident.JobID, attempt ident.Attempt, worker ident.WorkerID) {
+	m := x.m
 	reserve := job
 	if m.leaving[job] {
 		reserve = ""
 	}
 	m.free(job, func(r row) bool { return r.at.Worker == worker && r.attempt == attempt }, reserve)
-	m.serve(t, p.Vacated(job, attempt, worker))
+	m.serve(t, x.p.Vacated(job, attempt, worker))
 }
 
-// compare holds the whole pool against the model.
-func compare(t *rapid.T, p *Pool, m *model) {
+// Check holds the whole pool against the model; it runs after each call.
+func (x *both) Check(t *rapid.T) {
+	p, m := x.p, x.m
 	if err := check(p); err != nil {
 		t.Fatal(err)
 	}
