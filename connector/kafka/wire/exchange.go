@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -160,7 +161,7 @@ func (c *Cluster) explain(ctx context.Context, err error, call *CallError) error
 		return &Error{Code: int16(code), API: "connect", Address: call.Address, Partition: -1}
 	case errors.Is(ctx.Err(), context.Canceled):
 		err = fmt.Errorf("given up: %w", context.Canceled)
-	case errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
 		err = fmt.Errorf("no answer in time: %w", err)
 	case closedByPeer(err) && !call.Sent && c.cfg.SASL.Mechanism != "":
 		err = fmt.Errorf("the broker closed the connection while we logged in with %s (if it always does, check sasl.mechanism, sasl.username and sasl.password): %w", c.cfg.SASL.Mechanism, err)
