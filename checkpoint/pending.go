@@ -13,9 +13,10 @@ import (
 )
 
 const (
-	// MaxInlineSubtaskBytes and MaxInlineManifestBytes are how much state travels in acks and stands in
-	// the manifest itself (DESIGN rule 1); more goes to the blob directory.
-	MaxInlineSubtaskBytes  = 256 << 10
+	// MaxInlineSubtaskBytes is how much state of a subtask travels in its ack and stands in the manifest
+	// itself (DESIGN rule 1); more goes to the blob directory.
+	MaxInlineSubtaskBytes = 256 << 10
+	// MaxInlineManifestBytes is how much of it a manifest holds in all.
 	MaxInlineManifestBytes = 1 << 20
 	// minTransactionLeft is the least time that a transaction must have left when its manifest is
 	// written (DESIGN rule 12); a fifth of its timeout if that is more.

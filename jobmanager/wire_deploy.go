@@ -6,18 +6,12 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sluice-stream/sluice/checkpoint"
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
 	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
 	"github.com/sluice-stream/sluice/proto/wire"
-)
-
-const (
-	// maxInlineState is the most keyed state of a subtask that travels in an ack and stands in the
-	// manifest; maxInlineManifest is the most of all subtasks together (DESIGN rule 1).
-	maxInlineState    = 256 << 10
-	maxInlineManifest = 1 << 20
 )
 
 // deployment is one attempt as it is sent out.
@@ -59,7 +53,7 @@ func (d *deployment) messages() (map[ident.WorkerID]message, error) {
 	if err != nil {
 		return nil, err
 	}
-	inline := int64(min(maxInlineState, maxInlineManifest/max(1, d.statefulSubtasks())))
+	inline := checkpoint.InlineLimit(d.statefulSubtasks())
 	out := map[ident.WorkerID]message{}
 	for _, p := range placements {
 		m := &pb.Deploy{
