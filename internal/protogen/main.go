@@ -175,7 +175,7 @@ func compare(root string, generated map[string]string) error {
 		return nil
 	}
 	slices.Sort(faults)
-	return fmt.Errorf("generated code is not up to date: %s; run go generate ./proto/...", strings.Join(faults, "; "))
+	return fmt.Errorf("generated code is not up to date: %s; go generate ./proto/... brings it up to date", strings.Join(faults, "; "))
 }
 
 // write stores what changed and removes what has no source any more, so that an unchanged file keeps
