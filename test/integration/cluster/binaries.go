@@ -26,6 +26,9 @@ func NewBinaries() (*Binaries, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making a directory for the programs: %w", err)
 	}
+	if err := os.Chmod(dir, 0o755); err != nil { // see Cluster.Unprivileged
+		return nil, fmt.Errorf("opening the directory of the programs to others: %w", err)
+	}
 	return &Binaries{dir: dir, build: sync.OnceValue(func() error { return build(dir) })}, nil
 }
 

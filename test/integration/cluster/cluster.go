@@ -33,6 +33,8 @@ type Cluster struct {
 	workers    map[string]*process.Process
 	started    map[string]*process.Process // by log name, for the logs
 	runs       int
+	// credential is the user of the job manager after Unprivileged.
+	credential *syscall.Credential
 }
 
 // New makes a cluster of nothing yet. At the end of the test everything is ended, and the logs are
@@ -68,7 +70,7 @@ func (c *Cluster) close(tb testing.TB) {
 	}
 }
 
-func (c *Cluster) start(tb testing.TB, program, name string, args ...string) *process.Process {
+func (c *Cluster) start(tb testing.TB, program, name string, as *syscall.Credential, args ...string) *process.Process {
 	tb.Helper()
 	path, err := c.binaries.Path(program)
 	if err != nil {
@@ -76,7 +78,7 @@ func (c *Cluster) start(tb testing.TB, program, name string, args ...string) *pr
 	}
 	c.runs++
 	log := fmt.Sprintf("%02d-%s", c.runs, name)
-	p, err := process.Start(process.Spec{Name: log, Path: path, Args: args, Dir: c.dir})
+	p, err := process.Start(process.Spec{Name: log, Path: path, Args: args, Dir: c.dir, Credential: as})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -98,11 +100,28 @@ func (c *Cluster) DataDir() string { return filepath.Join(c.dir, "jobmanager-dat
 func (c *Cluster) StartJobManager(tb testing.TB, flags ...string) *process.Process {
 	tb.Helper()
 	args := append([]string{"--listen", c.Addr(), "--http", c.HTTPAddr(), "--data-dir", c.DataDir()}, flags...)
-	c.jobManager = c.start(tb, "jobmanager", "jobmanager", args...)
+	c.jobManager = c.start(tb, "jobmanager", "jobmanager", c.credential, args...)
 	if _, err := c.jobManager.Ready(readyTimeout); err != nil {
 		tb.Fatal(err)
 	}
 	return c.jobManager
+}
+
+// Unprivileged makes the job manager, which must not have been started, run as nobody if the test is run
+// by root: root may write whatever the permissions say.
+func (c *Cluster) Unprivileged(tb testing.TB) {
+	tb.Helper()
+	if os.Getuid() != 0 {
+		return
+	}
+	const nobody = 65534
+	if err := errors.Join(
+		os.Chmod(filepath.Dir(c.dir), 0o755), // testing makes it 0700
+		os.Mkdir(c.DataDir(), 0o700), os.Chown(c.DataDir(), nobody, nobody),
+	); err != nil {
+		tb.Fatal(err)
+	}
+	c.credential = &syscall.Credential{Uid: nobody, Gid: nobody, NoSetGroups: true}
 }
 
 // JobManager is the job manager that was started last.
@@ -119,7 +138,7 @@ func (c *Cluster) StartTaskManager(tb testing.TB, id string, slots int, flags ..
 		"--jobmanager", c.Addr(), "--id", id, "--slots", fmt.Sprint(slots), "--work-dir", work,
 		"--data-listen", "127.0.0.1:0", "--http", "127.0.0.1:0",
 	}, flags...)
-	p := c.start(tb, "taskmanager", id, args...)
+	p := c.start(tb, "taskmanager", id, nil, args...)
 	c.workers[id] = p
 	if _, err := p.Ready(readyTimeout); err != nil {
 		tb.Fatal(err)

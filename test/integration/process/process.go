@@ -22,6 +22,8 @@ type Spec struct {
 	Args []string // without the program
 	Env  []string // added to the environment of the test
 	Dir  string   // of NAME.out (stdout) and NAME.log (stderr); both are appended to
+	// Credential is the user to run as; nil for the user of the test.
+	Credential *syscall.Credential
 }
 
 // Process is a program that runs, or has run.
@@ -46,7 +48,7 @@ func Start(spec Spec) (*Process, error) {
 	p := &Process{spec: spec, cmd: exec.Command(spec.Path, spec.Args...), lines: make(chan string, 1), done: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), spec.Env...)
 	p.cmd.Stderr = stderr
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Credential: spec.Credential}
 	pipe, err := p.cmd.StdoutPipe()
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("starting %s: %w", spec.Name, err), stdout.Close(), stderr.Close())
