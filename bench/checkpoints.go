@@ -44,12 +44,11 @@ func (t checkpointTimes) meanMs() float64 {
 // line lists end at the last ack, before the write.
 func (c *cluster) checkpointTimes() (checkpointTimes, error) {
 	const histogram, labels = "sluice_checkpoint_duration_seconds", `{job="` + jobName + `"}`
-	count, err := c.metric(c.http, histogram+"_count"+labels)
+	values, err := c.metrics(c.http, histogram+"_count"+labels, histogram+"_sum"+labels) // of one moment
 	if err != nil {
 		return checkpointTimes{}, err
 	}
-	sum, err := c.metric(c.http, histogram+"_sum"+labels)
-	return checkpointTimes{count: int64(count), sum: time.Duration(sum * float64(time.Second))}, err
+	return checkpointTimes{count: int64(values[0]), sum: time.Duration(values[1] * float64(time.Second))}, nil
 }
 
 // checkpoints measures the checkpoints of a job that passes a steady stream on.

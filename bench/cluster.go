@@ -274,30 +274,46 @@ func (c *cluster) waitJob(ctx context.Context, what string, wanted func(*web.Job
 func (c *cluster) mallocs() (uint64, error) {
 	var sum uint64
 	for _, tm := range c.tms {
-		n, err := c.metric(tm.http, "go_memstats_mallocs_total")
+		values, err := c.metrics(tm.http, "go_memstats_mallocs_total")
 		if err != nil {
 			return 0, fmt.Errorf("%s: %w", tm.id, err)
 		}
-		sum += uint64(n)
+		sum += uint64(values[0])
 	}
 	return sum, nil
 }
 
-// metric reads one metric without labels.
-func (c *cluster) metric(addr, name string) (float64, error) {
+// metrics reads metrics in one request; a name has its labels with it.
+func (c *cluster) metrics(addr string, names ...string) ([]float64, error) {
 	response, err := c.client.Get("http://" + addr + "/metrics")
 	if err != nil {
-		return 0, fmt.Errorf("reading metrics: %w", err)
+		return nil, fmt.Errorf("reading metrics: %w", err)
 	}
 	defer response.Body.Close()
 	var text bytes.Buffer
 	if _, err := text.ReadFrom(response.Body); err != nil {
-		return 0, fmt.Errorf("reading metrics: %w", err)
+		return nil, fmt.Errorf("reading metrics: %w", err)
 	}
-	for line := range strings.Lines(text.String()) {
-		if value, ok := strings.CutPrefix(line, name+" "); ok {
-			return strconv.ParseFloat(strings.TrimSpace(value), 64)
+	out, err := metricsIn(text.String(), names)
+	if err != nil {
+		return nil, fmt.Errorf("reading the metrics of %s: %w", addr, err)
+	}
+	return out, nil
+}
+
+// metricsIn finds metrics in Prometheus' text format.
+func metricsIn(text string, names []string) ([]float64, error) {
+	out := make([]float64, len(names))
+	for i, name := range names {
+		_, rest, ok := strings.Cut("\n"+text, "\n"+name+" ")
+		if !ok {
+			return nil, fmt.Errorf("there is no %s", name)
+		}
+		value, _, _ := strings.Cut(rest, "\n")
+		var err error
+		if out[i], err = strconv.ParseFloat(value, 64); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	return 0, fmt.Errorf("the metrics of %s have no %s", addr, name)
+	return out, nil
 }

@@ -42,52 +42,59 @@ type RecoveryReport struct {
 func (b *bench) recovery(ctx context.Context) (RecoveryReport, error) {
 	var report RecoveryReport
 	var err error
-	report.SpareSlots, err = b.kills(ctx, "spare", partitions/slotsPerTM+1, (*drill).withSpare)
-	if err != nil {
-		return report, fmt.Errorf("recovery with spare slots: %w", err)
+	if report.SpareSlots, err = b.kills(ctx, "spare", true); err != nil {
+		return report, fmt.Errorf("recovery: %w", err)
 	}
-	report.MissingSlot, err = b.kills(ctx, "missing", partitions/slotsPerTM, (*drill).withoutSpare)
-	if err != nil {
-		return report, fmt.Errorf("recovery without spare slots: %w", err)
+	if report.MissingSlot, err = b.kills(ctx, "missing", false); err != nil {
+		return report, fmt.Errorf("recovery: %w", err)
 	}
 	return report, nil
 }
 
-// drill is one cluster with its job, in which task managers are killed.
+// drill is one cluster with its job, of which a task manager is killed.
 type drill struct {
 	b       *bench
 	cluster *cluster
 	traffic *traffic
-	next    int    // number of the next task manager
-	attempt uint64 // that runs
+	spare   bool // there are slots for the subtasks of the killed task manager
 }
 
-// kills runs one kind of drill as often as wanted, on one cluster.
-func (b *bench) kills(ctx context.Context, name string, workers int, kind func(*drill, context.Context) (Recovery, error)) (out []Recovery, err error) {
-	d := &drill{b: b, next: workers + 1}
-	if d.cluster, err = startCluster(b.programs, workers); err != nil {
+// kills repeats one kind of drill. Each has a cluster and a job of its own: the restart policy makes a job
+// that fails again and again wait longer each time, which is not what is measured here.
+func (b *bench) kills(ctx context.Context, name string, spare bool) (out []Recovery, err error) {
+	t, err := startTraffic(ctx, b.broker, "recovery-"+name, recoveryRate)
+	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, d.cluster.close()) }()
-	if d.traffic, err = startTraffic(ctx, b.broker, "recovery-"+name, recoveryRate); err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, d.traffic.close()) }()
-	spec := jobSpec{broker: b.broker.addr, source: d.traffic.source, target: d.traffic.target, startup: "earliest", interval: b.opts.interval.String()}
-	if _, err := d.cluster.submit(ctx, spec.yaml()); err != nil {
-		return nil, err
-	}
+	defer func() { err = errors.Join(err, t.close()) }()
 	for i := range b.opts.kills {
 		stepCtx, cancel := context.WithTimeoutCause(ctx, recoveryTimeout, fmt.Errorf("kill %d took longer than %s", i+1, recoveryTimeout))
-		r, err := kind(d, stepCtx)
+		r, err := b.killOnce(stepCtx, t, spare)
 		cancel()
 		if err != nil {
-			return out, err
+			return out, fmt.Errorf("kill %d, %s: %w", i+1, name, err)
 		}
-		b.say("kill %2d, %-7s slots: first new output %.0f ms after the kill, all partitions %.0f ms%s", i+1, name, r.FirstMs, r.AllMs, slotText(&r))
+		b.say("kill %2d, slots %-7s: first new output %.0f ms after the kill, all partitions %.0f ms%s", i+1, name, r.FirstMs, r.AllMs, slotText(&r))
 		out = append(out, r)
 	}
 	return out, nil
+}
+
+func (b *bench) killOnce(ctx context.Context, t *traffic, spare bool) (r Recovery, err error) {
+	d := &drill{b: b, traffic: t, spare: spare}
+	workers := partitions / slotsPerTM
+	if spare {
+		workers++
+	}
+	if d.cluster, err = startCluster(b.programs, workers); err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, d.cluster.close()) }()
+	spec := jobSpec{broker: b.broker.addr, source: t.source, target: t.target, startup: "latest", interval: b.opts.interval.String()}
+	if _, err := d.cluster.submit(ctx, spec.yaml()); err != nil {
+		return r, err
+	}
+	return d.run(ctx)
 }
 
 func slotText(r *Recovery) string {
@@ -97,13 +104,10 @@ func slotText(r *Recovery) string {
 	return fmt.Sprintf("; %.0f ms after the missing slots were there", r.SlotToFirstMs)
 }
 
-// settle waits until the job runs, has drawn a checkpoint in this attempt and passes records on in every
+// settle waits until the job runs, has drawn a checkpoint and passes records on in every
 // partition, then for a moment, so that kills fall anywhere between two checkpoints.
 func (d *drill) settle(ctx context.Context) (web.Job, error) {
-	_, err := d.cluster.waitJob(ctx, "past a checkpoint", func(j *web.Job) bool {
-		latest := j.Checkpoints.Latest
-		return j.State == "RUNNING" && j.Attempt > d.attempt && latest != nil && latest.Attempt == j.Attempt
-	})
+	_, err := d.cluster.waitJob(ctx, "past a checkpoint", func(j *web.Job) bool { return j.State == "RUNNING" && j.Checkpoints.Completed > 0 })
 	if err != nil {
 		return web.Job{}, err
 	}
@@ -112,10 +116,21 @@ func (d *drill) settle(ctx context.Context) (web.Job, error) {
 		return web.Job{}, err
 	}
 	time.Sleep(time.Duration(rand.Int64N(int64(d.b.opts.interval))))
-	var job web.Job
-	err = d.cluster.get("/v1/jobs/"+jobName, &job)
-	d.attempt = job.Attempt
-	return job, err
+	return d.cluster.waitJob(ctx, "known by its partitions", func(j *web.Job) bool { return len(readBy(j, "")) == partitions })
+}
+
+// readBy lists the partitions that the subtasks of a task manager read, of all of them when id is empty.
+// Task managers report them some time after the start of an attempt.
+func readBy(job *web.Job, id string) []int32 {
+	var out []int32
+	for _, s := range job.Vertices[0].Subtasks {
+		for _, lag := range s.Lag {
+			if id == "" || s.TaskManager == id {
+				out = append(out, lag.Partition)
+			}
+		}
+	}
+	return out
 }
 
 // victim picks a task manager that runs subtasks and lists the partitions that it reads.
@@ -126,16 +141,9 @@ func (d *drill) victim(job *web.Job) (*taskManager, []int32, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	var lost []int32
-	for _, s := range subtasks {
-		for _, lag := range s.Lag {
-			if s.TaskManager == id {
-				lost = append(lost, lag.Partition)
-			}
-		}
-	}
+	lost := readBy(job, id)
 	if len(lost) == 0 {
-		return nil, nil, fmt.Errorf("the status of the job names no partition that %s reads", id)
+		return nil, nil, fmt.Errorf("%s runs a subtask of the job and reads no partition", id)
 	}
 	return tm, lost, nil
 }
@@ -174,49 +182,34 @@ func firstAndAll(arrived [partitions]time.Time, lost []int32) (first, all time.T
 	return first, all
 }
 
-func (d *drill) withSpare(ctx context.Context) (Recovery, error) {
+// run kills, lets a replacement come if it is needed, and waits for new output.
+func (d *drill) run(ctx context.Context) (r Recovery, err error) {
 	at, lost, err := d.kill(ctx)
 	if err != nil {
-		return Recovery{}, err
+		return r, err
+	}
+	var replacement *taskManager
+	if !d.spare {
+		if _, err := d.cluster.waitJob(ctx, "WAITING_FOR_SLOTS", func(j *web.Job) bool { return j.State == "WAITING_FOR_SLOTS" }); err != nil {
+			return r, err
+		}
+		r.WaitingMs = ms(time.Since(at))
+		time.Sleep(time.Duration(rand.Int64N(int64(time.Second))))
+		if replacement, err = d.cluster.startTaskManager("replacement"); err != nil {
+			return r, err
+		}
 	}
 	arrived, err := d.traffic.all(ctx)
 	if err != nil {
-		return Recovery{}, fmt.Errorf("%w\n%s", err, d.cluster.logs())
+		return r, fmt.Errorf("%w\n%s", err, d.cluster.logs())
 	}
 	first, all := firstAndAll(arrived, lost)
-	_, err = d.replace()
-	return Recovery{FirstMs: ms(first.Sub(at)), AllMs: ms(all.Sub(at))}, err
-}
-
-func (d *drill) replace() (*taskManager, error) {
-	id := fmt.Sprintf("tm-%d", d.next)
-	d.next++
-	return d.cluster.startTaskManager(id)
-}
-
-func (d *drill) withoutSpare(ctx context.Context) (Recovery, error) {
-	at, lost, err := d.kill(ctx)
-	if err != nil {
-		return Recovery{}, err
+	r.FirstMs, r.AllMs = ms(first.Sub(at)), ms(all.Sub(at))
+	if replacement != nil {
+		r.SlotToFirstMs, r.SlotToAllMs = ms(first.Sub(replacement.ready)), ms(all.Sub(replacement.ready))
+		r.ProcessToFirstMs = ms(first.Sub(replacement.started))
 	}
-	if _, err := d.cluster.waitJob(ctx, "WAITING_FOR_SLOTS", func(j *web.Job) bool { return j.State == "WAITING_FOR_SLOTS" }); err != nil {
-		return Recovery{}, err
-	}
-	waiting := time.Now()
-	time.Sleep(time.Duration(rand.Int64N(int64(time.Second))))
-	tm, err := d.replace()
-	if err != nil {
-		return Recovery{}, err
-	}
-	arrived, err := d.traffic.all(ctx)
-	if err != nil {
-		return Recovery{}, fmt.Errorf("%w\n%s", err, d.cluster.logs())
-	}
-	first, all := firstAndAll(arrived, lost)
-	return Recovery{
-		FirstMs: ms(first.Sub(at)), AllMs: ms(all.Sub(at)), WaitingMs: ms(waiting.Sub(at)),
-		SlotToFirstMs: ms(first.Sub(tm.ready)), SlotToAllMs: ms(all.Sub(tm.ready)), ProcessToFirstMs: ms(first.Sub(tm.started)),
-	}, nil
+	return r, nil
 }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

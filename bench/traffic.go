@@ -16,7 +16,10 @@ const (
 	// trafficValueBytes is the size of the values that the traffic is made of.
 	trafficValueBytes = 100
 	stampDigits       = 20
-	trafficTick       = time.Millisecond
+	// Records are made in small groups that fit into one request, so that the broker, which shares the
+	// machine, has time for the job.
+	trafficTick   = 5 * time.Millisecond
+	trafficLinger = time.Millisecond
 )
 
 // traffic writes records to a topic at a steady rate, each with the time of its making, and watches the
@@ -46,7 +49,7 @@ func startTraffic(ctx context.Context, b *broker, name string, rate int) (*traff
 		}
 	}
 	var err error
-	if t.producer, err = kgo.NewClient(b.options(kgo.DefaultProduceTopic(t.source), kgo.ProducerLinger(0))...); err != nil {
+	if t.producer, err = kgo.NewClient(b.options(kgo.DefaultProduceTopic(t.source), kgo.ProducerLinger(trafficLinger))...); err != nil {
 		return nil, fmt.Errorf("making a client: %w", err)
 	}
 	starts := map[int32]kgo.Offset{}

@@ -18,6 +18,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/procfs"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -40,14 +41,14 @@ type settings struct {
 
 func main() {
 	var s settings
-	var prefix, contains string
+	var prefix, word string
 	flag.StringVar(&s.brokers, "brokers", "", "bootstrap list")
 	flag.StringVar(&s.source, "source", "", "topic to read")
 	flag.StringVar(&s.target, "target", "", "topic to write, with the same partitions")
 	flag.StringVar(&prefix, "prefix", "", "copy only values that begin with this")
-	flag.StringVar(&contains, "contains", "", "copy only values that contain this")
+	flag.StringVar(&word, "word", "", "copy only values whose first word is this")
 	flag.Parse()
-	s.keep = test([]byte(prefix), []byte(contains))
+	s.keep = test([]byte(prefix), []byte(word))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, s); err != nil {
@@ -57,18 +58,18 @@ func main() {
 }
 
 // test makes the filter; nil when every record is kept, so that the loop does not pay for it.
-func test(prefix, contains []byte) func([]byte) bool {
+func test(prefix, word []byte) func([]byte) bool {
 	switch {
 	case len(prefix) > 0:
 		return func(value []byte) bool { return bytes.HasPrefix(value, prefix) }
-	case len(contains) > 0:
-		return func(value []byte) bool { return bytes.Contains(value, contains) }
+	case len(word) > 0:
+		return func(value []byte) bool { first, _, _ := bytes.Cut(value, []byte(" ")); return bytes.Equal(first, word) }
 	default:
 		return nil
 	}
 }
 
-// run copies and prints one JSON object with the number of allocations.
+// run copies and prints one JSON object with its counts, allocations and peak memory.
 func run(ctx context.Context, s settings) error {
 	ends, err := endsOf(ctx, s)
 	if err != nil {
@@ -78,24 +79,17 @@ func run(ctx context.Context, s settings) error {
 	if err != nil {
 		return err
 	}
+	self, err := procfs.Self()
+	if err != nil {
+		return fmt.Errorf("reading the memory of this process: %w", err)
+	}
+	status, err := self.NewStatus()
+	if err != nil {
+		return fmt.Errorf("reading the memory of this process: %w", err)
+	}
 	var memory runtime.MemStats
 	runtime.ReadMemStats(&memory)
-	return json.NewEncoder(os.Stdout).Encode(map[string]uint64{"recordsIn": uint64(in), "recordsOut": uint64(out), "mallocs": memory.Mallocs, "peakRSSBytes": peakRSS()})
-}
-
-// peakRSS is the largest resident set of this process so far, 0 where the kernel does not tell.
-func peakRSS() uint64 {
-	status, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		return 0
-	}
-	for line := range strings.Lines(string(status)) {
-		var kib uint64
-		if n, _ := fmt.Sscanf(line, "VmHWM: %d kB", &kib); n == 1 {
-			return kib << 10
-		}
-	}
-	return 0
+	return json.NewEncoder(os.Stdout).Encode(map[string]uint64{"recordsIn": uint64(in), "recordsOut": uint64(out), "mallocs": memory.Mallocs, "peakRSSBytes": status.VmHWM})
 }
 
 // endsOf gives the end offset of every partition of the source that is not empty.

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"encoding/json"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sluice-stream/sluice/connector/kafka"
+	"github.com/sluice-stream/sluice/graph"
+	"github.com/sluice-stream/sluice/operator/expression"
+	"github.com/sluice-stream/sluice/spec"
+	"github.com/sluice-stream/sluice/web"
+)
+
+func TestJobFilesAreValid(t *testing.T) {
+	for _, c := range testCases {
+		for _, bounded := range []bool{false, true} {
+			s := jobSpec{broker: "127.0.0.1:9092", source: "in-100", target: "out-1", filter: c.filter, startup: "earliest", bounded: bounded, interval: "1s"}
+			job, err := spec.Parse([]byte(s.yaml()), "job.yaml", spec.Options{Checks: graph.Checks{Expressions: expression.Checker{}, Properties: kafka.CheckProperties}})
+			if err != nil {
+				t.Errorf("%s: %v\n%s", c.name, err, s.yaml())
+				continue
+			}
+			if job.Name != jobName || job.Parallelism != partitions || job.Checkpoint.Interval != time.Second || len(job.Operators) != min(1, len(c.filter)) {
+				t.Errorf("%s: %+v", c.name, job)
+			}
+		}
+	}
+}
+
+func TestSample(t *testing.T) {
+	cases := []struct {
+		values []float64
+		want   Sample
+	}{
+		{nil, Sample{}},
+		{[]float64{7}, Sample{N: 1, Min: 7, Median: 7, P99: 7, Max: 7}},
+		{[]float64{201, 1}, Sample{N: 2, Min: 1, Median: 101, P99: 199, Max: 201}},
+		{[]float64{201, 1, 101}, Sample{N: 3, Min: 1, Median: 101, P99: 199, Max: 201}},
+	}
+	for _, c := range cases {
+		if got := newSample(c.values); got != c.want {
+			t.Errorf("%v: %+v, want %+v", c.values, got, c.want)
+		}
+	}
+}
+
+func TestMetricsIn(t *testing.T) {
+	const text = "# HELP a_sum x\na_sum{job=\"bench\"} 1.5e-01\na_sum 3\nb a_sum 9\nlast 7\n"
+	got, err := metricsIn(text, []string{`a_sum{job="bench"}`, "a_sum", "last"})
+	if err != nil || !slices.Equal(got, []float64{0.15, 3, 7}) {
+		t.Errorf("got %v, %v", got, err)
+	}
+	if _, err := metricsIn(text, []string{"sum"}); err == nil {
+		t.Error("found a metric that is not there")
+	}
+}
+
+func TestUsageGrows(t *testing.T) {
+	before, err := usageOf(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	busy, err := machineBusy()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for start, sum := time.Now(), 0; time.Since(start) < 100*time.Millisecond; sum++ {
+	}
+	after, err := usageOf(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The kernel counts in hundredths of a second, and the machine may be busy with something else.
+	if grown := after.CPU - before.CPU; grown < 10*time.Millisecond || grown > 10*time.Second {
+		t.Errorf("processor time grew by %s in 0.1 s of work", grown)
+	}
+	if now, err := machineBusy(); err != nil || now <= busy {
+		t.Errorf("the machine was busy for %s, then %s, %v", busy, now, err)
+	}
+	if after.RSSBytes < 1<<20 || after.PeakRSSBytes < after.RSSBytes/2 {
+		t.Errorf("memory of this process: %+v", after)
+	}
+	if _, err := usageOf(1 << 30); err == nil {
+		t.Error("usage of a process that does not exist")
+	}
+}
+
+func TestChildPid(t *testing.T) {
+	if _, err := childPid("sleep"); err == nil {
+		t.Fatal("found a child that was not started")
+	}
+	command := exec.Command("sleep", "60")
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = command.Process.Kill()
+		_ = command.Wait() // it was killed
+	}()
+	if pid, err := childPid("sleep"); err != nil || pid != command.Process.Pid {
+		t.Errorf("found %d, %v; want %d", pid, err, command.Process.Pid)
+	}
+}
+
+func TestLostPartitions(t *testing.T) {
+	subtask := func(tm string, partition int32) web.Subtask {
+		return web.Subtask{TaskManager: tm, Lag: []web.SplitLag{{Topic: "in", Partition: partition}}}
+	}
+	job := web.Job{Vertices: []web.Vertex{{Subtasks: []web.Subtask{subtask("tm-1", 0), subtask("tm-2", 1), subtask("tm-1", 2), {TaskManager: "tm-2"}}}}}
+	if got := readBy(&job, ""); !slices.Equal(got, []int32{0, 1, 2}) {
+		t.Errorf("read by all: %v", got)
+	}
+	lost := readBy(&job, "tm-1")
+	if !slices.Equal(lost, []int32{0, 2}) {
+		t.Errorf("read by tm-1: %v", lost)
+	}
+	at := func(n int64) time.Time { return time.Unix(n, 0) }
+	first, all := firstAndAll([partitions]time.Time{at(5), at(1), at(3), at(9)}, lost)
+	if first != at(3) || all != at(9) {
+		t.Errorf("first %s, all %s", first, all)
+	}
+}
+
+// sampleReport has a case in which the last run of Sluice is fast and wrong.
+func sampleReport() *Report {
+	run := func(contestant string, cpu float64, wrong string) Run {
+		return Run{Case: casePass, ValueBytes: 100, Contestant: contestant, CPUPerMillion: cpu, RecordsPerSec: 1e6 / cpu, PeakRSSBytes: map[string]int64{"x": 3 << 20}, Wrong: wrong}
+	}
+	return &Report{
+		Runs: []Run{run(sluiceName, 0.5, ""), run(franzName, 1, ""), run(franzName, 3, ""), run(sluiceName, 0.7, ""), run(sluiceName, 0.01, "lost")},
+		Startup: &StartupReport{
+			JobManagerReadyMs: newSample([]float64{301}), TaskManagerReadyMs: newSample([]float64{20}), JobManagerIdle: 41 << 20, TaskManagerIdle: 39 << 20,
+		},
+		Checkpoints: &CheckpointReport{DurationMs: newSample([]float64{5, 7, 90})},
+		Recovery:    &RecoveryReport{SpareSlots: []Recovery{{FirstMs: 100}}, MissingSlot: []Recovery{{FirstMs: 5000, SlotToFirstMs: 200}}},
+	}
+}
+
+func TestGoals(t *testing.T) {
+	r := sampleReport()
+	verdicts := map[string]string{}
+	for _, g := range goalsOf(r) {
+		verdicts[g.Name] = g.ratioText() + " " + g.verdict()
+	}
+	want := map[string]string{
+		"pass-through, 100 B: CPU per record against franz-go":                    "0.30 met", // 0.6 against 2
+		"pass-through, 100 B: allocations per record (all of the task managers')": "0.00 met",
+		"start of the job manager":                                                "1.00 MISSED", "start of the task manager": "0.07 met",
+		"idle job manager": "1.02 MISSED", "idle task manager": "0.97 met",
+		"checkpoint p50, trigger to durable": "0.35 met", "kill -9 with spare slots: first new output": "0.05 met",
+		"missing slots there: first new output": "0.20 met",
+	}
+	for name, verdict := range want {
+		if verdicts[name] != verdict {
+			t.Errorf("%s: %q, want %q", name, verdicts[name], verdict)
+		}
+	}
+	if len(verdicts) != len(want) {
+		t.Errorf("%d goals, want %d: %v", len(verdicts), len(want), verdicts)
+	}
+	if err := r.wrong(); err == nil || strings.Count(err.Error(), "wrong output") != 1 {
+		t.Errorf("a wrong output is reported as %v", err)
+	}
+	if goals := goalsOf(&Report{}); len(goals) != 0 {
+		t.Errorf("goals of nothing: %v", goals)
+	}
+}
+
+func TestReportIsPrinted(t *testing.T) {
+	r := sampleReport()
+	r.Goals = goalsOf(r)
+	var text strings.Builder
+	r.print(&text)
+	for _, want := range []string{"0.600 (0.500–0.700)", "2.000 (1.000–3.000)", "0.30", "MISSED", "100 ms (100–100)", "5.0–90.0 ms"} {
+		if !strings.Contains(text.String(), want) {
+			t.Errorf("no %q in\n%s", want, &text)
+		}
+	}
+	if strings.Contains(text.String(), "NaN") {
+		t.Errorf("NaN in\n%s", &text)
+	}
+	var out strings.Builder
+	if err := r.writeJSON("", &out); err != nil {
+		t.Fatal(err)
+	}
+	var back Report
+	if err := json.Unmarshal([]byte(out.String()), &back); err != nil || len(back.Runs) != len(r.Runs) || len(back.Goals) != len(r.Goals) {
+		t.Errorf("%v: %s", err, &out)
+	}
+	(&Report{Runs: r.Runs[4:]}).print(io.Discard) // no valid run: nothing to divide by
+}
+
+func TestOptions(t *testing.T) {
+	if _, err := parseOptions(nil); err != nil {
+		t.Errorf("defaults: %v", err)
+	}
+	for _, bad := range []string{
+		"--only=latency", "--cases=join", "--sizes=3", "--sizes=1000000", "--records=100", "--repeats=0", "--kills=-1", "--interval=0s", "--nothing",
+	} {
+		if _, err := parseOptions([]string{bad}); err == nil {
+			t.Errorf("%s is accepted", bad)
+		}
+	}
+}
