@@ -208,7 +208,9 @@ var (
 	someJob    = rapid.SampledFrom([]ident.JobID{"a", "b", "c", "d"})
 )
 
-func someAttempt(t *rapid.T) ident.Attempt { return ident.Attempt(rapid.IntRange(1, 3).Draw(t, "attempt")) }
+func someAttempt(t *rapid.T) ident.Attempt {
+	return ident.Attempt(rapid.IntRange(1, 3).Draw(t, "attempt"))
+}
 
 func (x *both) Register(t *rapid.T) {
 	w, n := someWorker.Draw(t, "worker"), rapid.IntRange(1, 4).Draw(t, "slots")

@@ -12,7 +12,7 @@ import (
 	"github.com/sluice-stream/sluice/ident"
 )
 
-// The transcripts in testdata drive a pool. `new [settling]` makes one, `do` runs commands, one a line:
+// The transcripts in testdata/pool drive a pool. `new [settling]` makes one, `do` runs commands, one a line:
 //
 //	register WORKER N | lost WORKER | settled
 //	request JOB/ATTEMPT N ORDER [restarting]
@@ -24,7 +24,7 @@ type transcript struct {
 }
 
 func TestTranscripts(t *testing.T) {
-	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+	datadriven.Walk(t, "testdata/pool", func(t *testing.T, path string) {
 		tr := &transcript{}
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			if d.Cmd == "new" {
