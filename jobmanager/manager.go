@@ -31,7 +31,9 @@ const (
 	keepaliveMinTime    = 5 * time.Second
 	keepaliveTime       = 10 * time.Second
 	keepaliveExpiry     = 5 * time.Second
-	stopTimeout         = 5 * time.Second
+	// greetTimeout is how long a new connection may say nothing; the end of the server waits for it.
+	greetTimeout = 4 * time.Second
+	stopTimeout  = 5 * time.Second
 )
 
 // Connector is what the job manager needs of the outside systems of a job. Every call ends by the
@@ -119,6 +121,7 @@ func (m *Manager) Run(ctx context.Context, l net.Listener) error {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveMinTime, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveExpiry}), // else a cut-off peer's connection stays
 		grpc.WaitForHandlers(true), // they use the store
+		grpc.ConnectionTimeout(greetTimeout),
 	)
 	registerServices(server, m)
 	g, gctx := errgroup.WithContext(ctx)

@@ -32,7 +32,9 @@ const (
 	keepaliveTime   = 10 * time.Second
 	keepaliveExpiry = 5 * time.Second
 	connectTimeout  = 5 * time.Second
-	stopTimeout     = 5 * time.Second
+	// greetTimeout is how long a new connection may say nothing; the end of the server waits for it.
+	greetTimeout = 4 * time.Second
+	stopTimeout  = 5 * time.Second
 )
 
 // TaskManager runs the subtasks of jobs in its slots.
@@ -162,7 +164,8 @@ func (tm *TaskManager) dialOptions() []grpc.DialOption {
 }
 
 func (tm *TaskManager) serverOptions() []grpc.ServerOption {
-	return append(tm.network.ServerOptions(), grpc.Creds(orInsecure(tm.cfg.ServerTLS)), grpc.MaxConcurrentStreams(1024), grpc.WaitForHandlers(true))
+	return append(tm.network.ServerOptions(), grpc.Creds(orInsecure(tm.cfg.ServerTLS)), grpc.MaxConcurrentStreams(1024),
+		grpc.WaitForHandlers(true), grpc.ConnectionTimeout(greetTimeout))
 }
 
 // serve runs the data port. Its streams end with their attempts, so Stop need not be graceful.

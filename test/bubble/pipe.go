@@ -3,6 +3,7 @@ package bubble
 import (
 	"io"
 	"net"
+	"os"
 	"sync"
 	"time"
 )
@@ -49,6 +50,9 @@ type direction struct {
 	changed                                    *sync.Cond
 	bytes                                      []byte
 	frozen, broken, writerClosed, readerClosed bool
+	// deadline is the timer of the reader's deadline; late: it has passed.
+	deadline *time.Timer
+	late     bool
 }
 
 func newDirection() *direction {
@@ -71,6 +75,8 @@ func (d *direction) read(p []byte) (int, error) {
 		switch {
 		case d.readerClosed:
 			return 0, net.ErrClosed
+		case d.late:
+			return 0, os.ErrDeadlineExceeded
 		case d.frozen:
 		case d.broken:
 			return 0, errReset
@@ -83,6 +89,19 @@ func (d *direction) read(p []byte) (int, error) {
 			return 0, io.EOF
 		}
 		d.changed.Wait()
+	}
+}
+
+// readBy sets the deadline of the reader; zero: none.
+func (d *direction) readBy(t time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.deadline != nil {
+		d.deadline.Stop()
+	}
+	d.late = false
+	if !t.IsZero() {
+		d.deadline = time.AfterFunc(time.Until(t), func() { d.change(func() { d.late = true }) })
 	}
 }
 
@@ -108,7 +127,7 @@ func (d *direction) write(p []byte) (written int, err error) {
 	return written, nil
 }
 
-// end is one end of a link. Deadlines are not needed: gRPC sets one for its handshake only.
+// end is one end of a link. It has no write deadlines.
 type end struct {
 	in, out       *direction
 	local, remote addr
@@ -122,6 +141,7 @@ func (e *end) Write(p []byte) (int, error) { return e.out.write(p) }
 
 // Close is net.Conn's.
 func (e *end) Close() error {
+	e.in.readBy(time.Time{})
 	e.in.change(func() { e.in.readerClosed = true })
 	e.out.change(func() { e.out.writerClosed = true })
 	return nil
@@ -133,11 +153,14 @@ func (e *end) LocalAddr() net.Addr { return e.local }
 // RemoteAddr is net.Conn's.
 func (e *end) RemoteAddr() net.Addr { return e.remote }
 
-// SetDeadline is net.Conn's; it does nothing.
-func (e *end) SetDeadline(time.Time) error { return nil }
+// SetDeadline is net.Conn's; it sets the read deadline alone.
+func (e *end) SetDeadline(t time.Time) error { return e.SetReadDeadline(t) }
 
-// SetReadDeadline is net.Conn's; it does nothing.
-func (e *end) SetReadDeadline(time.Time) error { return nil }
+// SetReadDeadline is net.Conn's.
+func (e *end) SetReadDeadline(t time.Time) error {
+	e.in.readBy(t)
+	return nil
+}
 
 // SetWriteDeadline is net.Conn's; it does nothing.
 func (e *end) SetWriteDeadline(time.Time) error { return nil }

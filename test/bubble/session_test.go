@@ -183,3 +183,29 @@ func TestFastRestart(t *testing.T) {
 		c.CheckCounts()
 	})
 }
+
+// TestSilentConnectionsDoNotDelayTheEnd opens connections that never say anything, as scanners and health checks
+// do: both managers end in time all the same.
+func TestSilentConnectionsDoNotDelayTheEnd(t *testing.T) {
+	Run(t, func(c *Cluster) {
+		c.StartTaskManager("tm-1", 1)
+		for _, address := range []string{jmAddress, c.TaskManager("tm-1").DataAddress} {
+			conn, err := c.Network.From("scanner")(t.Context(), address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+		}
+		time.Sleep(time.Millisecond)
+		began := time.Now()
+		c.StopTaskManager("tm-1")
+		if took := time.Since(began); took > 9*time.Second {
+			t.Errorf("the task manager ended after %s", took)
+		}
+		began = time.Now()
+		c.StopJobManager()
+		if took := time.Since(began); took > 9*time.Second {
+			t.Errorf("the job manager ended after %s", took)
+		}
+	})
+}
