@@ -196,7 +196,11 @@ func (d *demand) who() string { return strings.Join(d.parts, ", ") }
 
 func (a *Admin) check(ctx context.Context, d *demand) []error {
 	fail := func(err error) []error {
-		return []error{fmt.Errorf("%s: %w; check %s and %s", d.who(), err, propBootstrap, propSecurityProtocol)}
+		var lost *wire.CallError
+		if errors.As(err, &lost) {
+			return []error{fmt.Errorf("%s: %w; check %s and %s, and that the broker runs", d.who(), err, propBootstrap, propSecurityProtocol)}
+		}
+		return []error{fmt.Errorf("%s: %w", d.who(), err)}
 	}
 	cluster, release, err := a.acquire(d.cfg)
 	if err != nil {

@@ -134,7 +134,7 @@ func (st *starting) partitions(ctx context.Context) ([]wire.TopicPartition, erro
 func (st *starting) retry(ctx context.Context, ask func() error) error {
 	for try := 1; ; try++ {
 		err := ask()
-		if err == nil || !wire.Classify(err).Retriable() || unreachable(err) || wire.HasCode(err, wire.CodeUnknownTopicOrPartition) && try > 5 {
+		if err == nil || !wire.Classify(err).Retriable() || unreachable(err) || wire.HasCode(err, wire.CodeUnknownTopicOrPartition) && try > 3 {
 			return err
 		}
 		if sleep(ctx, st.cfg.Retry.pause(try)) != nil {

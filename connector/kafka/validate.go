@@ -160,6 +160,9 @@ func checkServers(value string) error {
 		host, port, err := net.SplitHostPort(a)
 		n, perr := strconv.ParseUint(port, 10, 16)
 		if err != nil || host == "" || perr != nil || n == 0 || strings.ContainsAny(host, "/@ ") {
+			if strings.Contains(a, "@") {
+				a = "an address with user or password"
+			}
 			return &PropertyError{Name: propBootstrap, Reason: fmt.Sprintf("%.*q is not host:port", shownBytes, a), Hint: "write it as kafka1:9092, without a scheme"}
 		}
 	}
@@ -174,8 +177,8 @@ func (c *checker) together() {
 	c.security()
 	c.order(propRetryBackoff, propRetryBackoffMax)
 	c.order(propReconnectBackoff, propReconnectBackoffMax)
-	for codec, level := range map[string]string{"gzip": propGzipLevel, "lz4": propLZ4Level, "zstd": propZstdLevel} {
-		if c.has(level) && c.properties[propCompression] != codec {
+	for _, l := range [][2]string{{"gzip", propGzipLevel}, {"lz4", propLZ4Level}, {"zstd", propZstdLevel}} {
+		if codec, level := l[0], l[1]; c.has(level) && c.properties[propCompression] != codec {
 			c.add(level, "set "+propCompression+": "+codec+" or remove it", "it has no effect with %s %q", propCompression, c.properties[propCompression])
 		}
 	}
