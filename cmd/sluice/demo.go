@@ -4,11 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/sluice-stream/sluice/cmd/internal/demo"
 	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
@@ -21,7 +19,7 @@ const defaultDemoRecords = 1_000_000
 func (c *cli) demoCommand() *cobra.Command {
 	records := defaultDemoRecords
 	cmd := &cobra.Command{
-		Use: "demo", Short: "See a job survive kill -9, on an embedded broker", GroupID: "try", Args: exactly(),
+		Use: "demo", Short: "See a job survive kill -9, on an embedded broker", GroupID: "try", Args: exactly(), ValidArgsFunction: cobra.NoFileCompletions,
 		Long: `Start a cluster of separate processes on an embedded broker (kfake, an imitation of
 Kafka), run filter → count → sink over a million keyed records, kill one of two task
 managers with kill -9 in the middle, start a replacement, and count the output with an
@@ -32,10 +30,7 @@ is wrong.`,
 			if records < demo.MinRecords {
 				return usageError("--records %d: want at least %d", records, demo.MinRecords)
 			}
-			show := &demoProgress{w: c.stderr, started: time.Now()}
-			if f, ok := c.stderr.(*os.File); ok {
-				show.terminal = term.IsTerminal(int(f.Fd()))
-			}
+			show := &demoProgress{w: c.stderr, screen: newScreen(c.stderr, c.lookupEnv), started: time.Now()}
 			res, err := demo.Run(cmd.Context(), demo.Options{Records: records, Submit: c.demoSubmit, Status: c.demoStatus, Show: show})
 			show.end()
 			if err != nil {
@@ -110,11 +105,11 @@ func ms(n int64) string { return fmt.Sprintf("%d ms", n) }
 
 // demoProgress shows a line per event, and on a terminal a line that is drawn again.
 type demoProgress struct {
-	w        io.Writer
-	terminal bool
-	started  time.Time
-	drawn    bool
-	last     time.Time
+	w       io.Writer
+	screen  screen
+	started time.Time
+	drawn   bool
+	last    time.Time
 }
 
 // Say prints one event.
@@ -126,15 +121,15 @@ func (p *demoProgress) Say(format string, args ...any) {
 // Tick shows the state of now, at most every 100 ms on a terminal and every 2 s elsewhere.
 func (p *demoProgress) Tick(text string) {
 	every := 2 * time.Second
-	if p.terminal {
+	if p.screen.redraws() {
 		every = 100 * time.Millisecond
 	}
 	if time.Since(p.last) < every {
 		return
 	}
 	p.last = time.Now()
-	if p.terminal {
-		fmt.Fprintf(p.w, "\r\x1b[K        %s", text)
+	if p.screen.redraws() {
+		fmt.Fprintf(p.w, "\r\x1b[K%s", p.screen.fit("        "+text))
 		p.drawn = true
 		return
 	}

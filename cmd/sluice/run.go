@@ -10,6 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/sluice-stream/sluice/cmd/internal/daemon"
 	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
@@ -20,15 +22,17 @@ import (
 const endTimeout = 8 * time.Second
 
 func (c *cli) runCommand() *cobra.Command {
+	local := &localCluster{cli: c, logLevel: "warn"}
 	var sets []string
-	slots, dataDir, level := 0, "", "warn"
 	cmd := &cobra.Command{
-		Use: "run FILE", Short: "Run a job with a whole cluster in this process, for development", GroupID: "try", Args: exactly("FILE"),
+		Use: "run FILE", Short: "Run a job with a whole cluster in this process, for development", GroupID: "try", Args: exactly("FILE"), ValidArgsFunction: completeFile,
 		Long: `Start a job manager and a task manager in this process, submit the job and follow it.
-Print sinks write to standard output. Ctrl-C stops the job with a final checkpoint. Without
---data-dir nothing is kept; with it the job goes on from its last checkpoint at the next start of
-a job manager on that directory.`,
-		Example: "  sluice run job.yaml\n  sluice run job.yaml --set parallelism=4 --slots 4",
+Print sinks write to standard output, with -o json to standard error. Ctrl-C stops the job
+with a final checkpoint. Without --data-dir nothing is kept; with it the next run of the
+same job goes on from its last checkpoint.`,
+		Example: `  sluice run job.yaml
+  sluice run job.yaml --set parallelism=4 --slots 4
+  sluice run job.yaml --data-dir ./state    # again: goes on where it was stopped`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			job, err := c.load(args[0], sets)
 			if err != nil {
@@ -38,33 +42,41 @@ a job manager on that directory.`,
 			if err != nil {
 				return err
 			}
-			if slots == 0 {
-				slots = plan.Slots
+			if local.slots == 0 {
+				local.slots = plan.Slots
 			}
-			if dataDir == "" {
+			if local.slots < 1 || local.slots > maxLocalSlots {
+				return usageError("--slots %d: want 1 to %d", local.slots, maxLocalSlots)
+			}
+			local.keep = local.dataDir != ""
+			if !local.keep {
 				tmp, err := os.MkdirTemp("", "sluice-run-")
 				if err != nil {
 					return fmt.Errorf("make a data directory: %w", err)
 				}
 				defer os.RemoveAll(tmp)
-				dataDir = tmp
+				local.dataDir = tmp
 			}
-			local := &localCluster{cli: c, slots: slots, dataDir: dataDir, logLevel: level}
 			return local.run(cmd.Context(), &pb.SubmitRequest{Job: wire.JobToProto(job)})
 		},
 	}
 	setFlag(cmd, &sets)
-	cmd.Flags().IntVar(&slots, "slots", 0, "slots of the task manager; 0: as many as the job needs")
-	cmd.Flags().StringVar(&dataDir, "data-dir", "", "keep checkpoints here; empty: a temporary directory")
-	cmd.Flags().StringVar(&level, "log-level", level, "debug, info, warn or error")
+	cmd.Flags().IntVar(&local.slots, "slots", 0, "slots of the task manager; 0: as many as the job needs")
+	cmd.Flags().StringVar(&local.dataDir, "data-dir", "", "keep checkpoints in `DIR`; empty: in a temporary one")
+	cmd.Flags().StringVar(&local.logLevel, "log-level", local.logLevel, "`LEVEL` of the log: debug, info, warn or error")
 	return cmd
 }
 
-// localCluster is a job manager and a task manager in this process.
+// maxLocalSlots is the most that a task manager can have.
+const maxLocalSlots = 1024
+
+// localCluster is a job manager and a task manager in this process. They get no environment: it is meant
+// for those that run as services.
 type localCluster struct {
 	cli      *cli
 	slots    int
 	dataDir  string
+	keep     bool // dataDir was named by the user
 	logLevel string
 }
 
@@ -74,53 +86,49 @@ func (l *localCluster) run(ctx context.Context, req *pb.SubmitRequest) error {
 	clusterCtx, endCluster := context.WithCancel(context.WithoutCancel(ctx))
 	defer endCluster()
 	g, clusterCtx := errgroup.WithContext(clusterCtx)
-	jm := make(chan string, 1)
-	g.Go(func() error {
-		return daemon.JobManager(clusterCtx, []string{"--listen", "127.0.0.1:0", "--http", "", "--data-dir", l.dataDir, "--log-level", l.logLevel},
-			readyLine(jm, io.Discard), l.cli.stderr)
-	})
-	addr, err := await(clusterCtx, jm, "grpc")
-	if err != nil {
-		return errors.Join(err, g.Wait())
+	start := func(daemon func(context.Context, daemon.Process) error, p daemon.Process, field string) (string, error) {
+		ready, rest := make(chan string, 1), p.Stdout
+		p.Stdout, p.Stderr = readyLine(ready, rest), l.cli.stderr
+		p.Args = append(p.Args, "--http", "", "--log-level", l.logLevel)
+		g.Go(func() error { return daemon(clusterCtx, p) })
+		return await(clusterCtx, ready, field)
 	}
-	tm := make(chan string, 1)
-	g.Go(func() error {
-		return daemon.TaskManager(clusterCtx, []string{"--jobmanager", addr, "--id", "local", "--slots", fmt.Sprint(l.slots), "--http", "", "--log-level", l.logLevel},
-			readyLine(tm, l.cli.stdout), l.cli.stderr)
-	})
-	if _, err := await(clusterCtx, tm, "data"); err != nil {
-		return errors.Join(err, g.Wait())
+	addr, err := start(daemon.JobManager, daemon.Process{Args: []string{"--listen", "127.0.0.1:0", "--data-dir", l.dataDir}, Stdout: io.Discard}, "grpc")
+	if err == nil {
+		prints := l.cli.stdout
+		if l.cli.output == outputJSON {
+			prints = l.cli.stderr
+		}
+		_, err = start(daemon.TaskManager, daemon.Process{Args: []string{"--jobmanager", addr, "--id", "local", "--slots", fmt.Sprint(l.slots)}, Stdout: prints}, "data")
 	}
-	err = l.cli.at(addr).withClient(clusterCtx, func(_ context.Context, client pb.JobServiceClient) error {
-		return l.drive(ctx, clusterCtx, client, req)
-	})
+	if err == nil {
+		err = l.cli.at(addr).withClient(clusterCtx, func(_ context.Context, client pb.JobServiceClient) error {
+			return l.drive(ctx, clusterCtx, client, req)
+		})
+	}
 	endCluster()
+	// A daemon that failed has ended the cluster: what it says is why everything else ended.
 	if clusterErr := g.Wait(); clusterErr != nil && !errors.Is(clusterErr, context.Canceled) {
-		err = errors.Join(err, clusterErr)
+		return clusterErr
 	}
 	return err
 }
 
 // drive submits and follows. When ctx ends (Ctrl-C) it stops the job and follows it to its end.
 func (l *localCluster) drive(ctx, clusterCtx context.Context, client pb.JobServiceClient, req *pb.SubmitRequest) error {
-	call, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	resp, err := client.Submit(call, req)
+	id, err := l.submit(ctx, client, req)
 	if err != nil {
 		return err
-	}
-	for _, w := range resp.GetWarnings() {
-		fmt.Fprintln(l.cli.stderr, "warning:", w)
 	}
 	followCtx, stopFollowing := context.WithCancel(clusterCtx)
 	defer stopFollowing()
 	stopped := make(chan struct{})
 	unregister := context.AfterFunc(ctx, func() {
 		defer close(stopped)
-		fmt.Fprintln(l.cli.stderr, "stopping the job with a final checkpoint; it is given", endTimeout)
+		fmt.Fprintf(l.cli.stderr, "\nstopping the job with a final checkpoint; it has %s for that\n", endTimeout)
 		end, cancel := context.WithTimeout(clusterCtx, endTimeout)
 		defer cancel()
-		if _, err := client.Stop(end, &pb.StopRequest{Job: resp.GetJobId()}); err != nil {
+		if _, err := client.Stop(end, &pb.StopRequest{Job: id}); err != nil {
 			fmt.Fprintln(l.cli.stderr, "stop:", message(err))
 		}
 		select {
@@ -129,12 +137,41 @@ func (l *localCluster) drive(ctx, clusterCtx context.Context, client pb.JobServi
 		case <-followCtx.Done():
 		}
 	})
-	err = l.cli.follow(followCtx, client, resp.GetJobId())
+	err = l.cli.follow(followCtx, client, id)
 	stopFollowing()
 	if !unregister() {
 		<-stopped
 	}
+	if errors.Is(err, errNotFollowing) && ctx.Err() != nil {
+		return fmt.Errorf("the job did not stop within %s; it is left at its last checkpoint", endTimeout)
+	}
 	return err
+}
+
+// submit starts the job. On a directory that knows it, the job goes on: the one that is there when it has
+// not ended, else a new one from the last checkpoint, unless it had reached its end.
+func (l *localCluster) submit(ctx context.Context, client pb.JobServiceClient, req *pb.SubmitRequest) (id string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if l.keep {
+		before, err := client.Get(ctx, &pb.GetRequest{Job: req.GetJob().GetName()})
+		switch j := before.GetJob(); {
+		case status.Code(err) == codes.NotFound:
+		case err != nil:
+			return "", err
+		case j.GetEndedAt() == nil:
+			fmt.Fprintf(l.cli.stderr, "%s has not ended in %s and goes on as it was submitted; the job file is not read again\n", j.GetName(), l.dataDir)
+			return j.GetId(), nil
+		case j.GetState() != "FINISHED" && j.GetCheckpoints().GetLatest() != nil:
+			req.FromCheckpoint = fmt.Sprintf("%s/%d", j.GetId(), j.GetCheckpoints().GetLatest().GetId())
+			fmt.Fprintf(l.cli.stderr, "%s goes on from checkpoint %s in %s\n", j.GetName(), req.GetFromCheckpoint(), l.dataDir)
+		}
+	}
+	resp, err := client.Submit(ctx, req)
+	for _, w := range resp.GetWarnings() {
+		fmt.Fprintln(l.cli.stderr, "warning:", w)
+	}
+	return resp.GetJobId(), err
 }
 
 // readyLine hands the first line to ready and the rest to w.

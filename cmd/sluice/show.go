@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,7 +26,7 @@ func (c *cli) table(header ...any) table.Writer {
 
 func (c *cli) jobsCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "jobs", Short: "List the jobs", GroupID: "jobs", Args: exactly(), Example: "  sluice jobs -o json",
+		Use: "jobs", Short: "List the jobs", GroupID: "jobs", Args: exactly(), ValidArgsFunction: cobra.NoFileCompletions, Example: "  sluice jobs -o json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.call(cmd.Context(), func(ctx context.Context, client pb.JobServiceClient) error {
 				resp, err := client.List(ctx, &pb.ListRequest{})
@@ -39,16 +40,31 @@ func (c *cli) jobsCommand() *cobra.Command {
 				if c.output == outputJSON {
 					return c.printJSON(jobs)
 				}
+				if len(jobs) == 0 {
+					fmt.Fprintln(c.stderr, "no jobs yet; submit one with `sluice submit FILE`")
+					return nil
+				}
 				t := c.table("NAME", "ID", "STATE", "SINCE", "SLOTS", "CHECKPOINT", "RESTARTS", "WAITS FOR")
 				for i := range jobs {
 					j := &jobs[i]
-					t.AppendRow(table.Row{j.Name, j.ID, j.State, ago(j.StateSince), fmt.Sprintf("%d/%d", j.Slots.Held, j.Slots.Needed), latestOf(j), j.Restarts, waitsFor(j)})
+					t.AppendRow(table.Row{j.Name, j.ID, j.State, ago(stateSince(j)), fmt.Sprintf("%d/%d", j.Slots.Held, j.Slots.Needed), latestOf(j), j.Restarts, cut(waitsFor(j), waitsForWidth)})
 				}
 				t.Render()
 				return nil
 			})
 		},
 	}
+}
+
+// waitsForWidth bounds a column; `sluice job` shows the whole text.
+const waitsForWidth = 80
+
+// stateSince of a job that has ended is its end, also after a restart of the job manager.
+func stateSince(j *web.Job) *time.Time {
+	if j.EndedAt != nil {
+		return j.EndedAt
+	}
+	return j.StateSince
 }
 
 func latestOf(j *web.Job) string {
@@ -85,7 +101,7 @@ func ago(t *time.Time) string {
 
 func (c *cli) jobCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "job NAME|ID", Short: "Show one job: state, slots, subtasks, checkpoints, last failure", GroupID: "jobs", Args: exactly("NAME|ID"),
+		Use: "job NAME|ID", Short: "Show one job: state, slots, subtasks, checkpoints, last failure", GroupID: "jobs", Args: exactly("NAME|ID"), ValidArgsFunction: c.completeJobs,
 		Example: "  sluice job orders\n  sluice job orders -o json | jq .checkpoints.latest.offsets",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.call(cmd.Context(), func(ctx context.Context, client pb.JobServiceClient) error {
@@ -109,30 +125,44 @@ func (c *cli) printJob(j *web.Job) {
 		fmt.Fprintf(c.stdout, "%-12s %s\n", name, fmt.Sprintf(format, args...))
 	}
 	line("job", "%s (%s)", j.Name, j.ID)
-	line("state", "%s since %s, attempt %d, %d restarts", j.State, ago(j.StateSince), j.Attempt, j.Restarts)
+	line("state", "%s since %s, attempt %d, %d restarts", j.State, ago(stateSince(j)), j.Attempt, j.Restarts)
+	line("submitted", "%s ago", ago(j.SubmittedAt))
 	line("slots", "needs %d, has %d, free in the cluster %d", j.Slots.Needed, j.Slots.Held, j.Slots.Free)
-	if w := waitsFor(j); w != "" {
+	if j.Slots.Explain != "" {
+		line("waits for", "slots: %s", j.Slots.Explain)
+	}
+	for _, w := range j.Waiting {
 		line("waits for", "%s", w)
 	}
 	if l := j.Checkpoints.Latest; l != nil {
-		line("checkpoint", "%d, %s ago, took %d ms, %d bytes; %d completed, %d failed", l.ID, ago(l.CompletedAt), l.DurationMs, l.SizeBytes, j.Checkpoints.Completed, j.Checkpoints.Failed)
+		line("checkpoint", "%d, %s ago, took %d ms, %d bytes of state; %d completed, %d failed", l.ID, ago(l.CompletedAt), l.DurationMs, l.SizeBytes, j.Checkpoints.Completed, j.Checkpoints.Failed)
 	} else {
 		line("checkpoint", "none yet; %d failed", j.Checkpoints.Failed)
 	}
-	if j.Checkpoints.Pending != "" {
-		line("", "pending: %s", j.Checkpoints.Pending)
+	if p := j.Checkpoints.Pending; p != "" && !slices.Contains(j.Waiting, p) {
+		line("", "pending: %s", p)
 	}
 	if f := j.Failure; f != nil {
-		line("failure", "%s ago, %s %s: %s", ago(f.At), f.Class, f.Subtask, f.Message)
+		line("failure", "%s ago, %s%s: %s", ago(f.At), f.Class, prefixed(" in ", f.Subtask), f.Message)
+	}
+	if j.EndedAt != nil {
+		return // its subtasks are gone, and so are their counters
 	}
 	fmt.Fprintln(c.stdout)
-	t := c.table("SUBTASK", "STATE", "TASK MANAGER", "RECORDS IN", "RECORDS OUT", "LAG", "WAITS FOR")
+	t := c.table("SUBTASK", "STATE", "TASK MANAGER", "RECORDS IN", "RECORDS OUT", "SKIPPED", "LAG", "WAITS FOR")
 	for _, v := range j.Vertices {
 		for _, s := range v.Subtasks {
-			t.AppendRow(table.Row{v.Name + "/" + strconv.Itoa(int(s.Index)), s.State, s.TaskManager, s.RecordsIn, s.RecordsOut, lagOf(s.Lag), s.Waiting})
+			t.AppendRow(table.Row{v.Name + "/" + strconv.Itoa(int(s.Index)), s.State, s.TaskManager, s.RecordsIn, s.RecordsOut, s.RecordsSkipped, lagOf(s.Lag), cut(s.Waiting, waitsForWidth)})
 		}
 	}
 	t.Render()
+}
+
+func prefixed(prefix, s string) string {
+	if s == "" {
+		return ""
+	}
+	return prefix + s
 }
 
 func lagOf(lag []web.SplitLag) string {
@@ -151,7 +181,7 @@ func lagOf(lag []web.SplitLag) string {
 
 func (c *cli) checkpointsCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "checkpoints NAME|ID", Short: "List the checkpoints that are kept of a job", GroupID: "jobs", Args: exactly("NAME|ID"),
+		Use: "checkpoints NAME|ID", Short: "List the checkpoints that are kept of a job", GroupID: "jobs", Args: exactly("NAME|ID"), ValidArgsFunction: c.completeJobs,
 		Example: "  sluice checkpoints orders",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.call(cmd.Context(), func(ctx context.Context, client pb.JobServiceClient) error {
@@ -166,7 +196,11 @@ func (c *cli) checkpointsCommand() *cobra.Command {
 				if c.output == outputJSON {
 					return c.printJSON(list)
 				}
-				t := c.table("ID", "ATTEMPT", "COMPLETED", "TOOK", "BYTES", "FINAL", "RESTORE WITH")
+				if len(list) == 0 {
+					fmt.Fprintln(c.stderr, "no checkpoints yet")
+					return nil
+				}
+				t := c.table("ID", "ATTEMPT", "COMPLETED", "TOOK", "STATE BYTES", "FINAL", "RESTORE WITH")
 				for _, cp := range list {
 					t.AppendRow(table.Row{cp.ID, cp.Attempt, ago(cp.CompletedAt) + " ago", fmt.Sprintf("%d ms", cp.DurationMs), cp.SizeBytes, cp.Final,
 						fmt.Sprintf("--from-checkpoint %s/%d", resp.GetJobId(), cp.ID)})
@@ -180,7 +214,7 @@ func (c *cli) checkpointsCommand() *cobra.Command {
 
 func (c *cli) taskManagersCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "taskmanagers", Short: "List the task managers and their slots", GroupID: "cluster", Args: exactly(), Example: "  sluice taskmanagers",
+		Use: "taskmanagers", Short: "List the task managers and their slots", GroupID: "cluster", Args: exactly(), ValidArgsFunction: cobra.NoFileCompletions, Example: "  sluice taskmanagers",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.call(cmd.Context(), func(ctx context.Context, client pb.JobServiceClient) error {
 				resp, err := client.ListTaskManagers(ctx, &pb.ListTaskManagersRequest{})
@@ -193,6 +227,10 @@ func (c *cli) taskManagersCommand() *cobra.Command {
 				}
 				if c.output == outputJSON {
 					return c.printJSON(list)
+				}
+				if len(list) == 0 {
+					fmt.Fprintf(c.stderr, "no task managers yet; start one with `taskmanager --jobmanager %s`\n", c.jobManager)
+					return nil
 				}
 				t := c.table("ID", "STATE", "SLOTS", "FREE", "DATA", "HTTP", "LAST HEARTBEAT", "JOBS")
 				for _, tm := range list {

@@ -13,13 +13,12 @@ import (
 	"github.com/sluice-stream/sluice/graph"
 	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
 	"github.com/sluice-stream/sluice/proto/wire"
-	"github.com/sluice-stream/sluice/web"
 )
 
 func (c *cli) validateCommand() *cobra.Command {
 	var sets []string
 	cmd := &cobra.Command{
-		Use: "validate FILE", Short: "Check a job file without submitting it", GroupID: "jobs", Args: exactly("FILE"),
+		Use: "validate FILE", Short: "Check a job file without submitting it", GroupID: "jobs", Args: exactly("FILE"), ValidArgsFunction: completeFile,
 		Long:    "Check a job file: syntax, names, expressions, Kafka properties. All errors are shown at once, with line and column. No broker is asked; submit does that.",
 		Example: "  sluice validate job.yaml\n  sluice validate job.yaml --set parallelism=4",
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -51,7 +50,7 @@ func (c *cli) submitCommand() *cobra.Command {
 	req := &pb.SubmitRequest{}
 	wait := false
 	cmd := &cobra.Command{
-		Use: "submit FILE", Short: "Submit a job to the cluster", GroupID: "jobs", Args: exactly("FILE"),
+		Use: "submit FILE", Short: "Submit a job to the cluster", GroupID: "jobs", Args: exactly("FILE"), ValidArgsFunction: completeFile,
 		Example: `  sluice submit job.yaml
   sluice submit job.yaml --wait                       # follow it to its end
   sluice submit job.yaml --set parallelism=8
@@ -73,7 +72,10 @@ func (c *cli) submitCommand() *cobra.Command {
 					fmt.Fprintln(c.stderr, "warning:", w)
 				}
 				if wait {
-					return c.follow(ctx, client, resp.GetJobId())
+					if err := c.follow(ctx, client, resp.GetJobId()); !errors.Is(err, errNotFollowing) {
+						return err
+					}
+					return &exitError{exitFailed, fmt.Errorf("no longer following; job %s goes on (`sluice job %s` shows it)", job.Name, resp.GetJobId())}
 				}
 				if c.output == outputJSON {
 					return c.printJSON(map[string]string{"id": resp.GetJobId(), "name": job.Name})
@@ -90,59 +92,9 @@ func (c *cli) submitCommand() *cobra.Command {
 	return cmd
 }
 
-// follow shows the status of a job until it ends. Its exit code tells how it ended.
-func (c *cli) follow(ctx context.Context, client pb.JobServiceClient, id string) error {
-	stream, err := client.Watch(ctx, &pb.WatchRequest{Job: id})
-	if err != nil {
-		return err
-	}
-	view := newFollowView(c.stderr)
-	defer view.close()
-	var last web.Job
-	for {
-		resp, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			if ctx.Err() != nil {
-				return &exitError{exitFailed, fmt.Errorf("no longer following; job %s goes on (sluice job %s)", id, id)}
-			}
-			return err
-		}
-		last = web.JobFromProto(resp.GetJob())
-		view.show(&last)
-	}
-	view.close()
-	if c.output == outputJSON {
-		if err := c.printJSON(last); err != nil {
-			return err
-		}
-	} else {
-		fmt.Fprintf(c.stdout, "job %s (%s) is %s\n", last.Name, last.ID, last.State)
-	}
-	return outcome(&last)
-}
-
-func outcome(j *web.Job) error {
-	code := exitJobFailed
-	switch j.State {
-	case "FAILED":
-	case "FAILED_DATA_LOSS":
-		code = exitJobDataLoss
-	default:
-		return nil
-	}
-	why := "no reason was recorded"
-	if j.Failure != nil {
-		why = j.Failure.Message
-	}
-	return &exitError{code, fmt.Errorf("job %s ended %s: %s", j.Name, j.State, why)}
-}
-
 func (c *cli) cancelCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "cancel NAME|ID", Short: "End a job at once, without a final checkpoint", GroupID: "jobs", Args: exactly("NAME|ID"),
+		Use: "cancel NAME|ID", Short: "End a job at once, without a final checkpoint", GroupID: "jobs", Args: exactly("NAME|ID"), ValidArgsFunction: c.completeJobs,
 		Example: "  sluice cancel orders",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.call(cmd.Context(), func(ctx context.Context, client pb.JobServiceClient) error {
@@ -159,7 +111,7 @@ func (c *cli) cancelCommand() *cobra.Command {
 func (c *cli) stopCommand() *cobra.Command {
 	drain := false
 	cmd := &cobra.Command{
-		Use: "stop NAME|ID", Short: "End a job with a final checkpoint", GroupID: "jobs", Args: exactly("NAME|ID"),
+		Use: "stop NAME|ID", Short: "End a job with a final checkpoint", GroupID: "jobs", Args: exactly("NAME|ID"), ValidArgsFunction: c.completeJobs,
 		Long:    "Draw a final checkpoint, after which the sources read nothing more, and end the job. Resume with submit --from-checkpoint.",
 		Example: "  sluice stop orders\n  sluice stop orders --drain     # end the data first, so that open windows close",
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -186,7 +138,7 @@ func (c *cli) asked(what, id string) error {
 
 func (c *cli) versionCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "version", Short: "Print the version", GroupID: "cluster", Args: exactly(),
+		Use: "version", Short: "Print the version", GroupID: "cluster", Args: exactly(), ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(*cobra.Command, []string) error {
 			version, revision := "unknown", ""
 			if info, ok := debug.ReadBuildInfo(); ok {

@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
-	"os"
 
 	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
@@ -27,47 +27,55 @@ Examples:
   jobmanager --data-dir /var/lib/sluice
   jobmanager --listen 10.0.0.1:6123 --tls-cert jm.pem --tls-key jm.key --tls-ca ca.pem
   SLUICE_DATA_DIR=/var/lib/sluice jobmanager     # every flag is also an environment variable
+  jobmanager --config jobmanager.yaml            # and a key of the configuration file
 
 Flags:
 `
 
-// JobManager runs a job manager until ctx ends. The ready line goes to stdout, logs to stderr.
-func JobManager(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	cfg, at, err := jobManagerConfig(args, stderr)
+// JobManager runs a job manager until ctx ends. The ready line goes to Stdout, logs to Stderr.
+func JobManager(ctx context.Context, p Process) error {
+	cfg, at, err := jobManagerConfig(p)
 	if errors.Is(err, pflag.ErrHelp) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	grpcListener, err := net.Listen("tcp", at.grpc)
-	if err != nil {
-		return fmt.Errorf("listen for gRPC: %w", err)
-	}
-	defer grpcListener.Close()
 	admin := kafka.NewAdmin(cfg.Logger)
 	defer admin.Close()
+	// The directory comes first: a second job manager on it is told whose it is, not that a port is taken.
 	m, err := jobmanager.Open(cfg, admin, expression.Checker{})
 	if err != nil {
 		return err
 	}
-	g, ctx := errgroup.WithContext(ctx)
+	return errors.Join(serveJobManager(ctx, m, at, cfg.Logger, p.Stdout), m.Close())
+}
+
+func serveJobManager(ctx context.Context, m *jobmanager.Manager, at jobManagerListen, log *slog.Logger, stdout io.Writer) error {
+	grpcListener, err := listen("listen", at.grpc)
+	if err != nil {
+		return err
+	}
+	defer grpcListener.Close()
+	var httpListener net.Listener
 	httpAddr := ""
 	if at.http != "" {
-		l, err := net.Listen("tcp", at.http)
-		if err != nil {
-			return errors.Join(fmt.Errorf("listen for http: %w", err), m.Close())
+		if httpListener, err = listen("http", at.http); err != nil {
+			return err
 		}
-		httpAddr = l.Addr().String()
-		g.Go(func() error { return web.Serve(ctx, l, web.Handler(m, web.MetricsHandler(m.Metrics()))) })
+		httpAddr = httpListener.Addr().String()
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	if httpListener != nil {
+		g.Go(func() error { return web.Serve(ctx, httpListener, web.Handler(m, web.MetricsHandler(m.Metrics()))) })
 	}
 	g.Go(func() error { return m.Run(ctx, grpcListener) })
+	g.Go(logEnd(ctx, log))
 	fmt.Fprintf(stdout, "ready jobmanager grpc=%s http=%s\n", grpcListener.Addr(), httpAddr)
-	err = g.Wait()
-	if errors.Is(err, context.Canceled) {
-		err = nil
+	if err := g.Wait(); !errors.Is(err, context.Canceled) {
+		return err
 	}
-	return errors.Join(err, m.Close())
+	return nil
 }
 
 // jobManagerListen is where the job manager listens.
@@ -76,33 +84,31 @@ type jobManagerListen struct {
 	insecure   bool
 }
 
-func jobManagerConfig(args []string, stderr io.Writer) (jobmanager.Config, jobManagerListen, error) {
+func jobManagerConfig(p Process) (jobmanager.Config, jobManagerListen, error) {
 	cfg, at := jobmanager.DefaultConfig(), jobManagerListen{grpc: "127.0.0.1:6123", http: "127.0.0.1:8081"}
 	fs := pflag.NewFlagSet("jobmanager", pflag.ContinueOnError)
-	fs.SetOutput(stderr)
-	fs.Usage = func() { fmt.Fprint(stderr, jobManagerUsage, fs.FlagUsages()) }
+	fs.SetOutput(p.Stderr)
+	fs.Usage = func() { fmt.Fprint(p.Stdout, jobManagerUsage, fs.FlagUsages()) }
 	level := "info"
 	var tlsFiles TLSFiles
-	fs.StringVar(&at.grpc, "listen", at.grpc, "gRPC address, for task managers and clients")
-	fs.StringVar(&at.http, "http", at.http, "address of the HTTP API and the metrics; empty: none")
-	fs.StringVar(&cfg.DataDir, "data-dir", cfg.DataDir, "directory of the database and the state files, on a local disk")
+	fs.StringVar(&at.grpc, "listen", at.grpc, "gRPC `HOST:PORT`, for task managers and clients")
+	fs.StringVar(&at.http, "http", at.http, "`HOST:PORT` of the HTTP API and the metrics; empty: none")
+	fs.StringVar(&cfg.DataDir, "data-dir", cfg.DataDir, "`DIR` of the database and the state files, on a local disk")
 	fs.DurationVar(&cfg.HeartbeatInterval, "heartbeat-interval", cfg.HeartbeatInterval, "how often task managers show that they live")
 	fs.DurationVar(&cfg.HeartbeatTimeout, "heartbeat-timeout", cfg.HeartbeatTimeout, "silence after which a task manager counts as lost")
 	fs.BoolVar(&at.insecure, "insecure", false, "allow listening outside of loopback without TLS")
-	fs.StringVar(&level, "log-level", level, "debug, info, warn or error")
+	fs.StringVar(&level, "log-level", level, "`LEVEL` of the log: debug, info, warn or error")
 	tlsFiles.AddFlags(fs)
-	if err := parse(fs, args, os.LookupEnv); err != nil {
+	if err := parse(fs, p); err != nil {
 		return cfg, at, err
 	}
 	var err error
-	if cfg.Logger, err = logger(stderr, level); err != nil {
+	if cfg.Logger, err = logger(p.Stderr, level); err != nil {
 		return cfg, at, err
 	}
 	if cfg.TLS, _, err = tlsFiles.Load(); err != nil {
 		return cfg, at, err
 	}
-	if err := cfg.Validate(); err != nil {
-		return cfg, at, fmt.Errorf("%w: %w", ErrUsage, err)
-	}
-	return cfg, at, errors.Join(checkListen("listen", at.grpc, cfg.TLS != nil || at.insecure), checkListen("http", at.http, at.insecure))
+	cfg.TLS = logHandshakes(cfg.TLS, cfg.Logger)
+	return cfg, at, errors.Join(usage(cfg.Validate()), checkListen("listen", at.grpc, cfg.TLS != nil, at.insecure), checkListen("http", at.http, false, at.insecure))
 }

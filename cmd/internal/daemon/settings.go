@@ -7,8 +7,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/agext/levenshtein"
@@ -24,35 +25,47 @@ var ErrUsage = errors.New("bad usage")
 
 // parse reads flags, then fills what no flag has set from the environment (data-dir is
 // SLUICE_DATA_DIR) and then from the YAML file of --config (key data-dir). The names are the same
-// everywhere; an unknown key in the file is an error.
-func parse(fs *pflag.FlagSet, args []string, getenv func(string) (string, bool)) error {
-	config := fs.String("config", "", "YAML file with these settings (environment SLUICE_CONFIG)")
+// everywhere; an unknown key in the file is an error. All errors are reported at once.
+func parse(fs *pflag.FlagSet, p Process) error {
+	config := fs.String("config", "", "YAML `FILE` with these settings (environment SLUICE_CONFIG)")
 	fs.SortFlags = false
-	if err := fs.Parse(args); err != nil {
+	if err := fs.Parse(p.Args); err != nil {
 		if errors.Is(err, pflag.ErrHelp) {
 			return err
 		}
-		return fmt.Errorf("%w: %w", ErrUsage, err)
+		return flagError(fs, err)
 	}
 	if fs.NArg() > 0 {
 		return fmt.Errorf("%w: unexpected argument %q; see --help", ErrUsage, fs.Arg(0))
 	}
-	if v, ok := getenv("SLUICE_CONFIG"); ok && *config == "" {
+	if v, ok := p.lookupEnv("SLUICE_CONFIG"); ok && *config == "" {
 		*config = v
 	}
-	fromFile := koanf.New("\x00") // no nesting: keys are flag names
+	fromFile := map[string]any{}
 	if *config != "" {
-		if err := fromFile.Load(file.Provider(*config), yaml.Parser()); err != nil {
+		k := koanf.New("\x00") // no nesting: keys are flag names
+		if err := k.Load(file.Provider(*config), yaml.Parser()); err != nil {
 			return fmt.Errorf("%w: read configuration %s: %w", ErrUsage, *config, err)
 		}
-		if err := checkKeys(fs, fromFile.Keys(), *config); err != nil {
-			return err
-		}
+		fromFile = k.Raw()
 	}
-	return fill(fs, getenv, fromFile, *config)
+	return errors.Join(checkKeys(fs, fromFile, *config), fill(fs, p, fromFile, *config))
 }
 
-func fill(fs *pflag.FlagSet, getenv func(string) (string, bool), fromFile *koanf.Koanf, path string) error {
+// flagError says what a flag wants, and which flag may have been meant.
+func flagError(fs *pflag.FlagSet, err error) error {
+	var bad *pflag.InvalidValueError
+	if errors.As(err, &bad) {
+		return fmt.Errorf("%w: --%s %q: want %s", ErrUsage, bad.GetFlag().Name, bad.GetValue(), wanted(bad.GetFlag()))
+	}
+	var unknown *pflag.NotExistError
+	if errors.As(err, &unknown) {
+		return fmt.Errorf("%w: %w; %s", ErrUsage, err, suggestion(fs, unknown.GetSpecifiedName(), "--"))
+	}
+	return fmt.Errorf("%w: %w; see --help", ErrUsage, err)
+}
+
+func fill(fs *pflag.FlagSet, p Process, fromFile map[string]any, path string) error {
 	var errs []error
 	fs.VisitAll(func(f *pflag.Flag) {
 		if f.Changed || f.Name == "config" || f.Name == "help" {
@@ -60,39 +73,71 @@ func fill(fs *pflag.FlagSet, getenv func(string) (string, bool), fromFile *koanf
 		}
 		env := "SLUICE_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
 		value, from := "", ""
-		if v, ok := getenv(env); ok {
+		if v, ok := p.lookupEnv(env); ok {
 			value, from = v, "environment "+env
-		} else if fromFile.Exists(f.Name) {
-			value, from = fmt.Sprint(fromFile.Get(f.Name)), path+": "+f.Name
+		} else if v, ok := fromFile[f.Name]; ok {
+			from = path + ": " + f.Name
+			switch v.(type) {
+			case nil, []any, map[string]any:
+				errs = append(errs, fmt.Errorf("%w: %s: want %s, one value ('' for an empty one)", ErrUsage, from, wanted(f)))
+				return
+			}
+			value = fmt.Sprint(v)
 		}
 		if from == "" {
 			return
 		}
 		if err := fs.Set(f.Name, value); err != nil {
-			errs = append(errs, fmt.Errorf("%w: %s: %q is not a %s: %w", ErrUsage, from, value, f.Value.Type(), err))
+			errs = append(errs, fmt.Errorf("%w: %s: %q: want %s", ErrUsage, from, value, wanted(f)))
 		}
 	})
 	return errors.Join(errs...)
 }
 
-func checkKeys(fs *pflag.FlagSet, keys []string, path string) error {
+// wanted is the type of a flag in words.
+func wanted(f *pflag.Flag) string {
+	switch f.Value.Type() {
+	case "int":
+		return "a whole number"
+	case "bool":
+		return "true or false"
+	case "duration":
+		return "a duration such as 500ms or 5s"
+	default:
+		return "a text"
+	}
+}
+
+func checkKeys(fs *pflag.FlagSet, settings map[string]any, path string) error {
 	var errs []error
-	for _, k := range keys {
-		if fs.Lookup(k) == nil || k == "config" {
-			errs = append(errs, fmt.Errorf("%w: %s: unknown setting %q, did you mean %q?", ErrUsage, path, k, nearest(fs, k)))
+	for _, k := range slices.Sorted(maps.Keys(settings)) {
+		if fs.Lookup(k) == nil || k == "config" || k == "help" {
+			errs = append(errs, fmt.Errorf("%w: %s: unknown setting %q; %s", ErrUsage, path, k, suggestion(fs, k, "")))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func nearest(fs *pflag.FlagSet, name string) string {
-	best, distance := "", 1<<30
+// suggestion is the nearest flag, if one is near enough to have been meant.
+func suggestion(fs *pflag.FlagSet, name, prefix string) string {
+	best, distance := "", max(2, len(name)/3)+1
 	fs.VisitAll(func(f *pflag.Flag) {
-		if d := levenshtein.Distance(f.Name, name, nil); d < distance {
+		if d := levenshtein.Distance(f.Name, name, nil); d < distance && f.Name != "help" && f.Name != "config" {
 			best, distance = f.Name, d
 		}
 	})
-	return best
+	if best == "" {
+		return "--help lists what there is"
+	}
+	return fmt.Sprintf("did you mean %s%s?", prefix, best)
+}
+
+// usage marks the faults of a configuration as such.
+func usage(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", ErrUsage, err)
 }
 
 // logger writes text to a terminal and JSON to everything else.
@@ -106,24 +151,4 @@ func logger(w io.Writer, level string) (*slog.Logger, error) {
 		return slog.New(slog.NewTextHandler(w, opts)), nil
 	}
 	return slog.New(slog.NewJSONHandler(w, opts)), nil
-}
-
-// checkListen refuses an address outside of loopback unless it is protected by TLS or the operator has
-// said that the network is trusted. HTTP is never protected. An empty address is one that is not served.
-func checkListen(flag, addr string, allowed bool) error {
-	if addr == "" {
-		return nil
-	}
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return fmt.Errorf("%w: --%s %q is not HOST:PORT", ErrUsage, flag, addr)
-	}
-	if allowed || host == "localhost" {
-		return nil
-	}
-	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
-		return fmt.Errorf("%w: --%s %q is not a loopback address and TLS is off: set --tls-cert, --tls-key and --tls-ca, or pass --insecure if the network is trusted",
-			ErrUsage, flag, addr)
-	}
-	return nil
 }

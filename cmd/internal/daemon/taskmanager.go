@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"os"
 
 	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
@@ -31,17 +29,18 @@ Examples:
 Flags:
 `
 
-// TaskManager runs a task manager until ctx ends. Print sinks write to stdout, as does the ready line;
-// logs go to stderr.
-func TaskManager(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	cfg, httpAddr, err := taskManagerConfig(args, stderr)
+// TaskManager runs a task manager until ctx ends. Print sinks write to Stdout, as does the ready line;
+// logs go to Stderr.
+func TaskManager(ctx context.Context, p Process) error {
+	cfg, httpAddr, err := taskManagerConfig(p)
 	if errors.Is(err, pflag.ErrHelp) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	cfg.Output = stdout
+	cfg.Output = p.Stdout
+	cfg.Listen = func(addr string) (net.Listener, error) { return listen("data-listen", addr) }
 	connections := kafka.NewConnections(cfg.Logger)
 	defer connections.Close()
 	tm, err := taskmanager.New(cfg, &kafkaConnectors{connections, cfg.Logger}, expression.Checker{})
@@ -50,55 +49,55 @@ func TaskManager(ctx context.Context, args []string, stdout, stderr io.Writer) e
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	if httpAddr != "" {
-		l, err := net.Listen("tcp", httpAddr)
+		l, err := listen("http", httpAddr)
 		if err != nil {
-			return fmt.Errorf("listen for http: %w", err)
+			return err
 		}
 		tm.SetHTTPAddress(l.Addr().String())
 		g.Go(func() error { return web.Serve(ctx, l, web.MetricsHandler(tm.Metrics())) })
 	}
 	g.Go(func() error {
 		return tm.Run(ctx, func(data string) {
-			fmt.Fprintf(stdout, "ready taskmanager id=%s data=%s http=%s\n", cfg.ID, data, tm.HTTPAddress())
+			fmt.Fprintf(p.Stdout, "ready taskmanager id=%s data=%s http=%s\n", cfg.ID, data, tm.HTTPAddress())
 		})
 	})
+	g.Go(logEnd(ctx, cfg.Logger))
 	if err := g.Wait(); !errors.Is(err, context.Canceled) {
 		return err
 	}
 	return nil
 }
 
-func taskManagerConfig(args []string, stderr io.Writer) (taskmanager.Config, string, error) {
+func taskManagerConfig(p Process) (taskmanager.Config, string, error) {
 	cfg := taskmanager.DefaultConfig()
 	httpAddr, allowInsecure := "127.0.0.1:0", false
 	fs := pflag.NewFlagSet("taskmanager", pflag.ContinueOnError)
-	fs.SetOutput(stderr)
-	fs.Usage = func() { fmt.Fprint(stderr, taskManagerUsage, fs.FlagUsages()) }
+	fs.SetOutput(p.Stderr)
+	fs.Usage = func() { fmt.Fprint(p.Stdout, taskManagerUsage, fs.FlagUsages()) }
 	id, level := string(cfg.ID), "info"
 	var tlsFiles TLSFiles
-	fs.StringVar(&cfg.JobManager, "jobmanager", cfg.JobManager, "address of the job manager")
-	fs.StringVar(&id, "id", id, "stable name of this task manager; unique in the cluster")
+	fs.StringVar(&cfg.JobManager, "jobmanager", cfg.JobManager, "`HOST:PORT` of the job manager")
+	fs.StringVar(&id, "id", id, "stable `NAME` of this task manager; unique in the cluster")
 	fs.IntVar(&cfg.Slots, "slots", cfg.Slots, "slots: how many subtasks of a vertex can run here at once")
-	fs.StringVar(&cfg.DataListen, "data-listen", cfg.DataListen, "address for the other task managers; port 0 picks one")
-	fs.StringVar(&cfg.DataAdvertise, "data-advertise", "", "address that the others are told, if it is not the one listened on")
-	fs.StringVar(&httpAddr, "http", httpAddr, "address of /metrics and /healthz; empty: none")
-	fs.StringVar(&cfg.WorkDir, "work-dir", cfg.WorkDir, "directory for temporary files")
+	fs.StringVar(&cfg.DataListen, "data-listen", cfg.DataListen, "`HOST:PORT` for the other task managers; port 0 picks one")
+	fs.StringVar(&cfg.DataAdvertise, "data-advertise", "", "`HOST:PORT` that the others are told, if it is not the one listened on")
+	fs.StringVar(&httpAddr, "http", httpAddr, "`HOST:PORT` of /metrics and /healthz; empty: none")
+	fs.StringVar(&cfg.WorkDir, "work-dir", cfg.WorkDir, "`DIR` for temporary files")
 	fs.BoolVar(&allowInsecure, "insecure", false, "allow listening outside of loopback without TLS")
-	fs.StringVar(&level, "log-level", level, "debug, info, warn or error")
+	fs.StringVar(&level, "log-level", level, "`LEVEL` of the log: debug, info, warn or error")
 	tlsFiles.AddFlags(fs)
-	if err := parse(fs, args, os.LookupEnv); err != nil {
+	if err := parse(fs, p); err != nil {
 		return cfg, "", err
 	}
 	var err error
 	cfg.ID = ident.WorkerID(id)
-	if cfg.Logger, err = logger(stderr, level); err != nil {
+	if cfg.Logger, err = logger(p.Stderr, level); err != nil {
 		return cfg, "", err
 	}
 	if cfg.ServerTLS, cfg.ClientTLS, err = tlsFiles.Load(); err != nil {
 		return cfg, "", err
 	}
-	if err := cfg.Validate(); err != nil {
-		return cfg, "", fmt.Errorf("%w: %w", ErrUsage, err)
-	}
-	return cfg, httpAddr, errors.Join(checkListen("data-listen", cfg.DataListen, cfg.ServerTLS != nil || allowInsecure), checkListen("http", httpAddr, allowInsecure))
+	cfg.ServerTLS = logHandshakes(cfg.ServerTLS, cfg.Logger)
+	return cfg, httpAddr, errors.Join(usage(cfg.Validate()), checkListen("data-listen", cfg.DataListen, cfg.ServerTLS != nil, allowInsecure),
+		checkAdvertise(cfg.DataListen, cfg.DataAdvertise), checkListen("http", httpAddr, false, allowInsecure))
 }

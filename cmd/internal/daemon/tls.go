@@ -5,6 +5,8 @@ import (
 	"crypto/x509"
 	"fmt"
 	"os"
+	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 	"google.golang.org/grpc/credentials"
@@ -17,9 +19,19 @@ type TLSFiles struct {
 
 // AddFlags defines the three flags.
 func (f *TLSFiles) AddFlags(fs *pflag.FlagSet) {
-	fs.StringVar(&f.Cert, "tls-cert", "", "certificate of this process, PEM; turns mutual TLS on, with --tls-key and --tls-ca")
-	fs.StringVar(&f.Key, "tls-key", "", "private key of the certificate, PEM")
-	fs.StringVar(&f.CA, "tls-ca", "", "authorities that sign the certificates of the cluster and its clients, PEM")
+	fs.StringVar(&f.Cert, "tls-cert", "", "certificate of this process, PEM `FILE`; turns mutual TLS on, with --tls-key and --tls-ca")
+	fs.StringVar(&f.Key, "tls-key", "", "private key of the certificate, PEM `FILE`")
+	fs.StringVar(&f.CA, "tls-ca", "", "authorities that sign the certificates of the cluster and its clients, PEM `FILE`")
+}
+
+func (f *TLSFiles) missing() string {
+	var names []string
+	for _, file := range [][2]string{{"--tls-cert", f.Cert}, {"--tls-key", f.Key}, {"--tls-ca", f.CA}} {
+		if file[1] == "" {
+			names = append(names, file[0])
+		}
+	}
+	return strings.Join(names, " and ") + " missing"
 }
 
 // Load returns nil credentials when TLS is off.
@@ -28,11 +40,15 @@ func (f *TLSFiles) Load() (server, client credentials.TransportCredentials, err 
 		return nil, nil, nil
 	}
 	if f.Cert == "" || f.Key == "" || f.CA == "" {
-		return nil, nil, fmt.Errorf("%w: --tls-cert, --tls-key and --tls-ca belong together", ErrUsage)
+		return nil, nil, fmt.Errorf("%w: --tls-cert, --tls-key and --tls-ca belong together; %s", ErrUsage, f.missing())
 	}
 	cert, err := tls.LoadX509KeyPair(f.Cert, f.Key)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: load certificate %s with key %s: %w", ErrUsage, f.Cert, f.Key, err)
+	}
+	if now := time.Now(); now.After(cert.Leaf.NotAfter) || now.Before(cert.Leaf.NotBefore) {
+		return nil, nil, fmt.Errorf("%w: certificate %s is valid from %s to %s only; this machine's clock says %s", ErrUsage, f.Cert,
+			cert.Leaf.NotBefore.Format(time.RFC3339), cert.Leaf.NotAfter.Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 	}
 	pem, err := os.ReadFile(f.CA)
 	if err != nil {

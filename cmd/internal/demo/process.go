@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -57,6 +58,7 @@ func newLauncher() (*launcher, error) {
 func (l *launcher) start(ctx context.Context, name, role string, args ...string) (*process, error) {
 	p := &process{name: name, stderr: &tail{}, done: make(chan struct{}), fields: map[string]string{}}
 	p.cmd = exec.Command(l.binary, append([]string{role}, args...)...)
+	p.cmd.Env = withoutSettings(os.Environ())
 	p.cmd.Stderr = p.stderr
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	out, err := p.cmd.StdoutPipe()
@@ -100,6 +102,11 @@ func (l *launcher) start(ctx context.Context, name, role string, args ...string)
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
+}
+
+// withoutSettings drops what configures the daemons of the user's own cluster.
+func withoutSettings(environ []string) []string {
+	return slices.DeleteFunc(environ, func(v string) bool { return strings.HasPrefix(v, "SLUICE_") })
 }
 
 // kill9 kills a daemon as `kill -9` does and waits for its end.
