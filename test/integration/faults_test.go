@@ -47,7 +47,7 @@ func (r *rig) faultJob(t *testing.T, parallelism int) string {
 	r.create(t, faultPartitions, "in", "out")
 	r.half(t, false)
 	id := r.submit(t, countJob(parallelism, faultPartitions, faultTotal))
-	r.WaitFor(t, id, "past a checkpoint with records", patience, func(j *jobStatus) bool { return r.position(j, "in", 0) > 0 })
+	r.WaitFor(t, id, "past a checkpoint with records", patience, func(j *jobStatus) bool { return r.read(j) > 0 })
 	return id
 }
 
@@ -161,7 +161,7 @@ func failedCheckpoint(t *testing.T, r *rig) {
 	r.kafka.Produce(t, r.numbered("in", faultPartitions, keys, 0, keys))
 	job := strings.Replace(countJob(2, faultPartitions, total), "interval: 100ms", "interval: 300ms, tolerableFailures: 1000", 1)
 	id := r.submit(t, job)
-	healthy := r.WaitFor(t, id, "past the first half", patience, func(j *jobStatus) bool { return r.position(j, "in", 3) == keys/faultPartitions })
+	healthy := r.WaitFor(t, id, "past the first half", patience, func(j *jobStatus) bool { return r.read(j) == keys })
 	restore := r.breakBlobs(t)
 	failing := r.WaitFor(t, id, "past a failed checkpoint", patience, func(j *jobStatus) bool { return j.Checkpoints.Failed > healthy.Checkpoints.Failed })
 	if failing.State != "RUNNING" || failing.Restarts != 0 {
@@ -169,7 +169,7 @@ func failedCheckpoint(t *testing.T, r *rig) {
 	}
 	r.kafka.Produce(t, r.numbered("in", faultPartitions, keys, keys, keys+keys/2))
 	restore()
-	r.WaitFor(t, id, "past a complete checkpoint", patience, func(j *jobStatus) bool { return r.position(j, "in", 3) == (keys+keys/2)/faultPartitions })
+	r.WaitFor(t, id, "past a complete checkpoint", patience, func(j *jobStatus) bool { return r.read(j) == keys+keys/2 })
 	r.Kill9(t, r.TaskManager(r.Job(t, id).Vertices[0].Subtasks[0].TaskManager))
 	r.kafka.Produce(t, r.numbered("in", faultPartitions, keys, keys+keys/2, total))
 	r.WaitState(t, id, "FINISHED", patience)

@@ -175,3 +175,20 @@ func (r *rig) position(j *jobStatus, topic string, partition int) int64 {
 	}
 	return -1
 }
+
+// read is the sum of all offsets in the newest checkpoint: with partitions that begin at 0 and hold no
+// control batches, the records that it covers.
+func (r *rig) read(j *jobStatus) int64 {
+	sum := int64(0)
+	if j.Checkpoints.Latest == nil {
+		return sum
+	}
+	for _, topics := range j.Checkpoints.Latest.Offsets {
+		for _, partitions := range topics {
+			for _, at := range partitions {
+				sum += at
+			}
+		}
+	}
+	return sum
+}

@@ -86,6 +86,25 @@ func (c *Cluster) start(tb testing.TB, program, name string, as *syscall.Credent
 	return p
 }
 
+// Start starts one of the programs without waiting for it to be ready. It ends with the test.
+func (c *Cluster) Start(tb testing.TB, program, name string, args ...string) *process.Process {
+	tb.Helper()
+	return c.start(tb, program, name, nil, args...)
+}
+
+// StartRefused starts a daemon that is expected to end by itself.
+func (c *Cluster) StartRefused(tb testing.TB, program string, args ...string) Result {
+	tb.Helper()
+	p := c.Start(tb, program, "refused-"+program, args...)
+	select {
+	case <-p.Done():
+		return Result{Stdout: p.Stdout(), Stderr: p.Stderr(), Code: p.ExitCode()}
+	case <-time.After(readyTimeout):
+		tb.Fatalf("%s %q was not refused within %s", program, args, readyTimeout)
+		return Result{}
+	}
+}
+
 // Addr is the gRPC address of the job manager; it stays the same when the job manager is started again.
 func (c *Cluster) Addr() string { return fmt.Sprintf("127.0.0.1:%d", c.port) }
 
