@@ -214,7 +214,7 @@ func (r *runner) deploy(e job.Deploy) {
 		return
 	}
 	if r.deployMessages, err = dep.messages(); err != nil {
-		r.enqueue(job.DeployFailed{Fence: e.Fence, Failure: internalFailure(err)})
+		r.enqueue(job.DeployFailed{Fence: e.Fence, Failure: internalFailure(err), Refused: true})
 		return
 	}
 	r.log.Info("deploying", "attempt", e.Fence.Attempt, "slots", len(e.Slots), "checkpoint", d.Checkpoint)

@@ -55,6 +55,9 @@ func (m *Manager) submit(ctx context.Context, s submission) (ident.JobID, []stri
 	if err != nil {
 		return "", nil, err
 	}
+	if err := checkSize(m.connector, s.job, plan, zero); err != nil {
+		return "", nil, &invalidJobError{name: s.job.Name, faults: []fault{{"", err.Error()}}}
+	}
 	r, err := m.create(id, s.job, plan, zero)
 	if err != nil {
 		return "", nil, err

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/sluice-stream/sluice/checkpoint"
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/graph"
@@ -13,6 +15,9 @@ import (
 	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
 	"github.com/sluice-stream/sluice/proto/wire"
 )
+
+// maxDeployBytes leaves room in a control message for what surrounds the deployment.
+const maxDeployBytes = controlMessageBytes - 1<<10
 
 // deployment is one attempt as it is sent out.
 type deployment struct {
@@ -67,9 +72,28 @@ func (d *deployment) messages() (map[ident.WorkerID]message, error) {
 			}
 		}
 		m.State = d.stateOf(p.GetSubtasks())
+		if n := proto.Size(m); n > maxDeployBytes {
+			return nil, fmt.Errorf("the deployment to one task manager takes %d bytes, at most %d can be sent: shorten expressions and properties, or lower the parallelism",
+				n, maxDeployBytes)
+		}
 		out[ident.WorkerID(p.GetWorker())] = &pb.FromJobManager{Message: &pb.FromJobManager_Deploy{Deploy: m}}
 	}
 	return out, nil
+}
+
+// checkSize refuses a job that could not be sent out, even to a single task manager: the stream to it would
+// break again and again.
+func checkSize(c Connector, j *graph.Job, plan *graph.Physical, zero *manifest.Manifest) error {
+	const one = ident.WorkerID("one")
+	d := &deployment{
+		graph: j, plan: plan, restored: zero, placement: map[ident.Subtask]ident.WorkerID{}, targets: map[ident.WorkerID]target{one: {}},
+		splits: assignSplits(c, plan, zero.Positions),
+	}
+	for _, s := range plan.Subtasks() {
+		d.placement[s] = one
+	}
+	_, err := d.messages()
+	return err
 }
 
 func (d *deployment) placements() ([]*pb.Placement, error) {

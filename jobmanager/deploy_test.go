@@ -1,0 +1,216 @@
+package jobmanager
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sluice-stream/sluice/checkpoint"
+	"github.com/sluice-stream/sluice/checkpoint/manifest"
+	"github.com/sluice-stream/sluice/graph"
+	"github.com/sluice-stream/sluice/ident"
+	"github.com/sluice-stream/sluice/jobmanager/job"
+	"github.com/sluice-stream/sluice/operator/expression"
+	"github.com/sluice-stream/sluice/proto/wire"
+	"github.com/sluice-stream/sluice/slots"
+)
+
+// fakeConnector deals splits out in turn and finds nothing wrong.
+type fakeConnector struct{}
+
+func (fakeConnector) CheckProperties(graph.Kind, map[string]string) []error { return nil }
+func (fakeConnector) Check(context.Context, *graph.Job) error               { return nil }
+func (fakeConnector) StartPositions(_ context.Context, j *graph.Job) ([]manifest.Position, []string, error) {
+	var out []manifest.Position
+	for p := range int32(3) {
+		out = append(out, manifest.Position{Split: manifest.Split{Source: "s", Topic: "t", Partition: p}, Next: int64(p), LeaderEpoch: -1, Stop: -1})
+	}
+	return out, nil, nil
+}
+
+func (fakeConnector) PublishOffsets(context.Context, *graph.Job, *manifest.Manifest) error {
+	return nil
+}
+
+func (fakeConnector) Assign(positions []manifest.Position, parallelism int) [][]manifest.Position {
+	out := make([][]manifest.Position, parallelism)
+	for i, p := range positions {
+		out[i%parallelism] = append(out[i%parallelism], p)
+	}
+	return out
+}
+
+// countJob reads t by s, counts by key in o, and writes to z.
+func countJob(parallelism int) *graph.Job {
+	j := &graph.Job{
+		Name: "job", Parallelism: parallelism,
+		Sources:   []graph.Source{{Name: "s", Kafka: &graph.KafkaSource{Topics: []string{"t"}}}},
+		Operators: []graph.Operator{{Name: "o", From: []string{"s"}, KeyBy: "key", Count: true}},
+		Sinks:     []graph.Sink{{Name: "z", From: []string{"o"}, Kafka: &graph.KafkaSink{Topic: "t"}}},
+	}
+	j.SetDefaults()
+	return j
+}
+
+func open(t *testing.T) *Manager {
+	t.Helper()
+	cfg := DefaultConfig()
+	cfg.DataDir, cfg.Logger = t.TempDir(), slog.New(slog.DiscardHandler)
+	m, err := Open(cfg, fakeConnector{}, expression.Checker{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return m
+}
+
+// submitted makes the runner of a job, which does not run.
+func submitted(t *testing.T, m *Manager, j *graph.Job) *runner {
+	t.Helper()
+	id, _, err := m.submit(t.Context(), submission{job: j})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := m.find(string(id))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// grantedTo has worker w register and gives its slots to the job.
+func grantedTo(t *testing.T, m *Manager, r *runner) (*downstream, slots.Grant) {
+	t.Helper()
+	down, _ := stream()
+	if _, _, err := m.sessions.open(reg("a", ""), down, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	<-down.queue // Welcome
+	m.scheduler.request(slots.Request{Job: r.id, Attempt: 1, Slots: r.plan.Slots, SubmitOrder: 1, Since: time.Now()})
+	return down, <-r.grants
+}
+
+// TestDeployNeedsTheSessionOfItsSlots has a task manager come back between the grant of its slots and the
+// deployment: it is not sent subtasks in slots that the job no longer holds.
+func TestDeployNeedsTheSessionOfItsSlots(t *testing.T) {
+	m := open(t)
+	r := submitted(t, m, countJob(2))
+	down, g := grantedTo(t, m, r)
+	e := job.Deploy{Fence: ident.Fence{Epoch: m.epoch, Attempt: 1}, Slots: g.Slots}
+	zero := r.coord.Status().Latest
+	dep, gone := r.newDeployment(e, zero)
+	if len(gone) != 0 || dep.targets["w"].address != "w:1" {
+		t.Fatalf("gone %v, targets %v", gone, dep.targets)
+	}
+	again, _ := stream()
+	if _, _, err := m.sessions.open(reg("a", ""), again, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	<-again.queue
+	m.sessions.sendIn("w", dep.targets["w"].session, heartbeatAnswer(1)) // prepared before, sent after
+	if len(again.queue) != 0 || len(down.queue) != 0 {
+		t.Error("the deployment reached another session")
+	}
+	if _, gone := r.newDeployment(e, zero); !slices.Equal(gone, []ident.WorkerID{"w"}) {
+		t.Errorf("gone %v, want w: its slots are those of an older session", gone)
+	}
+}
+
+// TestGrantComesAfterOlderLosses has a loss and a grant wait for the loop at the same time: the loss was posted
+// before the task manager registered again and got its slots granted.
+func TestGrantComesAfterOlderLosses(t *testing.T) {
+	m := open(t)
+	r := submitted(t, m, countJob(2))
+	for range 20 { // select would choose at random
+		r.queue = nil
+		r.deliver(workerLost{worker: "w", reason: "restarted"})
+		r.onGrant(slots.Grant{Job: r.id, Attempt: 1})
+		var got []string
+		for _, ev := range r.queue {
+			got = append(got, fmt.Sprintf("%T", ev))
+		}
+		if want := []string{"job.WorkerLost", "job.SlotsGranted"}; !slices.Equal(got, want) {
+			t.Fatalf("events %v, want %v", got, want)
+		}
+	}
+}
+
+// TestDeployMessages is what each task manager is sent: its subtasks, splits and pieces of state, and where all
+// others run.
+func TestDeployMessages(t *testing.T) {
+	j := countJob(3)
+	plan, err := graph.Plan(j, expression.Checker{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	positions, _, _ := fakeConnector{}.StartPositions(t.Context(), j)
+	restored := checkpoint.Zero("id", plan.Identity, positions, time.Now())
+	restored.Checkpoint = 7
+	first, last := graph.KeyGroupsOf(1, 2, plan.MaxParallelism) // as written at parallelism 2
+	restored.State = []manifest.State{{Operator: "o", Subtask: ident.Subtask{Vertex: "o", Index: 1}, FirstKeyGroup: first, LastKeyGroup: last, SizeBytes: 10, Inline: []byte("0123456789")}}
+	d := &deployment{
+		job: "id", fence: ident.Fence{Epoch: 3, Attempt: 4}, graph: j, plan: plan, restored: restored, placement: map[ident.Subtask]ident.WorkerID{},
+		targets: map[ident.WorkerID]target{"a": {"a:1", "sa"}, "b": {"b:1", "sb"}}, splits: assignSplits(fakeConnector{}, plan, restored.Positions),
+	}
+	for _, s := range plan.Subtasks() {
+		d.placement[s] = "b"
+		if s.Index == 0 {
+			d.placement[s] = "a"
+		}
+	}
+	messages, err := d.messages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for worker, want := range map[ident.WorkerID]string{
+		// Subtask 0 owns the key groups 0 to 42 and needs nothing of the piece, which begins at 64.
+		"a": "subtasks o/0 s/0; splits s/0:t-0@0; state; placements a@a:1=2 b@b:1=4",
+		"b": "subtasks o/1 o/2 s/1 s/2; splits s/1:t-1@1 s/2:t-2@2; state o/1; placements a@a:1=2 b@b:1=4",
+	} {
+		m := messages[worker].GetDeploy()
+		var text strings.Builder
+		text.WriteString("subtasks")
+		for _, s := range m.GetSubtasks() {
+			fmt.Fprintf(&text, " %s", wire.SubtaskFromProto(s))
+		}
+		text.WriteString("; splits")
+		for _, s := range m.GetSplits() {
+			p := wire.PositionFromProto(s.GetPosition())
+			fmt.Fprintf(&text, " %s:%s-%d@%d", wire.SubtaskFromProto(s.GetSubtask()), p.Topic, p.Partition, p.Next)
+		}
+		text.WriteString("; state")
+		for _, s := range m.GetState() {
+			fmt.Fprintf(&text, " %s", wire.SubtaskFromProto(s.GetWriter()))
+		}
+		text.WriteString("; placements")
+		for _, p := range m.GetPlacements() {
+			fmt.Fprintf(&text, " %s@%s=%d", p.GetWorker(), p.GetDataAddress(), len(p.GetSubtasks()))
+		}
+		id, fence := wire.AttemptFromProto(m.GetAttempt())
+		if text.String() != want || id != "id" || fence != d.fence || m.GetRestoredCheckpoint() != 7 {
+			t.Errorf("%s of %s: %s\nwant %s", id, fence, &text, want)
+		}
+	}
+}
+
+// TestJobTooLargeToDeploy is refused when it is submitted: no task manager could ever take it.
+func TestJobTooLargeToDeploy(t *testing.T) {
+	m := open(t)
+	j := countJob(2)
+	j.Sinks[0].Kafka.Properties = map[string]string{"large": strings.Repeat("x", controlMessageBytes)}
+	_, _, err := m.submit(t.Context(), submission{job: j})
+	if err == nil || !strings.Contains(fmt.Sprint(err.(*invalidJobError).faults), "at most 1047552 can be sent") {
+		t.Errorf("submit: %v", err)
+	}
+	if len(m.jobs()) != 0 {
+		t.Error("the refused job is listed")
+	}
+}

@@ -1,0 +1,327 @@
+package jobmanager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sluice-stream/sluice/ident"
+)
+
+// told notes what the job loops would be told.
+type told struct {
+	mu   sync.Mutex
+	list []string
+}
+
+func (e *told) add(format string, args ...any) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.list = append(e.list, fmt.Sprintf(format, args...))
+}
+
+func (e *told) registered(w ident.WorkerID, slots int) { e.add("registered %s %d", w, slots) }
+func (e *told) resumed(w ident.WorkerID)               { e.add("resumed %s", w) }
+func (e *told) lost(w ident.WorkerID, reason string, certain bool) {
+	e.add("lost %s certain=%t", w, certain)
+}
+
+func (e *told) take() string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	text := strings.Join(e.list, "; ")
+	e.list = nil
+	return text
+}
+
+// registerRig is a register whose task manager has one port.
+type registerRig struct {
+	*sessions
+	told   *told
+	answer error // of a dial to the task manager; nil: it accepts
+}
+
+func newRig(t *testing.T) *registerRig {
+	t.Helper()
+	cfg := DefaultConfig()
+	cfg.Logger = slog.New(slog.DiscardHandler)
+	r := &registerRig{told: &told{}}
+	r.sessions = newSessions(&cfg, 7, r.told)
+	r.dial = func(context.Context, string) (net.Conn, error) {
+		if r.answer != nil {
+			return nil, r.answer
+		}
+		near, far := net.Pipe()
+		far.Close()
+		return near, nil
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = r.run(ctx)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+	return r
+}
+
+// stream is a downstream that remembers why it was ended.
+func stream() (*downstream, func() error) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	return &downstream{queue: make(chan message, sendQueue), end: cancel}, func() error { return context.Cause(ctx) }
+}
+
+func reg(incarnation, session string) registration {
+	return registration{worker: "w", incarnation: ident.Incarnation(incarnation), slots: 2, dataAddress: "w:1", session: session}
+}
+
+// TestOpen is the table of who may register: what is known of the id, what the newcomer says, what follows.
+func TestOpen(t *testing.T) {
+	const none, connected, suspended, gone = "none", "connected", "suspended", "lost"
+	tests := []struct {
+		old, name string
+		reg       func(session string) registration
+		err       error
+		resumed   bool
+		told      string
+	}{
+		{none, "new", func(string) registration { return reg("a", "") }, nil, false, "registered w 2"},
+		{none, "resume of what is not known", func(string) registration { return reg("a", "x") }, errUnknownSession, false, ""},
+		{connected, "another process", func(string) registration { return reg("b", "") }, errIDInUse, false, ""},
+		{connected, "the same process anew", func(string) registration { return reg("a", "") }, nil, false, "lost w certain=true; registered w 2"},
+		{connected, "resume before the end of the stream is seen", func(s string) registration { return reg("a", s) }, nil, true, "resumed w"},
+		{connected, "resume by another process", func(s string) registration { return reg("b", s) }, errUnknownSession, false, ""},
+		{connected, "resume of another session", func(string) registration { return reg("a", "x") }, errUnknownSession, false, ""},
+		{suspended, "resume", func(s string) registration { return reg("a", s) }, nil, true, "resumed w"},
+		{suspended, "another process on the same port", func(string) registration { return reg("b", "") }, nil, false, "lost w certain=true; registered w 2"},
+		{suspended, "another process elsewhere", func(string) registration {
+			r := reg("b", "")
+			r.dataAddress = "w:2"
+			return r
+		}, errIDInUse, false, ""},
+		{gone, "resume", func(s string) registration { return reg("a", s) }, errUnknownSession, false, ""},
+		{gone, "the same process anew", func(string) registration { return reg("a", "") }, nil, false, "registered w 2"},
+		{gone, "another process", func(string) registration { return reg("b", "") }, nil, false, "registered w 2"},
+	}
+	for _, test := range tests {
+		t.Run(test.old+"/"+test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				id := r.prepare(t, test.old)
+				r.told.take()
+				down, _ := stream()
+				ses, resumed, err := r.open(test.reg(id), down, time.Now())
+				if !errors.Is(err, test.err) || resumed != test.resumed {
+					t.Fatalf("resumed %t, %v, want %t, %v", resumed, err, test.resumed, test.err)
+				}
+				if got := r.told.take(); got != test.told {
+					t.Errorf("told %q, want %q", got, test.told)
+				}
+				if err != nil {
+					if len(down.queue) != 0 {
+						t.Error("the refused stream was sent something")
+					}
+					return
+				}
+				w := (<-down.queue).GetWelcome()
+				if w.GetSession() != ses.id || w.GetResumed() != resumed || w.GetLeaderEpoch() != 7 || resumed != (ses.id == id) {
+					t.Errorf("welcome %v for session %s, before %s", w, ses.id, id)
+				}
+			})
+		})
+	}
+}
+
+// prepare brings worker w with incarnation a into a state and returns its session.
+func (r *registerRig) prepare(t *testing.T, state string) string {
+	t.Helper()
+	if state == "none" {
+		return ""
+	}
+	down, _ := stream()
+	ses, _, err := r.open(reg("a", ""), down, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	switch state {
+	case "suspended":
+		r.closed(ses, down, errors.New("reset"))
+	case "lost":
+		r.answer = syscall.ECONNREFUSED
+		r.closed(ses, down, errors.New("reset"))
+		synctest.Wait()
+	}
+	if got := r.list()[0].State; !strings.EqualFold(got, state) {
+		t.Fatalf("it is %s, want %s", got, state)
+	}
+	return ses.id
+}
+
+// TestLoss is when a task manager whose stream ended counts as lost.
+func TestLoss(t *testing.T) {
+	tests := []struct {
+		name   string
+		answer error
+		why    error
+		after  time.Duration
+	}{
+		{"port refuses", syscall.ECONNREFUSED, errors.New("reset"), 0},
+		{"port accepts", nil, errors.New("reset"), 2 * time.Second},
+		{"host unreachable", syscall.EHOSTUNREACH, errors.New("reset"), 2 * time.Second},
+		{"silent, port accepts", nil, errSilent, 0},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				down, _ := stream()
+				ses, _, _ := r.open(reg("a", ""), down, time.Now())
+				r.answer = test.answer
+				r.told.take()
+				began := time.Now()
+				r.closed(ses, down, test.why)
+				synctest.Wait()
+				for r.told.take() == "" {
+					if time.Since(began) > time.Minute {
+						t.Fatal("it never counts as lost")
+					}
+					time.Sleep(10 * time.Millisecond)
+				}
+				if took := time.Since(began); took < test.after || took > test.after+100*time.Millisecond {
+					t.Errorf("lost after %s, want %s", took, test.after)
+				}
+			})
+		})
+	}
+}
+
+// TestOldStreamChangesNothing ends a stream after a newer one has taken its place.
+func TestOldStreamChangesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		first, why := stream()
+		ses, _, _ := r.open(reg("a", ""), first, time.Now())
+		second, _ := stream()
+		if _, resumed, err := r.open(reg("a", ses.id), second, time.Now()); !resumed || err != nil {
+			t.Fatal(resumed, err)
+		}
+		if !errors.Is(why(), errReplaced) {
+			t.Errorf("the first stream was ended by %v", why())
+		}
+		r.answer = syscall.ECONNREFUSED
+		r.closed(ses, first, errReplaced)
+		time.Sleep(time.Second)
+		if state := r.list()[0].State; state != "CONNECTED" {
+			t.Errorf("it is %s", state)
+		}
+	})
+}
+
+func TestSilenceEndsTheStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		down, why := stream()
+		ses, _, _ := r.open(reg("a", ""), down, time.Now())
+		for range 20 {
+			time.Sleep(500 * time.Millisecond)
+			r.heartbeat(ses, nil, time.Now())
+		}
+		if why() != nil {
+			t.Fatalf("ended in spite of heartbeats: %v", why())
+		}
+		time.Sleep(4900 * time.Millisecond)
+		if why() != nil {
+			t.Fatalf("ended before the timeout: %v", why())
+		}
+		time.Sleep(700 * time.Millisecond)
+		if !errors.Is(why(), errSilent) {
+			t.Errorf("ended by %v", why())
+		}
+	})
+}
+
+// TestSend drops what is for nobody, ends the stream of who does not read, and keeps a deployment from a session
+// that it was not made for.
+func TestSend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		m := heartbeatAnswer(1)
+		r.send("nobody", m)
+		down, why := stream()
+		ses, _, _ := r.open(reg("a", ""), down, time.Now())
+		<-down.queue // Welcome
+		r.sendIn("w", ses.id, m)
+		r.sendIn("w", "another", m)
+		if n := len(down.queue); n != 1 {
+			t.Errorf("%d messages were sent, want 1", n)
+		}
+		for range sendQueue {
+			r.send("w", m)
+		}
+		if !errors.Is(why(), errSlow) {
+			t.Errorf("a full queue ended the stream with %v", why())
+		}
+	})
+}
+
+// blockedEvents holds the telling of a loss up, until it is let go.
+type blockedEvents struct {
+	told
+	entered, let chan struct{}
+}
+
+func (e *blockedEvents) lost(w ident.WorkerID, reason string, certain bool) {
+	close(e.entered)
+	<-e.let
+	e.told.lost(w, reason, certain)
+}
+
+// TestLossIsToldBeforeRegistration starts a task manager anew while its loss is still being told: the slot pool
+// would otherwise take the new slots away for the old loss.
+func TestLossIsToldBeforeRegistration(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.Logger = slog.New(slog.DiscardHandler)
+	cfg.Dial = func(context.Context, string) (net.Conn, error) { return nil, syscall.ECONNREFUSED }
+	events := &blockedEvents{entered: make(chan struct{}), let: make(chan struct{})}
+	s := newSessions(&cfg, 1, events)
+	down, _ := stream()
+	ses, _, _ := s.open(reg("a", ""), down, time.Now())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.mu.Lock()
+		ses.stream = nil
+		s.mu.Unlock()
+		s.watch(t.Context(), ses, errors.New("reset"))
+	}()
+	<-events.entered
+	again := make(chan struct{})
+	go func() {
+		defer close(again)
+		down, _ := stream()
+		_, _, _ = s.open(reg("b", ""), down, time.Now())
+	}()
+	select {
+	case <-again:
+		t.Error("the registration did not wait for the loss to be told")
+	case <-time.After(20 * time.Millisecond):
+	}
+	close(events.let)
+	<-ended
+	<-again
+	if want := []string{"registered w 2", "lost w certain=false", "registered w 2"}; !slices.Equal(events.list, want) {
+		t.Errorf("told %q, want %q", events.list, want)
+	}
+}
