@@ -43,6 +43,7 @@ func jobOf(f *kfake.Cluster, change func(*graph.KafkaSource)) *graph.Job {
 }
 
 func TestCheck(t *testing.T) {
+	t.Parallel()
 	f := startFake(t, kfake.SeedTopics(2, "in", "out", "in-2"))
 	web := httptest.NewServer(nil)
 	t.Cleanup(web.Close)
@@ -100,6 +101,7 @@ func TestCheck(t *testing.T) {
 
 // TestCheckLeaderless: a partition without a leader is waited for a little, then named.
 func TestCheckLeaderless(t *testing.T) {
+	t.Parallel()
 	f := startFake(t, kfake.SeedTopics(2, "in", "out"))
 	for _, times := range []int{3, 1 << 30} {
 		n := 0
@@ -126,6 +128,7 @@ func TestCheckLeaderless(t *testing.T) {
 }
 
 func TestStartPositions(t *testing.T) {
+	t.Parallel()
 	f := startFake(t, kfake.SeedTopics(2, "in", "in-2", "other"), kfake.SeedTopics(1, "tx"))
 	cl := franz(t, f)
 	produce(t, cl, append(numbered("in", 0, 10), numbered("in", 1, 4)...)...) // timestamps …000 to …009
@@ -234,6 +237,7 @@ func commit(t testing.TB, cl *kgo.Client, group string, offsets map[int32]int64)
 }
 
 func TestPublishOffsets(t *testing.T) {
+	t.Parallel()
 	f := startFake(t, kfake.SeedTopics(2, "in", "out"))
 	job := jobOf(f, func(k *graph.KafkaSource) { k.Properties[propGroup] = "g" })
 	a := newAdmin(t)
@@ -303,6 +307,7 @@ func TestPublishOffsets(t *testing.T) {
 
 // TestConnections: the same properties share, others do not, and the last user closes.
 func TestConnections(t *testing.T) {
+	t.Parallel()
 	f := startFake(t)
 	c := NewConnections(nil)
 	resolve := func(pairs ...string) *Config {

@@ -210,7 +210,8 @@ func TestTLS(t *testing.T) {
 		return path
 	}
 	block, _ := pem.Decode(key)
-	locked, err := x509.EncryptPEMBlock(rand.Reader, block.Type, block.Bytes, []byte("hunter2"), x509.PEMCipherAES256) //nolint:staticcheck // what users have
+	//lint:ignore SA1019 it is what users have
+	locked, err := x509.EncryptPEMBlock(rand.Reader, block.Type, block.Bytes, []byte("hunter2"), x509.PEMCipherAES256)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -115,13 +115,16 @@ func NewSource(cfg SourceConfig) (*Source, error) {
 // Batches is what was fetched, in order within each split.
 func (s *Source) Batches() <-chan operator.SourceBatch { return s.out }
 
-// Lag is how far the subtask is behind the high watermarks.
+// Lag is how far the subtask is behind the high watermarks, or behind the ends of bounded splits.
 func (s *Source) Lag() []operator.SplitLag {
 	out := make([]operator.SplitLag, len(s.splits))
 	for i, sp := range s.splits {
 		out[i] = operator.SplitLag{Split: sp.Split, Lag: -1}
-		if hw := sp.highWatermark.Load(); hw >= 0 {
-			out[i].Lag = max(0, hw-sp.handedOut.Load())
+		if end := sp.highWatermark.Load(); end >= 0 {
+			if sp.Stop >= 0 {
+				end = min(end, sp.Stop)
+			}
+			out[i].Lag = max(0, end-sp.handedOut.Load())
 		}
 	}
 	return out

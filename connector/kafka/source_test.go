@@ -3,20 +3,14 @@ package kafka
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"net"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"github.com/sluice-stream/sluice/connector/kafka/wire"
 	"github.com/sluice-stream/sluice/operator"
 )
 
@@ -63,6 +57,7 @@ func diff(t testing.TB, want, got any) {
 }
 
 func TestSourceDelivers(t *testing.T) {
+	t.Parallel()
 	for _, c := range codecs {
 		t.Run(c.name, func(t *testing.T) {
 			f := startFake(t, kfake.SeedTopics(1, "in"))
@@ -80,6 +75,7 @@ func TestSourceDelivers(t *testing.T) {
 
 // TestSourceMiddleAndStop begins and ends in the middle of batches, at every place.
 func TestSourceMiddleAndStop(t *testing.T) {
+	t.Parallel()
 	for _, codec := range []kgo.CompressionCodec{kgo.NoCompression(), kgo.Lz4Compression()} {
 		f := startFake(t, kfake.SeedTopics(1, "in"))
 		cl := franz(t, f, kgo.ProducerBatchCompression(codec))
@@ -109,6 +105,7 @@ func TestSourceMiddleAndStop(t *testing.T) {
 // TestSourceTransactions: aborted records and markers are not delivered, and the position moves behind
 // them.
 func TestSourceTransactions(t *testing.T) {
+	t.Parallel()
 	f := startFake(t, kfake.SeedTopics(1, "in"))
 	plain := franz(t, f)
 	cl := franz(t, f, kgo.TransactionalID("tx"), kgo.DefaultProduceTopic("in"))
@@ -153,6 +150,7 @@ func TestSourceTransactions(t *testing.T) {
 
 // TestSourceMergesSmallBatches: many small batches come as few.
 func TestSourceMergesSmallBatches(t *testing.T) {
+	t.Parallel()
 	f := startFake(t, kfake.SeedTopics(1, "in"))
 	cl := franz(t, f, kgo.ProducerBatchCompression(kgo.NoCompression()))
 	var want []*kgo.Record
@@ -170,6 +168,7 @@ func TestSourceMergesSmallBatches(t *testing.T) {
 }
 
 func TestSourceManyPartitionsAndLeaders(t *testing.T) {
+	t.Parallel()
 	f := startFake(t, kfake.NumBrokers(3), kfake.SeedTopics(6, "a", "b"))
 	cl := franz(t, f)
 	want := map[string][]got{}
@@ -202,6 +201,7 @@ func TestSourceManyPartitionsAndLeaders(t *testing.T) {
 
 // TestSourceNoStarvation: partitions behind a busy one are served, though every answer is full.
 func TestSourceNoStarvation(t *testing.T) {
+	t.Parallel()
 	f := startFake(t, kfake.SeedTopics(1, "a", "z"))
 	cl := franz(t, f, kgo.ProducerBatchCompression(kgo.NoCompression()))
 	for range 60 {
@@ -215,297 +215,9 @@ func TestSourceNoStarvation(t *testing.T) {
 	}
 }
 
-func TestSourceSurvives(t *testing.T) {
-	tests := []struct {
-		name   string
-		reason string
-		fault  func(f *kfake.Cluster, times int)
-	}{
-		{"not leader", "NOT_LEADER", func(f *kfake.Cluster, times int) { fetchErrors(f, kerr.NotLeaderForPartition.Code, times) }},
-		{"unknown topic", "UNKNOWN_TOPIC", func(f *kfake.Cluster, times int) {
-			fetchErrors(f, kerr.UnknownTopicOrPartition.Code, times)
-		}},
-		{"server error", "UNKNOWN_SERVER_ERROR", func(f *kfake.Cluster, times int) { fetchErrors(f, kerr.UnknownServerError.Code, times) }},
-		{"fenced epoch", "FENCED_LEADER_EPOCH", func(f *kfake.Cluster, times int) { fetchErrors(f, kerr.FencedLeaderEpoch.Code, times) }},
-		{"connections cut", "Fetch at", func(f *kfake.Cluster, times int) {
-			n := 0
-			f.ControlKey(int16(kmsg.Fetch), func(kmsg.Request) (kmsg.Response, error, bool) {
-				if n++; n > times*3 { // the wire repeats a cut fetch by itself
-					f.DropControl()
-					return nil, nil, false
-				}
-				f.KeepControl()
-				return nil, errors.New("cut"), true
-			})
-		}},
-		{"leader unknown", "LEADER_NOT_AVAILABLE", func(f *kfake.Cluster, times int) {
-			fetchErrors(f, kerr.NotLeaderForPartition.Code, 1)
-			n := 0
-			f.ControlKey(int16(kmsg.Metadata), func(req kmsg.Request) (kmsg.Response, error, bool) {
-				m := req.(*kmsg.MetadataRequest)
-				if len(m.Topics) == 0 {
-					f.KeepControl()
-					return nil, nil, false
-				}
-				if n++; n > times {
-					f.DropControl()
-					return nil, nil, false
-				}
-				f.KeepControl()
-				return leaderless(f, m), nil, true
-			})
-		}},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			f := startFake(t, kfake.SeedTopics(2, "in"))
-			cl := franz(t, f)
-			produce(t, cl, append(numbered("in", 0, 10), numbered("in", 1, 10)...)...)
-			r := startSource(t, properties(f, propRetryBackoff, "10"), position("in", 0, 0, -1), position("in", 1, 0, -1))
-			r.until("in", 0, 10)
-			r.until("in", 1, 10)
-			test.fault(f, 3)
-			produce(t, cl, append(numbered("in", 0, 10), numbered("in", 1, 10)...)...)
-			r.until("in", 0, 20)
-			r.until("in", 1, 20)
-			if len(r.records) != 40 {
-				t.Errorf("%d records", len(r.records))
-			}
-			waitFor(t, func() bool { heard, well := r.reasons.heard(test.reason); return heard && well }, "reason %q in %q, then none", test.reason, r.reasons.said)
-			if err := r.stop(); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-}
-
-func leaderless(f *kfake.Cluster, m *kmsg.MetadataRequest) kmsg.Response {
-	res := m.ResponseKind().(*kmsg.MetadataResponse)
-	host, port, _ := net.SplitHostPort(f.ListenAddrs()[0])
-	b := kmsg.NewMetadataResponseBroker()
-	b.Host = host
-	fmt.Sscan(port, &b.Port)
-	res.Brokers = append(res.Brokers, b)
-	for _, t := range m.Topics {
-		topic := kmsg.NewMetadataResponseTopic()
-		topic.Topic = t.Topic
-		for p := range int32(2) {
-			part := kmsg.NewMetadataResponseTopicPartition()
-			part.Partition, part.Leader, part.ErrorCode = p, -1, kerr.LeaderNotAvailable.Code
-			topic.Partitions = append(topic.Partitions, part)
-		}
-		res.Topics = append(res.Topics, topic)
-	}
-	return res
-}
-
-// fetchErrors answers the next fetches with an error for every partition.
-func fetchErrors(f *kfake.Cluster, code int16, times int) {
-	n := 0
-	f.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
-		if n++; n > times {
-			f.DropControl()
-			return nil, nil, false
-		}
-		f.KeepControl()
-		return fetchError(req.(*kmsg.FetchRequest), code), nil, true
-	})
-}
-
-func fetchError(req *kmsg.FetchRequest, code int16) kmsg.Response {
-	res := req.ResponseKind().(*kmsg.FetchResponse)
-	for _, t := range req.Topics {
-		topic := kmsg.NewFetchResponseTopic()
-		topic.Topic = t.Topic
-		for _, p := range t.Partitions {
-			part := kmsg.NewFetchResponseTopicPartition()
-			part.Partition, part.ErrorCode, part.HighWatermark = p.Partition, code, -1
-			topic.Partitions = append(topic.Partitions, part)
-		}
-		res.Topics = append(res.Topics, topic)
-	}
-	return res
-}
-
-func waitFor(t testing.TB, done func() bool, format string, args ...any) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !done(); {
-		if time.Now().After(deadline) {
-			t.Fatalf("no "+format, args...)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-}
-
-// TestSourceFollowsLeaders moves partitions among brokers while records come.
-func TestSourceFollowsLeaders(t *testing.T) {
-	f := startFake(t, kfake.NumBrokers(3), kfake.SeedTopics(3, "in"))
-	cl := franz(t, f)
-	r := startSource(t, properties(f, propRetryBackoff, "10"), position("in", 0, 0, -1), position("in", 1, 0, -1), position("in", 2, 0, -1))
-	for round := range int64(6) {
-		for p := range int32(3) {
-			produce(t, cl, numbered("in", p, 10)...)
-		}
-		for p := range int32(3) {
-			r.until("in", p, (round+1)*10)
-			if err := f.MoveTopicPartition("in", p, int32(round+int64(p))%3); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	if len(r.records) != 180 {
-		t.Errorf("%d records", len(r.records))
-	}
-}
-
-// TestSourceBrokerRestart: the broker goes and comes back at the same address.
-func TestSourceBrokerRestart(t *testing.T) {
-	dir := t.TempDir()
-	port := freePort(t)
-	start := func() *kfake.Cluster {
-		f, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(port), kfake.DataDir(dir), kfake.SeedTopics(1, "in"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return f
-	}
-	f := start()
-	produce(t, franz(t, f), numbered("in", 0, 10)...)
-	r := startSource(t, properties(f), position("in", 0, 0, -1))
-	r.until("in", 0, 10)
-	f.Close()
-	waitFor(t, func() bool { heard, _ := r.reasons.heard("refused"); return heard }, "reason while the broker is away: %q", r.reasons.said)
-	f = start()
-	t.Cleanup(f.Close)
-	produce(t, franz(t, f), numbered("in", 0, 10)...)
-	r.until("in", 0, 20)
-	if _, well := r.reasons.heard(""); !well {
-		t.Errorf("still in trouble: %q", r.reasons.said)
-	}
-}
-
-func freePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
-func TestSourceFails(t *testing.T) {
-	f := startFake(t, kfake.SeedTopics(1, "in", "retained"))
-	cl := franz(t, f)
-	produce(t, cl, numbered("in", 0, 10)...)
-	tests := []struct {
-		name  string
-		from  int64
-		fault func()
-		want  string
-	}{
-		{"behind the end", 99, func() {}, "in/0: the position 99 is behind the end of the log, which is 10: the topic was deleted and created again"},
-		{"no permission", 0, func() { fetchErrors(f, kerr.TopicAuthorizationFailed.Code, 1) }, "in/0: Fetch in/0 at "},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			test.fault()
-			r := startSource(t, properties(f), position("in", 0, test.from, -1))
-			err := r.failure()
-			var classed interface{ FailureClass() string }
-			if err == nil || !strings.HasPrefix(err.Error(), test.want) || !errors.As(err, &classed) {
-				t.Errorf("error %v, want %s", err, test.want)
-			}
-		})
-	}
-}
-
-func TestSourceBeforeTheStart(t *testing.T) {
-	f := startFake(t, kfake.SeedTopics(1, "in"))
-	cl := franz(t, f)
-	produce(t, cl, numbered("in", 0, 10)...)
-	deleteRecords(t, cl, "in", 7)
-	r := startSource(t, properties(f), position("in", 0, 3, -1))
-	want := "in/0: the position 3 is before the start of the log, which is 7: retention deleted 4 offsets that were not read; raise the topic's retention"
-	if err := r.failure(); err == nil || !strings.HasPrefix(err.Error(), want) {
-		t.Errorf("error %v, want %s", err, want)
-	}
-}
-
-func deleteRecords(t testing.TB, cl *kgo.Client, topic string, before int64) {
-	t.Helper()
-	req := kmsg.NewPtrDeleteRecordsRequest()
-	rt := kmsg.NewDeleteRecordsRequestTopic()
-	rt.Topic = topic
-	rp := kmsg.NewDeleteRecordsRequestTopicPartition()
-	rp.Offset = before
-	rt.Partitions = append(rt.Partitions, rp)
-	req.Topics = append(req.Topics, rt)
-	res, err := req.RequestWith(testContext(t), cl)
-	if err == nil {
-		err = kerr.ErrorForCode(res.Topics[0].Partitions[0].ErrorCode)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// TestSourceBadBatch: damaged bytes are fetched again; if they stay damaged, the attempt fails and says
-// where.
-func TestSourceBadBatch(t *testing.T) {
-	for _, test := range []struct {
-		name  string
-		times int
-		fails bool
-	}{{"on the way", 2, false}, {"on disk", 1000, true}} {
-		t.Run(test.name, func(t *testing.T) {
-			f := startFake(t, kfake.SeedTopics(1, "in"))
-			produce(t, franz(t, f), numbered("in", 0, 10)...)
-			damage(t, f, test.times)
-			r := startSource(t, properties(f, propRetryBackoff, "5"), position("in", 0, 0, -1))
-			if !test.fails {
-				r.until("in", 0, 10)
-				return
-			}
-			if err := r.failure(); err == nil || !strings.Contains(err.Error(), "in/0: the log cannot be read at offset 0: in/0: batch at offset 0: checksum") {
-				t.Errorf("error %v", err)
-			}
-		})
-	}
-}
-
-// damage answers the first fetches with a batch in which a bit is wrong.
-func damage(t testing.TB, f *kfake.Cluster, times int) {
-	t.Helper()
-	var w wire.Builder
-	for _, r := range numbered("in", 0, 10) {
-		w.AppendRecord(r.Timestamp.UnixMilli(), r.Key, r.Value, nil)
-	}
-	batch, err := w.Finish(wire.NoProducer, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	batch[len(batch)-1] ^= 1
-	n := 0
-	f.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
-		if n++; n > times {
-			f.DropControl()
-			return nil, nil, false
-		}
-		f.KeepControl()
-		out := req.ResponseKind().(*kmsg.FetchResponse)
-		topic := kmsg.NewFetchResponseTopic()
-		topic.Topic = "in"
-		part := kmsg.NewFetchResponseTopicPartition()
-		part.RecordBatches, part.HighWatermark = batch, 10
-		topic.Partitions = append(topic.Partitions, part)
-		out.Topics = append(out.Topics, topic)
-		return out, nil, true
-	})
-}
-
 // TestSourceBackpressure: a subtask that takes nothing holds the source within its bytes.
 func TestSourceBackpressure(t *testing.T) {
+	t.Parallel()
 	const limit = 1 << 20
 	f := startFake(t, kfake.SeedTopics(4, "in"))
 	cl := franz(t, f, kgo.ProducerBatchCompression(kgo.NoCompression()))

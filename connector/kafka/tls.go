@@ -91,11 +91,12 @@ func decryptKey(data []byte, password string) ([]byte, error) {
 	if block == nil {
 		return nil, errors.New("it holds no PEM key")
 	}
-	//nolint:staticcheck // it protects a file at rest as well as the user chose to
+	//lint:ignore SA1019 it protects a file at rest as well as the user chose to
 	if !x509.IsEncryptedPEMBlock(block) {
 		return nil, errors.New("it is not encrypted in the way of PKCS#1 PEM (write it with openssl rsa -aes256 -traditional, or without a password)")
 	}
-	der, err := x509.DecryptPEMBlock(block, []byte(password)) //nolint:staticcheck // see above
+	//lint:ignore SA1019 see above
+	der, err := x509.DecryptPEMBlock(block, []byte(password))
 	if err != nil {
 		return nil, fmt.Errorf("decrypt the key: %w", err)
 	}

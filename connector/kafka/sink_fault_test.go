@@ -1,0 +1,195 @@
+package kafka
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/sluice-stream/sluice/graph"
+	"github.com/sluice-stream/sluice/ident"
+	"github.com/sluice-stream/sluice/operator"
+)
+
+// TestSinkForgotten: a broker that lost track of the producer makes the sink go on with a new id.
+func TestSinkForgotten(t *testing.T) {
+	t.Parallel()
+	for _, code := range []int16{kerr.OutOfOrderSequenceNumber.Code, kerr.UnknownProducerID.Code} {
+		f := startFake(t, kfake.SeedTopics(2, "out"))
+		w := startSink(t, &graph.KafkaSink{Topic: "out", Partitioner: graph.Preserve, Properties: forSink(f, propRetryBackoff, "5", propBatchSize, "2000")})
+		w.write(batchOf(append(numbered("in", 0, 100), numbered("in", 1, 100)...)...))
+		w.seal(1)
+		w.sealed(1)
+		old := w.sink.producer.ID
+		produceErrors(f, code, 2)
+		w.write(batchOf(append(numbered("in", 0, 200), numbered("in", 1, 200)...)...))
+		w.seal(2)
+		w.sealed(2)
+		have := map[int32][]string{}
+		for _, g := range consume(t, f, "out", 600) {
+			have[g.Partition] = append(have[g.Partition], string(g.Value))
+		}
+		for p := range int32(2) {
+			var want []string
+			for _, n := range []int{100, 200} {
+				for i := range n {
+					want = append(want, fmt.Sprint("v", i))
+				}
+			}
+			diff(t, want, have[p])
+		}
+		if w.sink.producer.ID == old {
+			t.Error("the producer id is the old one")
+		}
+	}
+}
+
+// TestSinkSplits: batches above the topic's limit are split, a single record above it is a failure.
+func TestSinkSplits(t *testing.T) {
+	t.Parallel()
+	f := startFake(t, kfake.SeedTopics(1, "out"))
+	limit := 5000
+	f.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		f.KeepControl()
+		r := req.(*kmsg.ProduceRequest)
+		if len(r.Topics[0].Partitions[0].Records) > limit {
+			return produceError(r, kerr.MessageTooLarge.Code), nil, true
+		}
+		return nil, nil, false
+	})
+	w := startSink(t, &graph.KafkaSink{Topic: "out", Properties: forSink(f)})
+	var records []*kgo.Record
+	for i := range 500 {
+		records = append(records, &kgo.Record{Key: fmt.Appendf(nil, "%d", i), Value: bytes.Repeat([]byte{'x'}, 100), Timestamp: time.UnixMilli(int64(i))})
+	}
+	for i := 0; i < len(records); i += 250 {
+		w.write(batchOf(records[i : i+250]...))
+		w.seal(ident.CheckpointID(i + 1))
+		w.sealed(ident.CheckpointID(i + 1))
+	}
+	diff(t, expected("out", 0, records), consume(t, f, "out", len(records)))
+	if used := w.sink.memory.used; used != 0 {
+		t.Errorf("%d bytes are still counted", used)
+	}
+	w.write(batchOf(&kgo.Record{Value: make([]byte, 6000)}))
+	err := w.failure()
+	if err == nil || !strings.Contains(err.Error(), "out/0: Produce out/0") || !strings.Contains(err.Error(), "raise the topic's max.message.bytes") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestSinkRefuses(t *testing.T) {
+	t.Parallel()
+	f := startFake(t, kfake.SeedTopics(2, "out"))
+	tests := []struct {
+		name  string
+		sink  graph.KafkaSink
+		props []string
+		batch *operator.Batch
+		part  PartitionFunc
+		want  string
+	}{
+		{"large record", graph.KafkaSink{Topic: "out"}, []string{propMaxRequest, "1024"}, batchOf(&kgo.Record{Topic: "in", Partition: 3, Value: make([]byte, 1025)}), nil,
+			"out/0: a record of 1025 bytes (from in/3 offset 0) is above max.request.size, which is 1024; raise max.request.size"},
+		{"preserve", graph.KafkaSink{Topic: "out", Partitioner: graph.Preserve}, nil, batchOf(&kgo.Record{Topic: "in", Partition: 2}), nil,
+			"out: partitioner: preserve wants partition 2, as in in, and the topic has 2 partitions; give it as many"},
+		{"expression", graph.KafkaSink{Topic: "out", Partitioner: graph.ByExpression}, nil, batchOf(&kgo.Record{Topic: "in", Partition: 1}),
+			func(*operator.Batch, int) (int32, error) { return -1, nil },
+			"out: the partition expression gives -1 for the record of in/1 offset 0, and the topic has the partitions 0 to 1; take it modulo"},
+		{"no topic", graph.KafkaSink{Topic: "nowhere"}, []string{propDeliveryTimeout, "1000"}, batchOf(&kgo.Record{}), nil,
+			"nowhere: the topic could not be found for 1s: Metadata nowhere at "},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			test.sink.Properties = forSink(f, test.props...)
+			w := startSink(t, &test.sink, func(c *SinkConfig) { c.Partition = test.part })
+			err := w.sink.Write(testContext(t), test.batch)
+			if err == nil || !strings.HasPrefix(err.Error(), test.want) {
+				t.Errorf("error %v\nwant  %s", err, test.want)
+			}
+		})
+	}
+}
+
+// TestSinkGivesUp: after delivery.timeout.ms the attempt fails and says why.
+func TestSinkGivesUp(t *testing.T) {
+	t.Parallel()
+	f := startFake(t, kfake.SeedTopics(1, "out"))
+	w := startSink(t, &graph.KafkaSink{Topic: "out", Properties: forSink(f, propDeliveryTimeout, "1000", propRequestTimeout, "1000")})
+	produceErrors(f, kerr.NotEnoughReplicas.Code, 1<<30)
+	w.write(batchOf(numbered("in", 0, 7)...))
+	err := w.failure()
+	want := "out/0: 7 records could not be written for 1s (delivery.timeout.ms): Produce out/0 at "
+	if err == nil || !strings.HasPrefix(err.Error(), want) || !strings.Contains(err.Error(), "NOT_ENOUGH_REPLICAS") {
+		t.Errorf("error %v", err)
+	}
+	if err := w.sink.Write(testContext(t), batchOf(numbered("in", 0, 1)...)); err != nil && !errors.Is(err, w.sink.failure) {
+		t.Errorf("a write behind the failure: %v", err)
+	}
+}
+
+// TestSinkBackpressure: Write waits while nothing can be sent, within the memory, and ends with its ctx.
+func TestSinkBackpressure(t *testing.T) {
+	t.Parallel()
+	f := startFake(t, kfake.SeedTopics(8, "out"))
+	release := make(chan struct{})
+	f.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		f.DropControl()
+		f.SleepControl(func() { <-release })
+		return nil, nil, false
+	})
+	w := startSink(t, &graph.KafkaSink{Topic: "out", Partitioner: graph.Preserve, Properties: forSink(f, propBufferMemory, "1048576", propLinger, "60000")})
+	big := func(p int32) *operator.Batch {
+		return batchOf(&kgo.Record{Topic: "in", Partition: p, Value: make([]byte, 100<<10)})
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	defer cancel()
+	written := 0
+	var err error
+	for err == nil {
+		if err = w.sink.Write(ctx, big(int32(written%8))); err == nil {
+			written++
+		}
+		if written > 50 {
+			t.Fatal("nothing holds the writer back")
+		}
+	}
+	if !errors.Is(err, context.DeadlineExceeded) || written < 5 {
+		t.Errorf("%d written, then %v", written, err)
+	}
+	close(release)
+	// though linger.ms is a minute, a waiting writer makes open batches go
+	for i := range 30 {
+		w.write(big(int32(i % 8)))
+	}
+	w.seal(1)
+	w.sealed(1)
+	w.sink.mu.Lock()
+	defer w.sink.mu.Unlock()
+	if w.sink.memory.used != 0 {
+		t.Errorf("%d bytes are still counted", w.sink.memory.used)
+	}
+}
+
+func TestSinkUnreachable(t *testing.T) {
+	t.Parallel()
+	k := &graph.KafkaSink{Topic: "out", Properties: map[string]string{propBootstrap: fmt.Sprintf("127.0.0.1:%d", freePort(t))}}
+	w := startSink(t, k)
+	waitFor(t, func() bool { heard, _ := w.reasons.heard("refused"); return heard }, "reason")
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer cancel()
+	if err := w.sink.Write(ctx, batchOf(numbered("in", 0, 1)...)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("write: %v", err)
+	}
+	if err := w.stop(); err != nil {
+		t.Error(err)
+	}
+}
