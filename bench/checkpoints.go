@@ -10,7 +10,6 @@ import (
 )
 
 const (
-	checkpointRate     = 10_000
 	checkpointInterval = 200 * time.Millisecond
 	checkpointTimeout  = 5 * time.Minute
 	// scrapeEvery is well below the interval, so that each checkpoint is seen alone.
@@ -20,11 +19,14 @@ const (
 // CheckpointReport is about a pass-through job at a steady rate. Durations are from the trigger until the
 // checkpoint is durable, in milliseconds, as the job manager's metrics count them.
 type CheckpointReport struct {
-	RecordsPerSec int       `json:"recordsPerSecond"`
-	IntervalMs    float64   `json:"intervalMs"`
-	DurationMs    Sample    `json:"durationMs"`
-	Failed        int64     `json:"failed"`
-	Values        []float64 `json:"values"`
+	RecordsPerSec int     `json:"recordsPerSecond"`
+	IntervalMs    float64 `json:"intervalMs"`
+	DurationMs    Sample  `json:"durationMs"`
+	Failed        int64   `json:"failed"`
+	// WriteMs is how long the generator's writes to the same broker took meanwhile: a checkpoint waits for
+	// at least one write of each sink.
+	WriteMs Sample    `json:"writeMs"`
+	Values  []float64 `json:"values"`
 }
 
 // checkpointTimes is the state of the job manager's histogram.
@@ -51,8 +53,21 @@ func (c *cluster) checkpointTimes() (checkpointTimes, error) {
 	return checkpointTimes{count: int64(values[0]), sum: time.Duration(values[1] * float64(time.Second))}, nil
 }
 
-// checkpoints measures the checkpoints of a job that passes a steady stream on.
-func (b *bench) checkpoints(ctx context.Context) (report CheckpointReport, err error) {
+// checkpoints measures at each rate. Without records it is what the coordination alone takes.
+func (b *bench) checkpoints(ctx context.Context) ([]CheckpointReport, error) {
+	var out []CheckpointReport
+	for _, rate := range b.opts.rates {
+		report, err := b.checkpointsAt(ctx, rate)
+		if err != nil {
+			return out, fmt.Errorf("checkpoints at %d records/s: %w", rate, err)
+		}
+		out = append(out, report)
+	}
+	return out, nil
+}
+
+// checkpointsAt measures the checkpoints of a job that passes a steady stream on.
+func (b *bench) checkpointsAt(ctx context.Context, rate int) (report CheckpointReport, err error) {
 	ctx, cancel := context.WithTimeout(ctx, checkpointTimeout)
 	defer cancel()
 	cl, err := startCluster(b.programs, partitions/slotsPerTM)
@@ -60,7 +75,7 @@ func (b *bench) checkpoints(ctx context.Context) (report CheckpointReport, err e
 		return report, err
 	}
 	defer func() { err = errors.Join(err, cl.close()) }()
-	t, err := startTraffic(ctx, b.broker, "checkpoints", checkpointRate)
+	t, err := startTraffic(ctx, b.broker, fmt.Sprintf("checkpoints-%d", rate), rate)
 	if err != nil {
 		return report, err
 	}
@@ -72,14 +87,17 @@ func (b *bench) checkpoints(ctx context.Context) (report CheckpointReport, err e
 	if _, err := cl.waitJob(ctx, "past its first checkpoints", func(j *web.Job) bool { return j.Checkpoints.Completed >= 5 }); err != nil {
 		return report, err
 	}
-	report.RecordsPerSec, report.IntervalMs = checkpointRate, ms(checkpointInterval)
+	report.RecordsPerSec, report.IntervalMs = rate, ms(checkpointInterval)
+	t.ackTimes()
 	if report.Values, err = cl.collectCheckpoints(ctx, b.opts.checkpoints); err != nil {
 		return report, err
 	}
-	report.DurationMs = newSample(report.Values)
+	report.DurationMs, report.WriteMs = newSample(report.Values), t.ackTimes()
+	report.Load1 = loadAverage()
 	job, err := cl.waitJob(ctx, "RUNNING", func(j *web.Job) bool { return j.State == "RUNNING" })
 	report.Failed = job.Checkpoints.Failed
-	b.say("%d checkpoints at %d records/s: p50 %.1f ms, p99 %.1f ms", report.DurationMs.N, checkpointRate, report.DurationMs.Median, report.DurationMs.P99)
+	b.say("%d checkpoints at %d records/s: p50 %.1f ms, p99 %.1f ms; a write p50 %.1f ms, p99 %.1f ms",
+		report.DurationMs.N, rate, report.DurationMs.Median, report.DurationMs.P99, report.WriteMs.Median, report.WriteMs.P99)
 	return report, err
 }
 

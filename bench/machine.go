@@ -36,16 +36,13 @@ func (m Machine) String() string {
 
 // describeMachine leaves empty what the machine does not tell.
 func describeMachine(ctx context.Context) Machine {
-	m := Machine{CPUs: runtime.NumCPU(), Go: runtime.Version(), Kafka: string(kafkaenv.Kafka43), At: time.Now()}
+	m := Machine{CPUs: runtime.NumCPU(), Go: runtime.Version(), Kafka: string(kafkaenv.Kafka43), Load1: loadAverage(), At: time.Now()}
 	if proc, err := procfs.NewDefaultFS(); err == nil {
 		if cpus, err := proc.CPUInfo(); err == nil && len(cpus) > 0 {
 			m.CPU = cpus[0].ModelName
 		}
 		if memory, err := proc.Meminfo(); err == nil && memory.MemTotalBytes != nil {
 			m.MemoryGiB = float64(*memory.MemTotalBytes) / (1 << 30)
-		}
-		if load, err := proc.LoadAvg(); err == nil {
-			m.Load1 = load.Load1
 		}
 	}
 	if release, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {

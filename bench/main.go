@@ -42,6 +42,7 @@ type options struct {
 	kills        int
 	starts       int
 	checkpoints  int
+	rates        []int // records per second while checkpoints are timed
 	interval     time.Duration
 	programs     string
 	json         string
@@ -87,7 +88,8 @@ func parseOptions(args []string) (options, error) {
 	fs.IntVar(&o.repeats, "repeats", 3, "runs of each contestant, interleaved")
 	fs.IntVar(&o.kills, "kills", 10, "kills of a task manager, with and without spare slots")
 	fs.IntVar(&o.starts, "starts", 10, "starts of a cluster")
-	fs.IntVar(&o.checkpoints, "checkpoints", 100, "checkpoints to time")
+	fs.IntVar(&o.checkpoints, "checkpoints", 60, "checkpoints to time at each rate")
+	fs.IntSliceVar(&o.rates, "rates", []int{0, 1000, 10_000}, "records per second while checkpoints are timed")
 	fs.DurationVar(&o.interval, "interval", time.Second, "checkpoint interval of the throughput and recovery parts")
 	fs.StringVar(&o.programs, "programs", "", "directory with jobmanager, taskmanager, sluice and franz; built when empty")
 	fs.StringVar(&o.json, "json", "", "file for the JSON; empty: stdout, after the tables")
@@ -97,7 +99,7 @@ func parseOptions(args []string) (options, error) {
 	return o, errors.Join(
 		known("only", o.parts, parts), known("cases", o.cases, caseNames()), positive("records", o.records/(5*slabRecords)),
 		positive("repeats", o.repeats), positive("kills", o.kills), positive("starts", o.starts), positive("checkpoints", o.checkpoints),
-		positive("interval", int(o.interval)), validSizes(o.sizes),
+		positive("interval", int(o.interval)), validSizes(o.sizes), validRates(o.rates),
 	)
 }
 
@@ -121,6 +123,15 @@ func validSizes(sizes []int) error {
 	for _, size := range sizes {
 		if size < minValueBytes || size > maxValueBytes {
 			return fmt.Errorf("--sizes: %d is not within %d and %d", size, minValueBytes, maxValueBytes)
+		}
+	}
+	return nil
+}
+
+func validRates(rates []int) error {
+	for _, rate := range rates {
+		if rate < 0 {
+			return fmt.Errorf("--rates: %d is negative", rate)
 		}
 	}
 	return nil
@@ -162,17 +173,18 @@ func (b *bench) measure(ctx context.Context, report *Report) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.broker.close()) }()
+	if err := b.warmUp(ctx); err != nil {
+		return err
+	}
 	if wants(partThroughput) {
 		if report.Runs, err = b.throughput(ctx); err != nil {
 			return err
 		}
 	}
 	if wants(partCheckpoints) {
-		c, err := b.checkpoints(ctx)
-		if err != nil {
+		if report.Checkpoints, err = b.checkpoints(ctx); err != nil {
 			return err
 		}
-		report.Checkpoints = &c
 	}
 	if wants(partRecovery) {
 		r, err := b.recovery(ctx)

@@ -52,6 +52,20 @@ func machineBusy() (time.Duration, error) {
 	return seconds(c.User + c.Nice + c.System + c.IRQ + c.SoftIRQ + c.Steal), nil
 }
 
+// loadAverage is the kernel's, over one minute; 0 if it does not tell. Above the number of processors, work
+// waits for its turn, and times say more about the machine than about what is measured.
+func loadAverage() float64 {
+	proc, err := procfs.NewDefaultFS()
+	if err != nil {
+		return 0
+	}
+	load, err := proc.LoadAvg()
+	if err != nil {
+		return 0
+	}
+	return load.Load1
+}
+
 // childPid finds the one child of this process that runs the given program.
 func childPid(program string) (int, error) {
 	all, err := procfs.AllProcs()

@@ -30,6 +30,7 @@ type Recovery struct {
 	ProcessToFirstMs float64 `json:"processToFirstMs,omitempty"`
 	// WaitingMs is from the signal until the job was seen WAITING_FOR_SLOTS.
 	WaitingMs float64 `json:"waitingMs,omitempty"`
+	Load1     float64 `json:"loadAverage1"` // at the end
 }
 
 // RecoveryReport holds both kinds of recoveries.
@@ -204,6 +205,7 @@ func (d *drill) run(ctx context.Context) (r Recovery, err error) {
 		return r, fmt.Errorf("%w\n%s", err, d.cluster.logs())
 	}
 	first, all := firstAndAll(arrived, lost)
+	r.Load1 = loadAverage()
 	r.FirstMs, r.AllMs = ms(first.Sub(at)), ms(all.Sub(at))
 	if replacement != nil {
 		r.SlotToFirstMs, r.SlotToAllMs = ms(first.Sub(replacement.ready)), ms(all.Sub(replacement.ready))

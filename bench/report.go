@@ -11,13 +11,13 @@ import (
 
 // Report is everything that was measured; its JSON is what docs are written from.
 type Report struct {
-	Machine     Machine           `json:"machine"`
-	Settings    map[string]any    `json:"settings"`
-	Startup     *StartupReport    `json:"startup,omitempty"`
-	Runs        []Run             `json:"runs,omitempty"`
-	Checkpoints *CheckpointReport `json:"checkpoints,omitempty"`
-	Recovery    *RecoveryReport   `json:"recovery,omitempty"`
-	Goals       []Goal            `json:"goals"`
+	Machine     Machine            `json:"machine"`
+	Settings    map[string]any     `json:"settings"`
+	Startup     *StartupReport     `json:"startup,omitempty"`
+	Runs        []Run              `json:"runs,omitempty"`
+	Checkpoints []CheckpointReport `json:"checkpoints,omitempty"`
+	Recovery    *RecoveryReport    `json:"recovery,omitempty"`
+	Goals       []Goal             `json:"goals"`
 }
 
 func (o *options) settings() map[string]any {
@@ -25,7 +25,7 @@ func (o *options) settings() map[string]any {
 		"parts": o.parts, "cases": o.cases, "sizes": o.sizes, "records": o.records, "repeats": o.repeats, "kills": o.kills,
 		"starts": o.starts, "checkpoints": o.checkpoints, "checkpointInterval": o.interval.String(), "partitions": partitions,
 		"taskManagers": partitions / slotsPerTM, "slotsPerTaskManager": slotsPerTM, "compression": "none", "guarantee": "at-least-once",
-		"brokerHeapMiB": brokerHeapMiB, "recoveryRecordsPerSecond": recoveryRate,
+		"brokerHeapMiB": brokerHeapMiB, "recoveryRecordsPerSecond": recoveryRate, "checkpointRecordsPerSecond": o.rates,
 	}
 }
 
@@ -163,13 +163,18 @@ func (r *Report) printStartup(w io.Writer) {
 }
 
 func (r *Report) printCheckpoints(w io.Writer) {
-	c := r.Checkpoints
-	if c == nil {
+	if len(r.Checkpoints) == 0 {
 		return
 	}
-	table := newTable(w, fmt.Sprintf("CHECKPOINT, TRIGGER TO DURABLE (%d records/s, every %.0f ms)", c.RecordsPerSec, c.IntervalMs), "P50", "P99", "MIN–MAX")
-	table.row(fmt.Sprintf("%d checkpoints, %d failed", c.DurationMs.N, c.Failed), fmt.Sprintf("%.1f ms", c.DurationMs.Median),
-		fmt.Sprintf("%.1f ms", c.DurationMs.P99), fmt.Sprintf("%.1f–%.1f ms", c.DurationMs.Min, c.DurationMs.Max))
+	table := newTable(w, "CHECKPOINT, TRIGGER TO DURABLE", "EVERY", "N", "FAILED", "P50", "P99", "MIN–MAX", "A WRITE TO THE SAME BROKER: P50", "P99", "LOAD")
+	for _, c := range r.Checkpoints {
+		d, write := c.DurationMs, []string{"-", "-"}
+		if c.WriteMs.N > 0 {
+			write = []string{fmt.Sprintf("%.1f ms", c.WriteMs.Median), fmt.Sprintf("%.1f ms", c.WriteMs.P99)}
+		}
+		table.row(fmt.Sprintf("at %d records/s", c.RecordsPerSec), fmt.Sprintf("%.0f ms", c.IntervalMs), fmt.Sprint(d.N), fmt.Sprint(c.Failed),
+			fmt.Sprintf("%.1f ms", d.Median), fmt.Sprintf("%.1f ms", d.P99), fmt.Sprintf("%.1f–%.1f ms", d.Min, d.Max), write[0], write[1], fmt.Sprintf("%.1f", c.Load1))
+	}
 	table.end()
 }
 
@@ -177,10 +182,11 @@ func (r *Report) printRecovery(w io.Writer) {
 	if r.Recovery == nil {
 		return
 	}
-	table := newTable(w, "KILL -9 OF A TASK MANAGER", "N", "MEDIAN (MIN–MAX)")
+	table := newTable(w, "KILL -9 OF A TASK MANAGER", "N", "MEDIAN (MIN–MAX)", "LOAD")
 	row := func(name string, kills []Recovery, figure func(*Recovery) float64) {
 		if len(kills) > 0 {
-			table.row(name, fmt.Sprint(len(kills)), milliseconds(sampleOf(kills, figure)))
+			table.row(name, fmt.Sprint(len(kills)), milliseconds(sampleOf(kills, figure)),
+				fmt.Sprintf("%.1f", sampleOf(kills, func(r *Recovery) float64 { return r.Load1 }).Median))
 		}
 	}
 	first, all := func(r *Recovery) float64 { return r.FirstMs }, func(r *Recovery) float64 { return r.AllMs }

@@ -137,7 +137,7 @@ func sampleReport() *Report {
 		Startup: &StartupReport{
 			JobManagerReadyMs: newSample([]float64{301}), TaskManagerReadyMs: newSample([]float64{20}), JobManagerIdle: 41 << 20, TaskManagerIdle: 39 << 20,
 		},
-		Checkpoints: &CheckpointReport{DurationMs: newSample([]float64{5, 7, 90})},
+		Checkpoints: []CheckpointReport{{DurationMs: newSample([]float64{1})}, {RecordsPerSec: 10, DurationMs: newSample([]float64{5, 7, 90})}},
 		Recovery:    &RecoveryReport{SpareSlots: []Recovery{{FirstMs: 100}}, MissingSlot: []Recovery{{FirstMs: 5000, SlotToFirstMs: 200}}},
 	}
 }
@@ -153,7 +153,7 @@ func TestGoals(t *testing.T) {
 		"pass-through, 100 B: allocations per record (all of the task managers')": "0.00 met",
 		"start of the job manager":                                                "1.00 MISSED", "start of the task manager": "0.07 met",
 		"idle job manager": "1.02 MISSED", "idle task manager": "0.97 met",
-		"checkpoint p50, trigger to durable": "0.35 met", "kill -9 with spare slots: first new output": "0.05 met",
+		"checkpoint p50 at 10 records/s, trigger to durable": "0.35 met", "kill -9 with spare slots: first new output": "0.05 met",
 		"missing slots there: first new output": "0.20 met",
 	}
 	for name, verdict := range want {
@@ -201,7 +201,7 @@ func TestOptions(t *testing.T) {
 		t.Errorf("defaults: %v", err)
 	}
 	for _, bad := range []string{
-		"--only=latency", "--cases=join", "--sizes=3", "--sizes=1000000", "--records=100", "--repeats=0", "--kills=-1", "--interval=0s", "--nothing",
+		"--only=latency", "--cases=join", "--sizes=3", "--sizes=1000000", "--records=100", "--repeats=0", "--kills=-1", "--rates=-1", "--interval=0s", "--nothing",
 	} {
 		if _, err := parseOptions([]string{bad}); err == nil {
 			t.Errorf("%s is accepted", bad)

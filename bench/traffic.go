@@ -20,6 +20,7 @@ const (
 	// machine, has time for the job.
 	trafficTick   = 5 * time.Millisecond
 	trafficLinger = time.Millisecond
+	ackEvery      = 16
 )
 
 // traffic writes records to a topic at a steady rate, each with the time of its making, and watches the
@@ -37,6 +38,7 @@ type traffic struct {
 	armedAt time.Time             // guarded by mu: records made from here on are watched for
 	arrived [partitions]time.Time // guarded by mu: the first such record
 	news    chan struct{}         // a token when arrived has changed
+	acks    []float64             // guarded by mu: how long writes to the source took, milliseconds
 	written produceError
 }
 
@@ -89,7 +91,8 @@ func (t *traffic) produce(ctx context.Context) {
 	for i := 0; ; {
 		due := int(time.Since(start).Seconds() * float64(t.rate))
 		for ; i < due; i++ {
-			t.producer.Produce(ctx, &kgo.Record{Value: stamp(time.Now(), i), Partition: int32(i % partitions)}, t.written.note)
+			made := time.Now()
+			t.producer.Produce(ctx, &kgo.Record{Value: stamp(made, i), Partition: int32(i % partitions), Timestamp: made}, t.acked)
 		}
 		select {
 		case <-tick.C:
@@ -97,6 +100,28 @@ func (t *traffic) produce(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// acked notes how long one record in ackEvery took; its timestamp is when it was made.
+func (t *traffic) acked(r *kgo.Record, err error) {
+	t.written.note(r, err)
+	if err != nil || r.Offset%ackEvery != 0 {
+		return
+	}
+	took := ms(time.Since(r.Timestamp))
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.acks = append(t.acks, took)
+}
+
+// ackTimes sums up how long writes took since it was last asked: what the broker costs anyone on this
+// machine at this time.
+func (t *traffic) ackTimes() Sample {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	out := newSample(t.acks)
+	t.acks = nil
+	return out
 }
 
 func stamp(at time.Time, i int) []byte {
