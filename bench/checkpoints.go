@@ -26,6 +26,7 @@ type CheckpointReport struct {
 	// WriteMs is how long the generator's writes to the same broker took meanwhile: a checkpoint waits for
 	// at least one write of each sink.
 	WriteMs Sample    `json:"writeMs"`
+	Load1   float64   `json:"loadAverage1"` // at the end
 	Values  []float64 `json:"values"`
 }
 
