@@ -44,17 +44,57 @@ func Handler(c Cluster, metrics http.Handler) http.Handler {
 	if metrics != nil {
 		mux.Handle("GET /metrics", metrics)
 	}
-	return mux
+	return orJSON(mux)
 }
 
+// orJSON answers what mux does not know, or knows with another method, as everything else: in JSON.
+func orJSON(mux *http.ServeMux) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h, pattern := mux.Handler(r)
+		if pattern != "" {
+			mux.ServeHTTP(w, r)
+			return
+		}
+		refused := &refusal{header: http.Header{}, status: http.StatusNotFound}
+		h.ServeHTTP(refused, r)
+		text := "no such page: " + r.URL.Path
+		if allow := refused.header.Get("Allow"); allow != "" {
+			w.Header().Set("Allow", allow)
+			text = fmt.Sprintf("%s is not allowed on %s, only %s: jobs are submitted and ended by gRPC", r.Method, r.URL.Path, allow)
+		}
+		write(w, refused.status, map[string]string{"error": text, "code": http.StatusText(refused.status)})
+	})
+}
+
+// refusal takes what mux would have answered, without the text.
+type refusal struct {
+	header http.Header
+	status int
+}
+
+// Header is http.ResponseWriter's.
+func (r *refusal) Header() http.Header { return r.header }
+
+// WriteHeader is http.ResponseWriter's.
+func (r *refusal) WriteHeader(status int) { r.status = status }
+
+// Write is http.ResponseWriter's.
+func (r *refusal) Write(p []byte) (int, error) { return len(p), nil }
+
 func answer(w http.ResponseWriter, v any, err error) {
+	if err == nil {
+		write(w, http.StatusOK, v)
+		return
+	}
+	st := status.Convert(err)
+	write(w, httpStatus(st.Code()), map[string]string{"error": st.Message(), "code": st.Code().String()})
+}
+
+func write(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	if err != nil {
-		st := status.Convert(err)
-		w.WriteHeader(httpStatus(st.Code()))
-		v = map[string]string{"error": st.Message(), "code": st.Code().String()}
-	}
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", " ")
 	_ = enc.Encode(v) // the client is gone; nobody is left to tell
@@ -66,8 +106,12 @@ func httpStatus(c codes.Code) int {
 		return http.StatusNotFound
 	case codes.InvalidArgument:
 		return http.StatusBadRequest
-	case codes.Unavailable:
+	case codes.AlreadyExists, codes.FailedPrecondition:
+		return http.StatusConflict
+	case codes.Unavailable, codes.Canceled:
 		return http.StatusServiceUnavailable
+	case codes.DeadlineExceeded:
+		return http.StatusGatewayTimeout
 	default:
 		return http.StatusInternalServerError
 	}

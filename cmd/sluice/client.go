@@ -99,6 +99,9 @@ func (c *cli) unreachable(text string) string {
 			"and check that --jobmanager names its gRPC port, not that of HTTP (%s)", c.jobManager, why)
 	case has("error reading server preface"), has("unexpected HTTP status"), has("unknown service"):
 		return fmt.Sprintf("%s answers, but is no job manager: check that --jobmanager names its gRPC port, not that of HTTP (%s)", c.jobManager, why)
+	case c.tls != daemon.TLSFiles{} && (has("broken pipe") || has("connection reset")): // a certificate is refused after the handshake
+		return fmt.Sprintf("the job manager at %s closed the connection after the TLS handshake: it may not trust this certificate; check --tls-cert and --tls-key here and --tls-ca there (%s)",
+			c.jobManager, why)
 	case has("no such host"):
 		return fmt.Sprintf("no job manager at %s: the name is not known; check --jobmanager (%s)", c.jobManager, why)
 	case has("connection refused"):

@@ -39,13 +39,7 @@ is wrong.`,
 				}
 				return err
 			}
-			if err := c.printDemo(&res); err != nil {
-				return err
-			}
-			if !res.OK {
-				return &exitError{exitFailed, fmt.Errorf("the demo found a wrong output: %s", res.Problem)}
-			}
-			return nil
+			return c.demoVerdict(&res)
 		},
 	}
 	cmd.Flags().IntVar(&records, "records", records, "records to generate; rounded down to a multiple of 40000")
@@ -77,6 +71,17 @@ func (c *cli) demoStatus(ctx context.Context, jobManager, id string) (j web.Job,
 // at is the same command line for another, local and plaintext, job manager.
 func (c *cli) at(addr string) *cli {
 	return &cli{jobManager: addr, output: c.output, stdout: c.stdout, stderr: c.stderr}
+}
+
+// demoVerdict prints the result; a wrong output is an error.
+func (c *cli) demoVerdict(r *demo.Result) error {
+	if err := c.printDemo(r); err != nil {
+		return err
+	}
+	if !r.OK {
+		return &exitError{exitFailed, fmt.Errorf("the demo found a wrong output: %s", r.Problem)}
+	}
+	return nil
 }
 
 func (c *cli) printDemo(r *demo.Result) error {

@@ -130,9 +130,10 @@ Exit codes: 0 done; 1 failed; 2 bad usage or invalid job file; 3 not found;
   sluice job orders -o json
   sluice jobs --jobmanager 10.0.0.1:6123 --tls-cert me.pem --tls-key me.key --tls-ca ca.pem
   source <(sluice completion bash)     # complete commands, flags and names of jobs`,
-		SilenceErrors:      true,
-		SilenceUsage:       true,
-		DisableSuggestions: true, // unknownCommand has them
+		SilenceErrors:              true,
+		SilenceUsage:               true,
+		DisableSuggestions:         true, // unknownCommand has them
+		SuggestionsMinimumDistance: 2,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			if c.output != outputTable && c.output != outputJSON {
 				return usageError("-o %q: want table or json", c.output)

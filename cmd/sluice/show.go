@@ -26,7 +26,9 @@ func (c *cli) table(header ...any) table.Writer {
 
 func (c *cli) jobsCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "jobs", Short: "List the jobs", GroupID: "jobs", Args: exactly(), ValidArgsFunction: cobra.NoFileCompletions, Example: "  sluice jobs -o json",
+		Use: "jobs", Short: "List the jobs", GroupID: "jobs", Args: exactly(), ValidArgsFunction: cobra.NoFileCompletions,
+		Long:    "List the jobs, newest first, those that have ended included.",
+		Example: "  sluice jobs\n  sluice jobs -o json | jq -r '.[] | select(.state==\"RUNNING\").name'",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.call(cmd.Context(), func(ctx context.Context, client pb.JobServiceClient) error {
 				resp, err := client.List(ctx, &pb.ListRequest{})
@@ -102,6 +104,7 @@ func ago(t *time.Time) string {
 func (c *cli) jobCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "job NAME|ID", Short: "Show one job: state, slots, subtasks, checkpoints, last failure", GroupID: "jobs", Args: exactly("NAME|ID"), ValidArgsFunction: c.completeJobs,
+		Long:    "Show one job: state, what it waits for, checkpoints, last failure, and each subtask with its counters and lag. A name means the newest job of that name.",
 		Example: "  sluice job orders\n  sluice job orders -o json | jq .checkpoints.latest.offsets",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.call(cmd.Context(), func(ctx context.Context, client pb.JobServiceClient) error {
@@ -182,7 +185,8 @@ func lagOf(lag []web.SplitLag) string {
 func (c *cli) checkpointsCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "checkpoints NAME|ID", Short: "List the checkpoints that are kept of a job", GroupID: "jobs", Args: exactly("NAME|ID"), ValidArgsFunction: c.completeJobs,
-		Example: "  sluice checkpoints orders",
+		Long:    "List the completed checkpoints that are kept of a job, newest first, and how to start a job from each.",
+		Example: "  sluice checkpoints orders\n  sluice checkpoints orders -o json | jq '.[0].offsets'",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.call(cmd.Context(), func(ctx context.Context, client pb.JobServiceClient) error {
 				resp, err := client.ListCheckpoints(ctx, &pb.ListCheckpointsRequest{Job: args[0]})
@@ -214,7 +218,9 @@ func (c *cli) checkpointsCommand() *cobra.Command {
 
 func (c *cli) taskManagersCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "taskmanagers", Short: "List the task managers and their slots", GroupID: "cluster", Args: exactly(), ValidArgsFunction: cobra.NoFileCompletions, Example: "  sluice taskmanagers",
+		Use: "taskmanagers", Short: "List the task managers and their slots", GroupID: "cluster", Args: exactly(), ValidArgsFunction: cobra.NoFileCompletions,
+		Long:    "List the task managers that are or were connected since the job manager started, with their slots.",
+		Example: "  sluice taskmanagers\n  sluice taskmanagers -o json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.call(cmd.Context(), func(ctx context.Context, client pb.JobServiceClient) error {
 				resp, err := client.ListTaskManagers(ctx, &pb.ListTaskManagersRequest{})

@@ -33,7 +33,7 @@ func (c *cli) validateCommand() *cobra.Command {
 			if c.output == outputJSON {
 				return c.printJSON(map[string]any{"name": job.Name, "vertices": len(plan.Vertices), "slots": plan.Slots, "valid": true})
 			}
-			fmt.Fprintf(c.stdout, "%s is valid: job %s, %d vertices, needs %d slots\n", args[0], job.Name, len(plan.Vertices), plan.Slots)
+			fmt.Fprintf(c.stdout, "%s is valid: job %s, %s, needs %s\n", args[0], job.Name, counted(len(plan.Vertices), "vertex", "vertices"), counted(plan.Slots, "slot", "slots"))
 			return nil
 		},
 	}
@@ -41,8 +41,15 @@ func (c *cli) validateCommand() *cobra.Command {
 	return cmd
 }
 
+func counted(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
 func setFlag(cmd *cobra.Command, sets *[]string) {
-	cmd.Flags().StringArrayVar(sets, "set", nil, "override a value of the file, as path=value (sources.orders.parallelism=4); repeatable")
+	cmd.Flags().StringArrayVar(sets, "set", nil, "override a value of the file, as `path=value` (sources.orders.parallelism=4); repeatable")
 }
 
 func (c *cli) submitCommand() *cobra.Command {
@@ -51,6 +58,10 @@ func (c *cli) submitCommand() *cobra.Command {
 	wait := false
 	cmd := &cobra.Command{
 		Use: "submit FILE", Short: "Submit a job to the cluster", GroupID: "jobs", Args: exactly("FILE"), ValidArgsFunction: completeFile,
+		Long: `Check a job file, submit it as a typed graph, and start it from its start offsets or from a
+checkpoint of a job that has ended. The job manager asks the brokers of the job first.
+With --wait the job is followed to its end, also when the job manager is restarted; Ctrl-C
+then ends the following, not the job.`,
 		Example: `  sluice submit job.yaml
   sluice submit job.yaml --wait                       # follow it to its end
   sluice submit job.yaml --set parallelism=8
@@ -87,7 +98,7 @@ func (c *cli) submitCommand() *cobra.Command {
 	}
 	setFlag(cmd, &sets)
 	cmd.Flags().BoolVar(&wait, "wait", false, "follow the job until it ends; the exit code tells how")
-	cmd.Flags().StringVar(&req.FromCheckpoint, "from-checkpoint", "", "start from checkpoint JOBID/N of a job that has ended")
+	cmd.Flags().StringVar(&req.FromCheckpoint, "from-checkpoint", "", "start from checkpoint `JOBID/N` of a job that has ended")
 	cmd.Flags().BoolVar(&req.AllowDroppedState, "allow-dropped-state", false, "drop the state of operators that the job no longer has")
 	return cmd
 }
@@ -95,7 +106,8 @@ func (c *cli) submitCommand() *cobra.Command {
 func (c *cli) cancelCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "cancel NAME|ID", Short: "End a job at once, without a final checkpoint", GroupID: "jobs", Args: exactly("NAME|ID"), ValidArgsFunction: c.completeJobs,
-		Example: "  sluice cancel orders",
+		Long:    "End a job at once. What was written since the last checkpoint stays, and is written again if a job goes on from that checkpoint.",
+		Example: "  sluice cancel orders\n  sluice cancel 4f1c2b3a4d5e6f70",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.call(cmd.Context(), func(ctx context.Context, client pb.JobServiceClient) error {
 				resp, err := client.Cancel(ctx, &pb.CancelRequest{Job: args[0]})
@@ -139,6 +151,8 @@ func (c *cli) asked(what, id string) error {
 func (c *cli) versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version", GroupID: "cluster", Args: exactly(), ValidArgsFunction: cobra.NoFileCompletions,
+		Long:    "Print the version and revision of this program and the version of the protocol, which job manager and task managers must share.",
+		Example: "  sluice version\n  sluice version -o json",
 		RunE: func(*cobra.Command, []string) error {
 			version, revision := "unknown", ""
 			if info, ok := debug.ReadBuildInfo(); ok {
@@ -152,7 +166,7 @@ func (c *cli) versionCommand() *cobra.Command {
 			if c.output == outputJSON {
 				return c.printJSON(map[string]any{"version": version, "revision": revision, "protocol": wire.ProtocolVersion})
 			}
-			fmt.Fprintf(c.stdout, "sluice %s %s, protocol %d\n", version, revision, wire.ProtocolVersion)
+			fmt.Fprintf(c.stdout, "sluice %s%s, protocol %d\n", version, prefixed(" ", revision), wire.ProtocolVersion)
 			return nil
 		},
 	}

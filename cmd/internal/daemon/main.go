@@ -57,7 +57,7 @@ func Message(err error) string {
 	for line := range strings.SplitSeq(rest, "\n") {
 		lines = append(lines, strings.TrimPrefix(line, mark))
 	}
-	return mark + "\n  " + strings.Join(lines, "\n  ")
+	return strings.TrimSpace(mark) + "\n  " + strings.Join(lines, "\n  ")
 }
 
 // logEnd says in the log why a daemon ends; it returns when ctx has ended.

@@ -18,7 +18,7 @@ import (
 // Options are the flags of sluice demo.
 type Options struct {
 	Records int
-	// JobFile gets the job file that the demo submits; see Job.
+	// Submit hands the job file to the job manager at that address, Status asks it for the job.
 	Submit func(ctx context.Context, jobManager, jobFile string) (jobID string, err error)
 	Status func(ctx context.Context, jobManager, jobID string) (web.Job, error)
 	Show   Progress
@@ -255,12 +255,7 @@ func (r *run) verify(ctx context.Context) error {
 	res.RecordsPerSecond = int64(float64(r.load.total) / running.Seconds())
 	res.ElapsedMs = time.Since(r.started).Milliseconds()
 	res.Guarantee, res.Broker = "at-least-once", "kfake (embedded imitation of Kafka)"
-	switch {
-	case v.wrong != "":
-		res.Problem = "impossible output: " + v.wrong
-	case v.lost != 0:
-		res.Problem = fmt.Sprintf("%d records lost", v.lost)
-	}
+	res.Problem = v.problem()
 	res.OK = res.Problem == ""
 	return nil
 }

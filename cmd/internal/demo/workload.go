@@ -113,45 +113,72 @@ func (w *workload) verify(ctx context.Context, addr string) (verdict, error) {
 			left[o.Partition] = o.Offset
 		}
 	})
-	seen := map[string][]bool{}
-	for k, n := range w.perKey {
-		seen[k] = make([]bool, n+1)
-	}
-	var v verdict
+	judge := w.newJudge()
 	for len(left) > 0 {
 		fetches := cl.PollFetches(ctx)
 		if err := fetches.Err(); err != nil {
-			return v, fmt.Errorf("read the output: %w", err)
+			return verdict{}, fmt.Errorf("read the output: %w", err)
 		}
-		fetches.EachRecord(func(r *kgo.Record) {
-			if !r.Attrs.IsControl() {
-				w.judge(r, seen, &v)
-			}
-		})
+		fetches.EachRecord(judge.see)
 		fetches.EachPartition(func(p kgo.FetchTopicPartition) {
 			if n := len(p.Records); n > 0 && p.Records[n-1].Offset+1 >= left[p.Partition] {
 				delete(left, p.Partition)
 			}
 		})
 	}
-	v.lost = w.expected - (v.out - v.duplicates)
-	return v, nil
+	return judge.verdict(), nil
 }
 
-func (w *workload) judge(r *kgo.Record, seen map[string][]bool, v *verdict) {
-	counts, known := seen[string(r.Key)]
+// judge counts output records. It knows of the job only what must come out.
+type judge struct {
+	expected int
+	seen     map[string][]bool // key → count → it was there
+	found    verdict
+}
+
+func (w *workload) newJudge() *judge {
+	j := &judge{expected: w.expected, seen: map[string][]bool{}}
+	for k, n := range w.perKey {
+		j.seen[k] = make([]bool, n+1)
+	}
+	return j
+}
+
+// see takes one output record; transaction markers do not count.
+func (j *judge) see(r *kgo.Record) {
+	if r.Attrs.IsControl() {
+		return
+	}
+	counts, known := j.seen[string(r.Key)]
 	n, err := strconv.Atoi(string(r.Value))
 	if !known || err != nil || n < 1 || n >= len(counts) {
-		if v.wrong == "" {
-			v.wrong = fmt.Sprintf("key %q count %q at %s-%d offset %d", r.Key, r.Value, r.Topic, r.Partition, r.Offset)
+		if j.found.wrong == "" {
+			j.found.wrong = fmt.Sprintf("key %q count %q at %s-%d offset %d", r.Key, r.Value, r.Topic, r.Partition, r.Offset)
 		}
 		return
 	}
-	v.out++
+	j.found.out++
 	if counts[n] {
-		v.duplicates++
+		j.found.duplicates++
 	}
 	counts[n] = true
+}
+
+func (j *judge) verdict() verdict {
+	v := j.found
+	v.lost = j.expected - (v.out - v.duplicates)
+	return v
+}
+
+// problem says what is wrong with the output; empty: nothing. Duplicates are no fault of at-least-once.
+func (v *verdict) problem() string {
+	switch {
+	case v.wrong != "":
+		return "impossible output: " + v.wrong
+	case v.lost != 0:
+		return fmt.Sprintf("%d records lost", v.lost)
+	}
+	return ""
 }
 
 // outputWatch looks at the end of the output, with a client of its own, and notes when it grew.
