@@ -72,6 +72,13 @@ func (r *Report) print(w io.Writer) {
 	r.printRuns(w)
 	r.printCheckpoints(w)
 	r.printRecovery(w)
+	r.printGoals(w)
+}
+
+func (r *Report) printGoals(w io.Writer) {
+	if len(r.Goals) == 0 {
+		return
+	}
 	table := newTable(w, "GOAL", "LIMIT", "MEASURED", "MEASURED / LIMIT", "")
 	for _, g := range r.Goals {
 		table.row(g.Name, fmt.Sprintf("%g %s", g.Limit, g.Unit), fmt.Sprintf("%.4g %s", g.Measured, g.Unit), g.ratioText(), g.verdict())
