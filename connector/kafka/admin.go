@@ -197,7 +197,7 @@ func (d *demand) who() string { return strings.Join(d.parts, ", ") }
 func (a *Admin) check(ctx context.Context, d *demand) []error {
 	fail := func(err error) []error {
 		var lost *wire.CallError
-		if errors.As(err, &lost) {
+		if errors.As(err, &lost) && !strings.Contains(err.Error(), "check ") {
 			return []error{fmt.Errorf("%s: %w; check %s and %s, and that the broker runs", d.who(), err, propBootstrap, propSecurityProtocol)}
 		}
 		return []error{fmt.Errorf("%s: %w", d.who(), err)}

@@ -193,3 +193,45 @@ func TestSinkUnreachable(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestSinkBrokerRestart: the broker goes while records are written and comes back at the same address.
+func TestSinkBrokerRestart(t *testing.T) {
+	t.Parallel()
+	dir, port := t.TempDir(), freePort(t)
+	start := func() *kfake.Cluster {
+		f, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(port), kfake.DataDir(dir), kfake.SeedTopics(2, "out"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	f := start()
+	w := startSink(t, &graph.KafkaSink{Topic: "out", Partitioner: graph.Preserve, Properties: forSink(f)})
+	write := func(id ident.CheckpointID) {
+		for p := range int32(2) {
+			w.write(batchOf(numbered("in", p, 100)...))
+		}
+		w.seal(id)
+	}
+	write(1)
+	w.sealed(1)
+	f.Close()
+	write(2)
+	waitFor(t, func() bool { heard, _ := w.reasons.heard("refused"); return heard }, "reason while the broker is away: %q", w.reasons.said)
+	write(3)
+	f = start()
+	t.Cleanup(f.Close)
+	w.sealed(2)
+	w.sealed(3)
+	next := map[int32]int{}
+	for _, g := range consume(t, f, "out", 600) {
+		if want := fmt.Sprint("v", next[g.Partition]%100); string(g.Value) != want {
+			t.Fatalf("partition %d has %s, want %s", g.Partition, g.Value, want)
+		}
+		next[g.Partition]++
+	}
+	diff(t, map[int32]int{0: 300, 1: 300}, next)
+	if _, well := w.reasons.heard(""); !well {
+		t.Errorf("still in trouble: %q", w.reasons.said)
+	}
+}

@@ -51,6 +51,7 @@ type Source struct {
 	budget      *budget
 	trouble     *trouble
 	parcels     sync.Pool // of *parcel
+	behindGrace time.Duration
 
 	cluster *wire.Cluster // while Run runs
 	group   *errgroup.Group
@@ -98,6 +99,7 @@ func NewSource(cfg SourceConfig) (*Source, error) {
 	s := &Source{
 		cfg: resolved, connections: cfg.Connections, log: cfg.Logger, out: make(chan operator.SourceBatch, batchQueue),
 		budget: newBudget(cfg.InFlightBytes), trouble: newTrouble(cfg.Status), fetchers: map[int32]*fetcher{}, wake: make(chan struct{}, 1),
+		behindGrace: behindGrace,
 	}
 	s.parcels.New = func() any { return newParcel(s) }
 	for _, p := range cfg.Positions {

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -309,4 +310,50 @@ func damage(t testing.TB, f *kfake.Cluster, times int) {
 		out.Topics = append(out.Topics, topic)
 		return out, nil, true
 	})
+}
+
+// TestSourceBehind: a high watermark below the position is borne for a while, then it is a lost log.
+func TestSourceBehind(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		grace time.Duration
+		want  string
+	}{{time.Minute, ""}, {50 * time.Millisecond, "in/0: the position 10 is behind the end of the log, which is 4"}} {
+		f := startFake(t, kfake.SeedTopics(1, "in"))
+		cl := franz(t, f)
+		produce(t, cl, numbered("in", 0, 10)...)
+		n := 0
+		f.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+			if n++; test.want == "" && n > 3 {
+				f.DropControl()
+				return nil, nil, false
+			}
+			f.KeepControl()
+			res := fetchError(req.(*kmsg.FetchRequest), 0)
+			res.(*kmsg.FetchResponse).Topics[0].Partitions[0].HighWatermark = 4
+			return res, nil, true
+		})
+		src, err := NewSource(SourceConfig{Kafka: kafkaSource(properties(f, propRetryBackoff, "5")), Connections: newConnections(t), Positions: []positionOf{position("in", 0, 10, -1)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		src.behindGrace = test.grace
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- src.Run(ctx) }()
+		if test.want != "" {
+			if err := <-done; err == nil || !strings.HasPrefix(err.Error(), test.want) {
+				t.Errorf("error %v", err)
+			}
+		} else {
+			produce(t, cl, numbered("in", 0, 1)...)
+			b := <-src.Batches()
+			b.Release()
+			cancel()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+		cancel()
+	}
 }

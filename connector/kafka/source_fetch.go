@@ -267,7 +267,7 @@ func (f *fetcher) behind(sp *split, p *wire.FetchedPartition) (bool, error) {
 		sp.behindSince = now
 	}
 	err := lostLog(sp, p.HighWatermark)
-	if now.Sub(sp.behindSince) > behindGrace {
+	if now.Sub(sp.behindSince) > f.source.behindGrace {
 		return true, err
 	}
 	f.source.failed(sp, err)
