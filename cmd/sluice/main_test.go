@@ -67,7 +67,7 @@ sinks:
   out: {from: in, kafka: {topic: b, guarantee: at-least-once, properties: {bootstrap.servers: '127.0.0.1:1'}}}
 `
 
-// badJob has four faults, in four lines.
+// badJob has five faults, in four lines.
 const badJob = `name: orders
 paralellism: 2
 sources:
@@ -75,7 +75,7 @@ sources:
 operators:
   f: {from: in, filter: 'value +'}
 sinks:
-  out: {from: inn, kafka: {topic: b, guarantee: at-least-once, properties: {bootstrap.servers: '127.0.0.1:1'}}}
+  out: {from: inn, kafka: {topic: b, guarantee: at-least-once, properties: {bootstrap.servers: '127.0.0.1:1', compresion.type: lz4}}}
 `
 
 func TestUsageErrors(t *testing.T) {
@@ -157,7 +157,7 @@ func TestValidateTellsEveryErrorAtOnce(t *testing.T) {
 		if got.code != exitUsage || got.stdout != "" {
 			t.Errorf("%s: exit %d, stdout %q; want %d and nothing", verb, got.code, got.stdout, exitUsage)
 		}
-		for _, want := range []string{"bad.yaml:2:1: ", "did you mean parallelism?", "bad.yaml:4:", "bad.yaml:6:", "bad.yaml:8:"} {
+		for _, want := range []string{"bad.yaml:2:1: ", "did you mean parallelism?", "bad.yaml:4:", "bad.yaml:6:", "bad.yaml:8:", "compression.type"} {
 			if !strings.Contains(got.stderr, want) {
 				t.Errorf("%s: no %q in\n%s", verb, want, got.stderr)
 			}
