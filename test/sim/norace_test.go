@@ -1,0 +1,6 @@
+//go:build !race
+
+package sim
+
+// schedules is how many seeds a test run takes.
+const schedules = 100_000

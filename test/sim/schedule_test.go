@@ -1,0 +1,182 @@
+package sim
+
+import (
+	"time"
+
+	jobcore "github.com/sluice-stream/sluice/jobmanager/job"
+)
+
+// schedule lets a whole seed happen.
+func (w *world) schedule() {
+	w.bootJM()
+	for _, j := range w.jobs {
+		w.after(w.between(0, 2*time.Second), func() { w.submit(j) })
+		if w.rng.IntN(2) == 0 {
+			w.after(w.between(0, faultPhase), func() { w.ask(j, w.rng.IntN(3)) })
+		}
+		if w.rng.IntN(6) == 0 {
+			w.after(w.between(0, faultPhase), func() { w.ask(j, 0) })
+		}
+	}
+	w.after(time.Second, w.faults)
+	w.run(faultPhase, func() bool { return false })
+	w.heal()
+	w.run(faultPhase+healPhase, w.arrived)
+	if !w.arrived() {
+		w.violate("the cluster has been healthy for %s: %s", healPhase, w.situation())
+	}
+}
+
+// submit stores the job with its checkpoint 0 and starts it; without a job manager it comes again later.
+func (w *world) submit(j *job) {
+	if w.jm == nil {
+		w.after(500*time.Millisecond, func() { w.submit(j) })
+		return
+	}
+	s := &stored{record: jobcore.NewRecord()}
+	s.manifests = append(s.manifests, zero(j))
+	w.disk.jobs[j.id], j.submitted = s, true
+	r := newRunner(w.jm, j, s)
+	w.jm.runners = append(w.jm.runners, r)
+	w.logf("%s is submitted: parallelism %d, bound %d, %d restarts", j.id, j.parallelism, j.bound, j.attempts)
+	r.handle(jobcore.Submitted{})
+}
+
+// ask is a user's request; if the job manager dies over it, it is not answered.
+func (w *world) ask(j *job, what int) {
+	if w.jm == nil || !j.submitted {
+		w.after(500*time.Millisecond, func() { w.ask(j, what) })
+		return
+	}
+	jm, r := w.jm, w.jm.runner(j.id)
+	late := w.history.final[j.id] != 0
+	if what == 0 {
+		r.handle(jobcore.Cancel{})
+	} else {
+		r.handle(jobcore.Stop{Drain: what == 2})
+	}
+	if jm.dead {
+		w.after(500*time.Millisecond, func() { w.ask(j, what) })
+		return
+	}
+	w.logf("%s: the user's request %d is answered", j.id, what)
+	if what == 0 {
+		j.cancelAnswered = j.cancelAnswered || !late
+	} else {
+		j.stopAnswered = true
+	}
+}
+
+// faults come each second, as likely as the odds say.
+func (w *world) faults() {
+	if w.healed {
+		return
+	}
+	for _, tm := range w.tms {
+		if w.chance(w.odds.breakStream) {
+			tm.stream.breakNow("network")
+		}
+		if w.chance(w.odds.cutStream) {
+			tm.stream.cutNow()
+			tm.unreachable = true
+			w.after(w.between(0, 10*time.Second), func() { tm.unreachable = false })
+		}
+		if w.chance(w.odds.killTM) {
+			tm.kill("kill -9")
+			w.after(w.between(10*time.Millisecond, 15*time.Second), tm.boot)
+		}
+		if w.chance(w.odds.failSubtask) {
+			tm.failOne()
+		}
+	}
+	for _, j := range w.jobs {
+		if w.jm != nil && j.submitted && w.chance(w.odds.loseData) {
+			w.jm.runner(j.id).loseData()
+		}
+	}
+	if w.jm != nil && w.chance(w.odds.crashJM) {
+		w.jm.die("kill -9")
+	}
+	w.after(w.between(500*time.Millisecond, 1500*time.Millisecond), w.faults)
+}
+
+// heal ends all faults, and adds a task manager so that there are slots for all jobs at once.
+func (w *world) heal() {
+	w.healed = true
+	w.logf("---- the faults stop")
+	need := 0
+	for _, j := range w.jobs {
+		need += j.parallelism
+	}
+	w.tms = append(w.tms, newTaskManager(w, len(w.tms), need))
+	for _, tm := range w.tms {
+		tm.unreachable = false
+		tm.boot()
+	}
+	w.bootJM()
+}
+
+// arrived says whether every job is where its user wants it.
+func (w *world) arrived() bool {
+	for _, j := range w.jobs {
+		if !w.isThere(j) {
+			return false
+		}
+	}
+	return true
+}
+
+func (w *world) isThere(j *job) bool {
+	if !j.submitted || w.jm == nil {
+		return false
+	}
+	state := w.disk.jobs[j.id].record.State
+	switch {
+	case state.Terminal():
+		w.checkEnd(j, state)
+		return true
+	case j.cancelAnswered || j.stopAnswered || j.bound > 0:
+		return false
+	}
+	r := w.jm.runner(j.id)
+	return state == jobcore.Running && r.completedHealed > 0
+}
+
+// checkEnd: the terminal state is one that the user and the job can have wanted.
+func (w *world) checkEnd(j *job, state jobcore.State) {
+	final := w.history.final[j.id] != 0
+	ok := false
+	switch state {
+	case jobcore.Finished:
+		ok = final && j.bound > 0
+	case jobcore.Stopped:
+		ok = final || w.history.newest[j.id] == 0
+	case jobcore.Canceled:
+		ok = true
+	case jobcore.Failed:
+		ok = j.attempts < 1000
+	case jobcore.FailedDataLoss:
+		ok = j.dataLost
+	}
+	if !ok {
+		w.violate("%s ended %s: bound %d, final checkpoint %t, restarts %d", j.id, state, j.bound, final, j.attempts)
+	}
+}
+
+func (w *world) situation() string {
+	text := ""
+	for _, j := range w.jobs {
+		if w.disk.jobs[j.id] == nil || w.jm == nil {
+			continue
+		}
+		text += string(j.id) + " " + w.disk.jobs[j.id].record.String()
+		if r := w.jm.runner(j.id); r != nil {
+			text += " " + r.machine.Waiting(w.time())
+		}
+		if e, waits := w.jm.pool.Explain(j.id, w.time()); waits {
+			text += " (" + e.String() + ")"
+		}
+		text += "; "
+	}
+	return text
+}

@@ -1,0 +1,205 @@
+package sim
+
+import (
+	"container/heap"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/sluice-stream/sluice/ident"
+	jobcore "github.com/sluice-stream/sluice/jobmanager/job"
+)
+
+// The times of the cluster; they are those of the real one, and the same for every seed.
+const (
+	heartbeatTimeout = 5 * time.Second
+	leaseMargin      = time.Second
+	resumeWindow     = 2 * time.Second
+	killAfter        = 30 * time.Second // a task manager whose cancel hangs ends itself
+	faultPhase       = 25 * time.Second
+	healPhase        = 10 * time.Minute
+)
+
+// start is time zero of every schedule.
+var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// odds are the likelihoods of one schedule, drawn from its seed: whole classes of faults are off in many.
+type odds struct {
+	breakStream, cutStream, killTM, crashJM float64 // per second
+	crashAtEffect                           float64 // per effect
+	loseLate                                float64 // of what is in flight when a stream breaks
+	repeatUp                                float64 // per message
+	failSubtask, decline, diskFull          float64 // per second, per ack, per write
+	hangCancel                              float64 // per cancel
+	slow                                    float64 // per message
+	loseData                                float64 // per clean-up, and per second while the job lives
+	slowDisk                                float64 // per write
+}
+
+func drawOdds(rng *rand.Rand) odds {
+	some := func(most float64) float64 {
+		if rng.IntN(2) == 0 {
+			return 0
+		}
+		return most * rng.Float64()
+	}
+	return odds{
+		breakStream: some(0.4), cutStream: some(0.1), killTM: some(0.15), crashJM: some(0.1), crashAtEffect: some(0.02),
+		loseLate: rng.Float64(), repeatUp: some(0.3), failSubtask: some(0.2), decline: some(0.1), diskFull: some(0.2),
+		hangCancel: some(0.1), slow: some(0.2), loseData: some(0.02),
+		slowDisk: some(0.6),
+	}
+}
+
+// world is one schedule.
+type world struct {
+	seed   uint64
+	rng    *rand.Rand
+	odds   odds
+	bug    bug
+	log    *strings.Builder // nil: no transcript
+	now    time.Duration
+	queue  agenda
+	count  uint64
+	healed bool
+
+	disk *disk
+	jm   *jobManager // nil while it is down
+	tms  []*taskManager
+	jobs []*job
+	// edges are the transitions that jobs have made.
+	edges map[jobcore.Edge]int
+	// history is what has really happened, for the checks.
+	history history
+}
+
+// violation is what a check found; it ends the schedule.
+type violation struct{ text string }
+
+func (w *world) violate(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	w.logf("VIOLATION: %s", text)
+	panic(violation{text})
+}
+
+func (w *world) logf(format string, args ...any) {
+	if w.log != nil {
+		fmt.Fprintf(w.log, "%9.3fs  %s\n", w.now.Seconds(), fmt.Sprintf(format, args...))
+	}
+}
+
+func (w *world) time() time.Time { return start.Add(w.now) }
+
+// chance is true with likelihood p, and never once the faults have stopped.
+func (w *world) chance(p float64) bool { return p > 0 && !w.healed && w.rng.Float64() < p }
+
+// between is a random time from low to high.
+func (w *world) between(low, high time.Duration) time.Duration {
+	return low + time.Duration(w.rng.Int64N(int64(high-low)+1))
+}
+
+// delay is how long a message or a write takes: mostly around a millisecond, at times much longer.
+func (w *world) delay() time.Duration {
+	if w.chance(w.odds.slow) {
+		return w.between(0, 3*time.Second)
+	}
+	return w.between(100*time.Microsecond, 5*time.Millisecond)
+}
+
+// writing is how long a write takes.
+func (w *world) writing() time.Duration {
+	if w.chance(w.odds.slowDisk) {
+		return w.between(0, 5*time.Second)
+	}
+	return w.delay()
+}
+
+// after lets f happen d from now.
+func (w *world) after(d time.Duration, f func()) {
+	w.count++
+	heap.Push(&w.queue, entry{at: w.now + d, seq: w.count, do: f})
+}
+
+// run lets things happen until the time is over or done says so.
+func (w *world) run(until time.Duration, done func() bool) {
+	for len(w.queue) > 0 && w.queue[0].at <= until {
+		e := heap.Pop(&w.queue).(entry)
+		w.now = e.at
+		e.do()
+		if done() {
+			return
+		}
+	}
+	w.now = until
+}
+
+type entry struct {
+	at  time.Duration
+	seq uint64
+	do  func()
+}
+
+// agenda is a heap of what is to happen; what was put in first happens first at the same time.
+type agenda []entry
+
+func (a agenda) Len() int { return len(a) }
+func (a agenda) Less(i, j int) bool {
+	return a[i].at < a[j].at || a[i].at == a[j].at && a[i].seq < a[j].seq
+}
+func (a agenda) Swap(i, j int) { a[i], a[j] = a[j], a[i] }
+func (a *agenda) Push(x any)   { *a = append(*a, x.(entry)) }
+func (a *agenda) Pop() any {
+	last := (*a)[len(*a)-1]
+	*a = (*a)[:len(*a)-1]
+	return last
+}
+
+// job is what users submit, and what they have asked for since.
+type job struct {
+	id                ident.JobID
+	order             uint64
+	parallelism       int
+	bound             int64 // offset at which each source ends; 0: unbounded
+	attempts          int   // of the restart policy
+	subtasks, sources []ident.Subtask
+	submitted         bool
+	// cancelAnswered and stopAnswered: the user was told that it is durable.
+	cancelAnswered, stopAnswered bool
+	dataLost                     bool
+}
+
+func newJob(n, parallelism int) *job {
+	j := &job{id: ident.JobID(fmt.Sprintf("job-%d", n)), order: uint64(n), parallelism: parallelism}
+	for i := range parallelism {
+		j.sources = append(j.sources, ident.Subtask{Vertex: "src", Index: i})
+	}
+	j.subtasks = append(j.subtasks, j.sources...)
+	for i := range parallelism {
+		j.subtasks = append(j.subtasks, ident.Subtask{Vertex: "sink", Index: i})
+	}
+	return j
+}
+
+func newWorld(seed uint64, b bug, log *strings.Builder) *world {
+	rng := rand.New(rand.NewPCG(seed, 0x51_0ce_5eed))
+	w := &world{seed: seed, rng: rng, odds: drawOdds(rng), bug: b, log: log, disk: newDisk(), edges: map[jobcore.Edge]int{}, history: newHistory()}
+	slots := 0
+	for i := range 2 + rng.IntN(2) {
+		n := 1 + rng.IntN(2)
+		slots += n
+		w.tms = append(w.tms, newTaskManager(w, i, n))
+	}
+	for n := range 1 + rng.IntN(2) {
+		j := newJob(n+1, 1+rng.IntN(min(3, slots)))
+		if rng.IntN(3) == 0 {
+			j.bound = int64(1000 + rng.IntN(20000))
+		}
+		j.attempts = 1000
+		if rng.IntN(3) == 0 {
+			j.attempts = rng.IntN(3)
+		}
+		w.jobs = append(w.jobs, j)
+	}
+	return w
+}
