@@ -3,6 +3,7 @@ package kafka
 import (
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/graph"
@@ -20,13 +21,14 @@ type Expressions interface {
 // Connectors makes the sources and sinks of a process. They share its connections.
 type Connectors struct {
 	connections *Connections
-	expressions Expressions
+	expressions func(skipped *atomic.Int64) Expressions
 	log         *slog.Logger
 }
 
-// NewConnectors connects to nothing yet. Close it when all that it made has ended. Without expressions, a
-// sink that has some is refused.
-func NewConnectors(log *slog.Logger, expressions Expressions) *Connectors {
+// NewConnectors connects to nothing yet. Close it when all that it made has ended. The expressions of a
+// subtask's sinks count the records that they leave out in skipped; without expressions, a sink that has
+// some is refused.
+func NewConnectors(log *slog.Logger, expressions func(skipped *atomic.Int64) Expressions) *Connectors {
 	return &Connectors{connections: NewConnections(log), expressions: expressions, log: log}
 }
 
@@ -43,16 +45,17 @@ func (c *Connectors) NewSource(node *graph.Node, positions []manifest.Position, 
 	return s, nil
 }
 
-// NewSink makes the sink of a node for one of its vertex's subtasks.
-func (c *Connectors) NewSink(node *graph.Node, subtask int, waiting func(reason string)) (operator.Sink, error) {
+// NewSink makes the sink of a node for one of its vertex's subtasks. skipped counts the records that the
+// error policy leaves out.
+func (c *Connectors) NewSink(node *graph.Node, subtask int, skipped *atomic.Int64, waiting func(reason string)) (operator.Sink, error) {
 	k := node.Sink.Kafka
 	cfg := SinkConfig{Kafka: k, Subtask: subtask, Connections: c.connections, Status: waiting, Logger: c.log}
 	err := error(nil)
 	if k.TopicExpression != "" && c.expressions != nil {
-		cfg.Topic, err = c.expressions.Topic(k.TopicExpression, node)
+		cfg.Topic, err = c.expressions(skipped).Topic(k.TopicExpression, node)
 	}
 	if err == nil && k.PartitionerExpression != "" && c.expressions != nil {
-		cfg.Partition, err = c.expressions.Partition(k.PartitionerExpression, node)
+		cfg.Partition, err = c.expressions(skipped).Partition(k.PartitionerExpression, node)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("make sink %s: %w", node.Name, err)

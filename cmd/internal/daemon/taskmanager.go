@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync/atomic"
 
 	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sluice-stream/sluice/connector/kafka"
+	"github.com/sluice-stream/sluice/connector/kafka/routing"
 	"github.com/sluice-stream/sluice/ident"
 	"github.com/sluice-stream/sluice/operator/expression"
 	"github.com/sluice-stream/sluice/taskmanager"
@@ -41,9 +43,9 @@ func TaskManager(ctx context.Context, p Process) error {
 	}
 	cfg.Output = p.Stdout
 	cfg.Listen = func(addr string) (net.Listener, error) { return listen("data-listen", addr) }
-	connections := kafka.NewConnections(cfg.Logger)
-	defer connections.Close()
-	tm, err := taskmanager.New(cfg, &kafkaConnectors{connections, cfg.Logger}, expression.Checker{})
+	connectors := kafka.NewConnectors(cfg.Logger, func(skipped *atomic.Int64) kafka.Expressions { return routing.Expressions{Skipped: skipped} })
+	defer connectors.Close()
+	tm, err := taskmanager.New(cfg, connectors, expression.Checker{})
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUsage, err)
 	}
