@@ -30,13 +30,8 @@ func fullStatus() *pb.JobStatus {
 	}
 }
 
-// TestJobJSON is the contract of DESIGN 8.1: names, shapes, and numbers of 64 bits as numbers.
-func TestJobJSON(t *testing.T) {
-	got, err := json.MarshalIndent(JobFromProto(fullStatus()), "", " ")
-	if err != nil {
-		t.Fatal(err)
-	}
-	const want = `{
+// jobJSON is fullStatus in the form of DESIGN 8.1.
+const jobJSON = `{
  "id": "1f",
  "name": "orders",
  "state": "RUNNING",
@@ -114,8 +109,15 @@ func TestJobJSON(t *testing.T) {
   "w"
  ]
 }`
-	if string(got) != want {
-		t.Errorf("got\n%s\nwant\n%s", got, want)
+
+// TestJobJSON is the contract of DESIGN 8.1: names, shapes, and numbers of 64 bits as numbers.
+func TestJobJSON(t *testing.T) {
+	got, err := json.MarshalIndent(JobFromProto(fullStatus()), "", " ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != jobJSON {
+		t.Errorf("got\n%s\nwant\n%s", got, jobJSON)
 	}
 }
 
