@@ -107,8 +107,10 @@ type followView struct {
 	gone    bool // the job manager is away, and that was told
 	state   string
 	explain string
-	records int64
-	at      time.Time
+	// records were read at that time, and perSecond since the time before.
+	records   int64
+	at        time.Time
+	perSecond float64
 }
 
 func newFollowView(w io.Writer, lookupEnv func(string) (string, bool)) *followView {
@@ -122,7 +124,7 @@ func (v *followView) away(why string) {
 	}
 	v.close()
 	v.gone, v.state = true, ""
-	fmt.Fprintf(v.w, "the job manager is away, trying again for %s: %s\n", awayTimeout, why)
+	fmt.Fprintf(v.w, "the job manager is away, trying again for %.0f s: %s\n", awayTimeout.Seconds(), why)
 }
 
 func (v *followView) show(j *web.Job) {
@@ -139,15 +141,25 @@ func (v *followView) show(j *web.Job) {
 		}
 		return
 	}
-	in := recordsRead(j)
-	now := time.Now()
-	if !v.at.IsZero() && now.After(v.at) {
-		text += fmt.Sprintf("  %d records, %.0f/s", in, max(0, float64(in-v.records)/now.Sub(v.at).Seconds()))
-	}
-	v.records, v.at = in, now
+	text += "  " + v.rate(recordsRead(j), time.Now())
 	text += fmt.Sprintf("  checkpoint %s  restarts %d", latestOf(j), j.Restarts)
 	fmt.Fprintf(v.w, "\r\x1b[K%s", v.screen.fit(text))
 	v.drawn = true
+}
+
+// ratePeriod is over which the rate is taken: counters arrive with the heartbeats of task managers.
+const ratePeriod = time.Second
+
+// rate is how many records were read, and how many per second lately. A new attempt counts from 0 again.
+func (v *followView) rate(records int64, now time.Time) string {
+	switch period := now.Sub(v.at); {
+	case v.at.IsZero() || records < v.records:
+		v.records, v.at, v.perSecond = records, now, 0
+	case period >= ratePeriod:
+		v.perSecond = float64(records-v.records) / period.Seconds()
+		v.records, v.at = records, now
+	}
+	return fmt.Sprintf("%d records, %.0f/s", records, v.perSecond)
 }
 
 // close ends the line that is being redrawn.

@@ -23,6 +23,8 @@ type scripted struct {
 	mu sync.Mutex
 	// watches is what each Watch in turn tells; "away" ends one as the end of the job manager does.
 	watches [][]string
+	// running is called when a script ends with a job that runs on; nil: nothing is.
+	running func()
 }
 
 func (s *scripted) Submit(context.Context, *pb.SubmitRequest) (*pb.SubmitResponse, error) {
@@ -49,6 +51,9 @@ func (s *scripted) Watch(_ *pb.WatchRequest, stream grpc.ServerStreamingServer[p
 		}
 	}
 	if len(states) > 0 && states[len(states)-1] == "RUNNING" { // it runs on
+		if s.running != nil {
+			s.running()
+		}
 		<-stream.Context().Done()
 		return stream.Context().Err()
 	}
@@ -98,9 +103,9 @@ func TestSubmitWaitTellsHowTheJobEnded(t *testing.T) {
 
 func TestInterruptEndsFollowingButNotTheJob(t *testing.T) {
 	job := writeFile(t, "job.yaml", goodJob)
-	addr := serve(t, &scripted{watches: [][]string{{"RUNNING"}}})
-	ctx, interrupt := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	ctx, interrupt := context.WithCancel(t.Context())
 	defer interrupt()
+	addr := serve(t, &scripted{watches: [][]string{{"RUNNING"}}, running: interrupt})
 	got := sluice(ctx, nil, "submit", job, "--wait", "--jobmanager", addr)
 	if got.code != exitFailed || got.stdout != "" || !strings.Contains(got.stderr, "no longer following; job orders goes on") {
 		t.Errorf("exit %d, stdout %q, stderr %q", got.code, got.stdout, got.stderr)
@@ -115,6 +120,27 @@ func TestCutCountsCharacters(t *testing.T) {
 	}{{"abc", 3, "abc"}, {"abcd", 3, "ab…"}, {"äöüß", 4, "äöüß"}, {"äöüßé", 4, "äöü…"}, {"", 1, ""}} {
 		if got := cut(c.text, c.n); got != c.want {
 			t.Errorf("cut(%q, %d) = %q, want %q", c.text, c.n, got, c.want)
+		}
+	}
+}
+
+func TestRate(t *testing.T) {
+	v, at := &followView{}, time.Unix(0, 0)
+	for _, c := range []struct {
+		after   time.Duration
+		records int64
+		want    string
+	}{
+		{0, 100, "100 records, 0/s"},
+		{500 * time.Millisecond, 200, "200 records, 0/s"},
+		{2 * time.Second, 500, "500 records, 200/s"},
+		{2500 * time.Millisecond, 500, "500 records, 200/s"},
+		{4 * time.Second, 500, "500 records, 0/s"},
+		{5 * time.Second, 10, "10 records, 0/s"}, // restarted
+		{6 * time.Second, 60, "60 records, 50/s"},
+	} {
+		if got := v.rate(c.records, at.Add(c.after)); got != c.want {
+			t.Errorf("after %s: %q, want %q", c.after, got, c.want)
 		}
 	}
 }

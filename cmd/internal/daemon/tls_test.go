@@ -126,6 +126,21 @@ func (l *logged) String() string {
 	return l.b.String()
 }
 
+// await waits until the log holds text: the two sides of a refused handshake end at their own pace.
+func (l *logged) await(t *testing.T, text string) {
+	t.Helper()
+	tick, deadline := time.NewTicker(10*time.Millisecond), time.After(20*time.Second)
+	defer tick.Stop()
+	for !strings.Contains(l.String(), text) {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Errorf("no %q in the log of the job manager", text)
+			return
+		}
+	}
+}
+
 // startDaemon runs a daemon until the test ends and returns its log and one field of its ready line.
 func startDaemon(t *testing.T, run func(context.Context, Process) error, field string, args ...string) (log *logged, address string) {
 	t.Helper()
@@ -272,9 +287,7 @@ func TestStrangersAreTurnedAway(t *testing.T) {
 			t.Errorf("%s: got %v, want a refusal", name, err)
 		}
 		cancel()
-		if !strings.Contains(log.String(), c.logs) {
-			t.Errorf("%s: no %q in the log of the job manager", name, c.logs)
-		}
+		log.await(t, c.logs)
 	}
 }
 
