@@ -145,10 +145,11 @@ func (p *Pool) Withdraw(job ident.JobID) []Grant {
 }
 
 // Vacated frees the slots on one worker that a job holds for one attempt: the worker has confirmed that
-// it ended there. Unless it has withdrawn, they are softly reserved for the job's next attempt.
+// it ended there. They are softly reserved for the job's next attempt, unless that has its slots already or
+// the job has withdrawn.
 func (p *Pool) Vacated(job ident.JobID, attempt ident.Attempt, worker ident.WorkerID) []Grant {
 	reserved := job
-	if t := p.jobs[job]; t == nil || t.leaving {
+	if t := p.jobs[job]; t == nil || t.leaving || !t.waiting && attempt < t.Attempt {
 		reserved = ""
 	}
 	places := p.workers[worker]

@@ -39,6 +39,7 @@ type model struct {
 	waiters  []Request
 	order    map[ident.JobID]uint64 // of every job that ever asked and is not released
 	leaving  map[ident.JobID]bool
+	served   map[ident.JobID]ident.Attempt // the newest attempt that has its slots
 	settling bool
 }
 
@@ -156,6 +157,7 @@ func (m *model) take(t *rapid.T, g Grant, w Request) {
 	}
 	m.unreserve(w.Job)
 	m.unqueue(w.Job)
+	m.served[w.Job] = w.Attempt
 }
 
 func (m *model) unqueue(job ident.JobID) {
@@ -192,7 +194,7 @@ func TestPoolAgainstModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		settling := rapid.Bool().Draw(t, "settling")
 		t.Repeat(rapid.StateMachineActions(&both{
-			p: New(settling), m: &model{settling: settling, order: map[ident.JobID]uint64{}, leaving: map[ident.JobID]bool{}},
+			p: New(settling), m: &model{settling: settling, order: map[ident.JobID]uint64{}, leaving: map[ident.JobID]bool{}, served: map[ident.JobID]ident.Attempt{}},
 		}))
 	})
 }
@@ -273,6 +275,7 @@ func (x *both) Release(t *rapid.T) {
 	x.m.unreserve(job)
 	delete(x.m.order, job)
 	delete(x.m.leaving, job)
+	delete(x.m.served, job)
 	x.m.serve(t, x.p.Release(job))
 }
 
@@ -282,13 +285,14 @@ func (x *both) request(t *rapid.T, r Request) {
 	m.unqueue(r.Job)
 	m.waiters = append(m.waiters, r)
 	m.order[r.Job], m.leaving[r.Job] = r.SubmitOrder, false
+	delete(m.served, r.Job)
 	m.serve(t, x.p.Request(r))
 }
 
 func (x *both) vacate(t *rapid.T, job ident.JobID, attempt ident.Attempt, worker ident.WorkerID) {
 	m := x.m
 	reserve := job
-	if m.leaving[job] {
+	if m.leaving[job] || attempt < m.served[job] {
 		reserve = ""
 	}
 	m.free(job, func(r row) bool { return r.at.Worker == worker && r.attempt == attempt }, reserve)

@@ -37,7 +37,7 @@ func newRunner(jm *jobManager, j *job, s *stored) *runner {
 	policy := graph.Restart{Strategy: graph.ExponentialDelay, Max: 3 * time.Second, Attempts: j.attempts, HealthyAfter: 10 * time.Second}
 	r.machine = jobcore.New(jobcore.Config{
 		Epoch: jm.epoch, Slots: j.parallelism, Subtasks: j.subtasks, Sources: j.sources, Restart: policy,
-		Lease: heartbeatTimeout + leaseMargin, DeployTimeout: time.Minute, Rand: jm.w.rng.Float64,
+		Lease: heartbeatTimeout + leaseMargin, DeployTimeout: healPhase * 2, Rand: jm.w.rng.Float64,
 	}, s.record)
 	start := checkpoint.Start{Job: j.id, Identity: identity, Reserved: s.reserved, Latest: s.latest()}
 	if jm.w.bug == bugForgetReserved {

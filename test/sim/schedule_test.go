@@ -83,7 +83,6 @@ func (w *world) faults() {
 		}
 		if w.chance(w.odds.killTM) {
 			tm.kill("kill -9")
-			w.after(w.between(10*time.Millisecond, 15*time.Second), tm.boot)
 		}
 		if w.chance(w.odds.failSubtask) {
 			tm.failOne()
@@ -100,15 +99,20 @@ func (w *world) faults() {
 	w.after(w.between(500*time.Millisecond, 1500*time.Millisecond), w.faults)
 }
 
-// heal ends all faults, and adds a task manager so that there are slots for all jobs at once.
+// heal ends all faults. There are just enough slots for all jobs at once then, so that none may be leaked.
 func (w *world) heal() {
 	w.healed = true
 	w.logf("---- the faults stop")
-	need := 0
+	missing := 0
 	for _, j := range w.jobs {
-		need += j.parallelism
+		missing += j.parallelism
 	}
-	w.tms = append(w.tms, newTaskManager(w, len(w.tms), need))
+	for _, tm := range w.tms {
+		missing -= tm.slots
+	}
+	if missing > 0 {
+		w.tms = append(w.tms, newTaskManager(w, len(w.tms), missing))
+	}
 	for _, tm := range w.tms {
 		tm.unreachable = false
 		tm.boot()

@@ -61,6 +61,7 @@ func (tm *taskManager) boot() {
 	tm.dialSoon()
 }
 
+// kill ends the process; its supervisor starts it again after a while.
 func (tm *taskManager) kill(why string) {
 	if !tm.alive {
 		return
@@ -68,6 +69,7 @@ func (tm *taskManager) kill(why string) {
 	tm.w.logf("%s dies: %s", tm.id, why)
 	tm.alive, tm.instances = false, nil
 	tm.incarnation++
+	tm.w.after(tm.w.between(10*time.Millisecond, 15*time.Second), tm.boot)
 	if !tm.stream.isCut() {
 		tm.stream.breakNow("the process died")
 	}
