@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/sluice-stream/sluice/connector/kafka/wire"
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
 	"github.com/sluice-stream/sluice/operator"
@@ -63,6 +64,7 @@ func TestSinkSplits(t *testing.T) {
 		if len(r.Topics[0].Partitions[0].Records) > limit {
 			return produceError(r, kerr.MessageTooLarge.Code), nil, true
 		}
+		f.SleepControl(func() { time.Sleep(2 * time.Millisecond) }) // a report that comes too early is seen
 		return nil, nil, false
 	})
 	w := startSink(t, &graph.KafkaSink{Topic: "out", Properties: forSink(f)})
@@ -74,6 +76,9 @@ func TestSinkSplits(t *testing.T) {
 		w.write(batchOf(records[i : i+250]...))
 		w.seal(ident.CheckpointID(i + 1))
 		w.sealed(ident.CheckpointID(i + 1))
+		if end := f.PartitionInfo("out", 0).HighWatermark; end != int64(i+250) {
+			t.Fatalf("sealed with %d of %d records written", end, i+250)
+		}
 	}
 	diff(t, expected("out", 0, records), consume(t, f, "out", len(records)))
 	if used := w.sink.memory.used; used != 0 {
@@ -233,5 +238,39 @@ func TestSinkBrokerRestart(t *testing.T) {
 	diff(t, map[int32]int{0: 300, 1: 300}, next)
 	if _, well := w.reasons.heard(""); !well {
 		t.Errorf("still in trouble: %q", w.reasons.said)
+	}
+}
+
+// TestSinkDuplicate: a broker that has the batch already has acknowledged it.
+func TestSinkDuplicate(t *testing.T) {
+	t.Parallel()
+	f := startFake(t, kfake.SeedTopics(1, "out"))
+	w := startSink(t, &graph.KafkaSink{Topic: "out", Properties: forSink(f, propDeliveryTimeout, "1000")})
+	produceErrors(f, kerr.DuplicateSequenceNumber.Code, 1)
+	w.write(batchOf(numbered("in", 0, 5)...))
+	w.seal(1)
+	w.sealed(1)
+	w.write(batchOf(numbered("in", 0, 1)...)) // with the sequence behind the first batch
+	w.seal(2)
+	w.sealed(2)
+}
+
+// TestRenumber begins the sequence of a partition anew.
+func TestRenumber(t *testing.T) {
+	old, renewed := &wire.Producer{ID: 1}, &wire.Producer{ID: 2}
+	p := &target{producer: old, sequence: 70}
+	for _, n := range []int{5, 7} {
+		b := &outBatch{count: n}
+		p.number(b)
+		p.queue = append(p.queue, b)
+	}
+	p.renumber(renewed)
+	for i, want := range []int32{0, 5} {
+		if b := p.queue[i]; b.sequence != want || b.producer != renewed {
+			t.Errorf("batch %d: sequence %d of %v", i, b.sequence, b.producer)
+		}
+	}
+	if p.sequence != 12 {
+		t.Errorf("the next sequence is %d", p.sequence)
 	}
 }

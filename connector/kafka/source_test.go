@@ -133,6 +133,12 @@ func TestSourceTransactions(t *testing.T) {
 	r := startSource(t, properties(f), position("in", 0, 0, end))
 	r.until("in", 0, end)
 	diff(t, want, r.records)
+	waitFor(t, func() bool {
+		b := r.source.budget
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return b.used == 0
+	}, "bytes given back, those that were not delivered included")
 
 	t.Run("read_uncommitted", func(t *testing.T) {
 		r := startSource(t, properties(f, propIsolation, "read_uncommitted"), position("in", 0, 0, end))
