@@ -101,8 +101,8 @@ func (x *chaos) killTaskManager(id string) {
 // with its journal and can be run alone: -run TestChaos/SEED.
 func TestChaos(t *testing.T) {
 	seeds := []uint64{1, 2, 3, 4, 5, 6, 7, 8, rand.Uint64()}
-	if testing.Short() {
-		seeds = seeds[:2]
+	if testing.Short() || raceDetector {
+		seeds = seeds[6:]
 	}
 	for _, seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {

@@ -78,6 +78,7 @@ func (p *process) end() error {
 // Run runs f in a bubble with a cluster whose job manager has started. Everything ends in good order after f.
 func Run(t *testing.T, f func(c *Cluster)) {
 	t.Helper()
+	t.Parallel() // bubbles share nothing but the disk
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		log := NewLog()
@@ -264,7 +265,7 @@ func (c *Cluster) Await(limit time.Duration, what string, isSo func() bool) time
 		if time.Since(began) > limit {
 			c.t.Fatalf("not within %s: %s\n%s", limit, what, c.dump())
 		}
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(min(max(time.Since(began)/20, 10*time.Millisecond), 250*time.Millisecond)) // each look costs calls
 	}
 }
 

@@ -93,7 +93,7 @@ func TestIsolatedTaskManager(t *testing.T) {
 				c.StartTaskManager("tm-1", 2)
 				c.StartTaskManager("tm-2", 2)
 				c.CountJob("count", 4)
-				c.Log.Fill("in", 40_000, 100)
+				c.Log.Fill("in", 24_000, 100)
 				c.Submit(c.BoundedCountJob("count", 4))
 				c.AwaitCheckpoints(10*time.Second, "count", 2)
 				test.cut(c.Network)
@@ -140,7 +140,7 @@ func TestResetResumes(t *testing.T) {
 				c.StartTaskManager("tm-1", 2)
 				c.StartTaskManager("tm-2", 2)
 				c.CountJob("count", 4)
-				c.Log.Fill("in", 40_000, 100)
+				c.Log.Fill("in", 24_000, 100)
 				c.Submit(c.BoundedCountJob("count", 4))
 				c.AwaitCheckpoints(10*time.Second, "count", 2)
 				if test.name == "acks" {

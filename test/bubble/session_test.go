@@ -162,7 +162,7 @@ func TestFastRestart(t *testing.T) {
 		c.StartTaskManager("tm-1", 2)
 		c.StartTaskManager("tm-2", 2)
 		c.CountJob("count", 4)
-		c.Log.Fill("in", 40_000, 100)
+		c.Log.Fill("in", 24_000, 100)
 		c.Submit(c.BoundedCountJob("count", 4))
 		for range 3 {
 			attempt := c.Job("count").Attempt
