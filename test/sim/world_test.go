@@ -169,13 +169,13 @@ type job struct {
 	dataLost                     bool
 }
 
-func newJob(n, parallelism int) *job {
+func newJob(n, parallelism, sinks int) *job {
 	j := &job{id: ident.JobID(fmt.Sprintf("job-%d", n)), order: uint64(n), parallelism: parallelism}
 	for i := range parallelism {
 		j.sources = append(j.sources, ident.Subtask{Vertex: "src", Index: i})
 	}
 	j.subtasks = append(j.subtasks, j.sources...)
-	for i := range parallelism {
+	for i := range sinks {
 		j.subtasks = append(j.subtasks, ident.Subtask{Vertex: "sink", Index: i})
 	}
 	return j
@@ -191,7 +191,8 @@ func newWorld(seed uint64, b bug, log *strings.Builder) *world {
 		w.tms = append(w.tms, newTaskManager(w, i, n))
 	}
 	for n := range 1 + rng.IntN(2) {
-		j := newJob(n+1, 1+rng.IntN(min(3, slots)))
+		parallelism := 1 + rng.IntN(min(3, slots))
+		j := newJob(n+1, parallelism, 1+rng.IntN(parallelism))
 		if rng.IntN(3) == 0 {
 			j.bound = int64(1000 + rng.IntN(20000))
 		}
