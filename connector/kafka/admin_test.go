@@ -127,20 +127,17 @@ func TestCheckLeaderless(t *testing.T) {
 	}
 }
 
-func TestStartPositions(t *testing.T) {
-	t.Parallel()
-	f := startFake(t, kfake.SeedTopics(2, "in", "in-2", "other"), kfake.SeedTopics(1, "tx"))
-	cl := franz(t, f)
-	produce(t, cl, append(numbered("in", 0, 10), numbered("in", 1, 4)...)...) // timestamps …000 to …009
-	deleteRecords(t, cl, "in", 2)
-	commit(t, cl, "partly", map[int32]int64{0: 7})
-	commit(t, cl, "old", map[int32]int64{0: 1, 1: 3})
-	open := franz(t, f, kgo.TransactionalID("open"), kgo.DefaultProduceTopic("tx"))
-	produce(t, cl, numbered("tx", 0, 3)...)
-	if err := open.BeginTransaction(); err != nil {
-		t.Fatal(err)
-	}
-	produce(t, open, numbered("tx", 0, 2)...)
+// startCase is a source and where it begins.
+type startCase struct {
+	name   string
+	change func(*graph.KafkaSource)
+	want   string // topic/partition next-stop…
+	warn   string
+	err    string
+}
+
+// startCases are about the logs that TestStartPositions makes.
+func startCases() []startCase {
 	at := func(ms int64) time.Time { return time.UnixMilli(1_700_000_000_000 + ms) }
 	offsets := func(zero, one int64) map[string]map[int32]int64 {
 		return map[string]map[int32]int64{"in": {0: zero, 1: one}}
@@ -151,13 +148,7 @@ func TestStartPositions(t *testing.T) {
 			k.Properties[pairs[i]] = pairs[i+1]
 		}
 	}
-	tests := []struct {
-		name   string
-		change func(*graph.KafkaSource)
-		want   string // topic/partition next-stop…
-		warn   string
-		err    string
-	}{
+	return []startCase{
 		{"earliest", func(*graph.KafkaSource) {}, "in/0 2--1 in/1 0--1", "", ""},
 		{"latest", func(k *graph.KafkaSource) { k.Startup.Mode = graph.StartLatest }, "in/0 10--1 in/1 4--1", "", ""},
 		{"bounded", func(k *graph.KafkaSource) { k.Bounded.Mode = graph.BoundLatest }, "in/0 2-10 in/1 0-4", "", ""},
@@ -196,7 +187,23 @@ func TestStartPositions(t *testing.T) {
 			"source s: group old committed offsets outside of the log for in/0: reading from earliest, by auto.offset.reset", ""},
 		{"no topic", func(k *graph.KafkaSource) { k.Topics = []string{"gone"} }, "", "", "source s: topic gone: it does not exist on 127.0.0.1"},
 	}
-	for _, test := range tests {
+}
+
+func TestStartPositions(t *testing.T) {
+	t.Parallel()
+	f := startFake(t, kfake.SeedTopics(2, "in", "in-2", "other"), kfake.SeedTopics(1, "tx"))
+	cl := franz(t, f)
+	produce(t, cl, append(numbered("in", 0, 10), numbered("in", 1, 4)...)...) // timestamps …000 to …009
+	deleteRecords(t, cl, "in", 2)
+	commit(t, cl, "partly", map[int32]int64{0: 7})
+	commit(t, cl, "old", map[int32]int64{0: 1, 1: 3})
+	open := franz(t, f, kgo.TransactionalID("open"), kgo.DefaultProduceTopic("tx"))
+	produce(t, cl, numbered("tx", 0, 3)...)
+	if err := open.BeginTransaction(); err != nil {
+		t.Fatal(err)
+	}
+	produce(t, open, numbered("tx", 0, 2)...)
+	for _, test := range startCases() {
 		t.Run(test.name, func(t *testing.T) {
 			positions, warnings, err := newAdmin(t).StartPositions(testContext(t), jobOf(f, test.change))
 			if test.err != "" {

@@ -3,6 +3,7 @@ package kafka
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strings"
@@ -53,32 +54,37 @@ func TestSinkForgotten(t *testing.T) {
 	}
 }
 
-// TestSinkSplits: batches above the topic's limit are split, a single record above it is a failure.
+// TestSinkSplits: batches above the topic's limit are split, and sealed when the last part is written; a
+// single record above it is a failure.
 func TestSinkSplits(t *testing.T) {
 	t.Parallel()
+	const limit, size = 5000, 250
 	f := startFake(t, kfake.SeedTopics(1, "out"))
-	limit := 5000
+	w := startSink(t, &graph.KafkaSink{Topic: "out", Properties: forSink(f)})
+	parts, accepted := make(chan int, 1), 0 // how many batches were sealed when the last part came
 	f.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		f.KeepControl()
 		r := req.(*kmsg.ProduceRequest)
-		if len(r.Topics[0].Partitions[0].Records) > limit {
+		data := r.Topics[0].Partitions[0].Records
+		if len(data) > limit {
 			return produceError(r, kerr.MessageTooLarge.Code), nil, true
 		}
-		f.SleepControl(func() { time.Sleep(2 * time.Millisecond) }) // a report that comes too early is seen
+		if accepted += int(binary.BigEndian.Uint32(data[57:])); accepted%size == 0 { // the count of a batch
+			parts <- len(w.sink.sealed)
+		}
 		return nil, nil, false
 	})
-	w := startSink(t, &graph.KafkaSink{Topic: "out", Properties: forSink(f)})
 	var records []*kgo.Record
-	for i := range 500 {
+	for i := range 2 * size {
 		records = append(records, &kgo.Record{Key: fmt.Appendf(nil, "%d", i), Value: bytes.Repeat([]byte{'x'}, 100), Timestamp: time.UnixMilli(int64(i))})
 	}
-	for i := 0; i < len(records); i += 250 {
-		w.write(batchOf(records[i : i+250]...))
+	for i := range 2 {
+		w.write(batchOf(records[i*size : (i+1)*size]...))
 		w.seal(ident.CheckpointID(i + 1))
-		w.sealed(ident.CheckpointID(i + 1))
-		if end := f.PartitionInfo("out", 0).HighWatermark; end != int64(i+250) {
-			t.Fatalf("sealed with %d of %d records written", end, i+250)
+		if early := <-parts; early > 0 {
+			t.Errorf("batch %d was sealed before its last part", i)
 		}
+		w.sealed(ident.CheckpointID(i + 1))
 	}
 	diff(t, expected("out", 0, records), consume(t, f, "out", len(records)))
 	if used := w.sink.memory.used; used != 0 {

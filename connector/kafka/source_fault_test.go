@@ -130,13 +130,15 @@ func fetchError(req *kmsg.FetchRequest, code int16) kmsg.Response {
 	return res
 }
 
+// waitFor asks again and again; what it waits for happens in other goroutines, with a broker between.
 func waitFor(t testing.TB, done func() bool, format string, args ...any) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !done(); {
+	again := time.NewTicker(5 * time.Millisecond)
+	defer again.Stop()
+	for deadline := time.Now().Add(10 * time.Second); !done(); <-again.C {
 		if time.Now().After(deadline) {
 			t.Fatalf("no "+format, args...)
 		}
-		time.Sleep(5 * time.Millisecond)
 	}
 }
 

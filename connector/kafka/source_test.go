@@ -241,27 +241,27 @@ func TestSourceBackpressure(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- src.Run(ctx) }()
 	defer func() { cancel(); <-done }()
-	waitFor(t, func() bool { return len(src.out) > 0 }, "batch")
-	most := int64(0)
-	for range 50 {
-		time.Sleep(2 * time.Millisecond)
+	used := func() int64 {
 		src.budget.mu.Lock()
-		most = max(most, src.budget.used)
-		src.budget.mu.Unlock()
+		defer src.budget.mu.Unlock()
+		return src.budget.used
 	}
-	if most > limit+limit/2 || most == 0 {
-		t.Errorf("%d bytes in flight, the limit is %d", most, limit)
-	}
+	waitFor(t, func() bool { return used() > limit/2 }, "more than half of the bytes in flight")
+	most := int64(0)
 	var held []operator.SourceBatch
 	for range 80 {
+		most = max(most, used())
 		b := <-src.out
 		if held = append(held, b); len(held) > 3 {
 			held[0].Release()
 			held = held[1:]
 		}
 	}
+	if most > limit+limit/2 {
+		t.Errorf("%d bytes in flight, the limit is %d", most, limit)
+	}
 	for _, b := range held {
 		b.Release()
 	}
-	waitFor(t, func() bool { src.budget.mu.Lock(); defer src.budget.mu.Unlock(); return src.budget.used == 0 }, "bytes given back, still %d", src.budget.used)
+	waitFor(t, func() bool { return used() == 0 }, "bytes given back")
 }
