@@ -27,6 +27,8 @@ const maxSuspended = 1024
 const (
 	probeTimeout = 500 * time.Millisecond
 	probePause   = 20 * time.Millisecond
+	// lostShown is how long a lost task manager stands in the list.
+	lostShown = time.Hour
 )
 
 // session is what the job manager knows of one incarnation of a task manager. All fields below the line
@@ -42,7 +44,6 @@ type session struct {
 	connectedAt time.Time
 	// ---
 	stream        *downstream // nil while suspended
-	suspendedAt   time.Time
 	lastHeartbeat time.Time
 	lost          bool
 	metrics       map[metricKey]subtaskMetrics
@@ -185,7 +186,7 @@ func (s *sessions) attach(ses *session, stream *downstream, now time.Time, resum
 		ses.stream.end(errReplaced)
 	}
 	stream.queue <- welcomeMessage(ses.id, s.epoch, resumed, s.cfg.HeartbeatInterval, s.cfg.HeartbeatTimeout) // has room: it is new
-	ses.stream, ses.suspendedAt, ses.lastHeartbeat = stream, time.Time{}, now
+	ses.stream, ses.lastHeartbeat = stream, now
 }
 
 func (s *sessions) drop(ses *session) {
@@ -202,7 +203,7 @@ func (s *sessions) closed(ses *session, stream *downstream, why error) {
 	s.mu.Lock()
 	current := ses.stream == stream && !ses.lost
 	if current {
-		ses.stream, ses.suspendedAt = nil, time.Now()
+		ses.stream = nil
 	}
 	s.mu.Unlock()
 	if !current {
@@ -314,9 +315,12 @@ func (s *sessions) sweep(ctx context.Context) error {
 			return context.Cause(ctx)
 		case now := <-t.C:
 			s.mu.Lock()
-			for _, ses := range s.byWorker {
-				if ses.stream != nil && now.Sub(ses.lastHeartbeat) > s.cfg.HeartbeatTimeout {
+			for worker, ses := range s.byWorker {
+				switch silent := now.Sub(ses.lastHeartbeat); {
+				case ses.stream != nil && silent > s.cfg.HeartbeatTimeout:
 					ses.stream.end(errSilent)
+				case ses.lost && silent > lostShown: // ids may be made anew with each process
+					delete(s.byWorker, worker)
 				}
 			}
 			s.mu.Unlock()
@@ -390,7 +394,7 @@ type workerInfo struct {
 	ConnectedAt, LastHeartbeat        time.Time
 }
 
-// list shows every task manager that is known, lost ones too until they come back.
+// list shows every task manager that is known, lost ones too for an hour or until they come back.
 func (s *sessions) list() []workerInfo {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -325,3 +325,22 @@ func TestLossIsToldBeforeRegistration(t *testing.T) {
 		t.Errorf("told %q, want %q", events.list, want)
 	}
 }
+
+// TestLostOnesAreForgotten keeps the list of task managers bounded, whose ids may be new with each process.
+func TestLostOnesAreForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.prepare(t, "lost")
+		time.Sleep(59 * time.Minute)
+		if len(r.list()) != 1 {
+			t.Error("it is forgotten too early")
+		}
+		time.Sleep(2 * time.Minute)
+		if list := r.list(); len(list) != 0 {
+			t.Errorf("after an hour there is still %v", list)
+		}
+		if _, ok := r.targetOf("w"); ok {
+			t.Error("it can still be sent to")
+		}
+	})
+}
