@@ -14,10 +14,9 @@ type Goal struct {
 
 // The units.
 const (
-	unitMs     = "ms"
-	unitRatio  = "x"
-	unitMiB    = "MiB"
-	unitAllocs = "allocations"
+	unitMs    = "ms"
+	unitRatio = "x"
+	unitMiB   = "MiB"
 )
 
 // The limits.
@@ -28,9 +27,6 @@ const (
 	limitIdleMiB      = 40
 	limitReadyMs      = 300
 	limitCheckpointMs = 20
-	// An allocation for every other record would be seen. What batches, requests and checkpoints allocate,
-	// each for about a thousand records or more, is in the figure too, so it is never 0.
-	limitAllocs = 0.5
 )
 
 func newGoal(name, unit string, limit, measured float64) Goal {
@@ -55,7 +51,9 @@ func (g *Goal) verdict() string {
 	return "MISSED"
 }
 
-// goalsOf compares what was measured with what is to be reached; what was not measured is left out.
+// goalsOf compares what was measured with what is to be reached; what was not measured is left out. So are
+// the allocations per record: a process also allocates for its start, batches, requests and checkpoints,
+// so its figure is never 0 and cannot prove that a record costs none. Tests of the data path do that.
 func goalsOf(r *Report) []Goal {
 	goals := []Goal{}
 	for _, pair := range r.pairs() {
@@ -63,11 +61,8 @@ func goalsOf(r *Report) []Goal {
 		if pair.Case != casePass || len(ours) == 0 || len(theirs) == 0 {
 			continue
 		}
-		goals = append(goals,
-			newGoal(fmt.Sprintf("pass-through, %d B: CPU per record against franz-go", pair.ValueBytes), unitRatio, limitCPURatio,
-				sampleOf(ours, cpuPerMillion).Median/sampleOf(theirs, cpuPerMillion).Median),
-			newGoal(fmt.Sprintf("pass-through, %d B: allocations per record (all of the task managers')", pair.ValueBytes), unitAllocs, limitAllocs,
-				sampleOf(ours, func(r *Run) float64 { return r.AllocsPerRecord }).Median))
+		goals = append(goals, newGoal(fmt.Sprintf("pass-through, %d B: CPU per record against franz-go", pair.ValueBytes), unitRatio, limitCPURatio,
+			sampleOf(ours, cpuPerMillion).Median/sampleOf(theirs, cpuPerMillion).Median))
 	}
 	if s := r.Startup; s != nil {
 		goals = append(goals,
