@@ -1,6 +1,7 @@
 package bubble
 
 import (
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -97,12 +98,23 @@ func (x *chaos) killTaskManager(id string) {
 	x.later(x.between(time.Millisecond, 5*time.Second), func() { c.tms[id] = c.taskManager(id, id, 2) })
 }
 
-// TestChaos lets a bounded job run while things break, and then checks every count. A failing seed is printed
-// with its journal and can be run alone: -run TestChaos/SEED.
+var (
+	chaosSeed  = flag.Uint64("chaos.seed", 0, "run the chaos of this seed alone")
+	chaosFresh = flag.Int("chaos.fresh", 1, "how many seeds that nobody has seen are tried")
+)
+
+// TestChaos lets a bounded job run while things break, and then checks every count. A failing seed stands in the
+// name of its test and can be run alone: -chaos.seed SEED.
 func TestChaos(t *testing.T) {
-	seeds := []uint64{1, 2, 3, 4, 5, 6, 7, 8, rand.Uint64()}
+	seeds := []uint64{1, 2, 3, 4, 5, 6, 7, 8}
 	if testing.Short() || raceDetector {
 		seeds = seeds[6:]
+	}
+	for range *chaosFresh {
+		seeds = append(seeds, rand.Uint64())
+	}
+	if *chaosSeed != 0 {
+		seeds = []uint64{*chaosSeed}
 	}
 	for _, seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -117,7 +129,12 @@ func runChaos(c *Cluster, seed uint64) {
 		c.StartTaskManager(id, 2)
 	}
 	c.CountJob("count", 4)
-	c.Log.Fill("in", 60_000, 100)
+	if seed%4 == 0 { // state goes through files
+		c.Connectors.Pace = 50 * time.Millisecond
+		c.fillLarge()
+	} else {
+		c.Log.Fill("in", 60_000, 100)
+	}
 	job := c.BoundedCountJob("count", 4)
 	job.Checkpoint.TolerableFailures = 100
 	job.Restart = graph.Restart{Strategy: graph.ExponentialDelay, Max: time.Second, Attempts: 1000, HealthyAfter: time.Minute}
