@@ -82,9 +82,7 @@ func (r *runner) persistManifest(ctx context.Context, e checkpoint.Persist) {
 			return refused
 		})
 	}, func(_ time.Time, err error) {
-		r.storeError = ""
-		if err != nil {
-			r.storeError = fmt.Sprintf("checkpoint %d cannot be stored: %v", e.Manifest.Checkpoint, err)
+		if err != nil { // the coordinator shows it as the reason of the pending checkpoint
 			r.log.Error("store checkpoint", "checkpoint", e.Manifest.Checkpoint, "reason", err)
 		}
 		certain := errors.Is(err, boltstore.ErrNoSpace) || refused != nil && !errors.Is(err, boltstore.ErrDamaged)

@@ -25,6 +25,9 @@ func (m *Manager) newRunner(id ident.JobID, j *graph.Job, plan *graph.Physical, 
 		inbox: make(chan any, inboxSize), grants: make(chan slots.Grant, grantRoom), over: make(chan struct{}), changed: make(chan struct{}),
 		subtasks: map[ident.Subtask]subtaskView{}, stateSince: time.Now(),
 	}
+	if stored.Record.State.Terminal() {
+		r.stateSince = stored.EndedAt
+	}
 	r.coord = checkpoint.NewCoordinator(checkpoint.Config{
 		Interval: j.Checkpoint.Interval, Timeout: j.Checkpoint.Timeout, MinPause: j.Checkpoint.MinPause, TolerableFailures: j.Checkpoint.TolerableFailures,
 	}, start)

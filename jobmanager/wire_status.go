@@ -3,6 +3,7 @@ package jobmanager
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -78,6 +79,9 @@ func (m *Manager) vertexToProto(v *jobView, vertex *graph.Vertex) *pb.VertexStat
 func (v *jobView) checkpointsToProto() *pb.CheckpointStatus {
 	out := &pb.CheckpointStatus{
 		Completed: int64(v.checkpoints.Completed), Failed: int64(v.checkpoints.Failed), Restored: uint64(v.restored), Pending: v.pending(),
+	}
+	if f := v.checkpoints.LastFailure; f != nil {
+		out.LastFailure = fmt.Sprintf("checkpoint %d, at %s: %s", f.Checkpoint, f.At.UTC().Format(time.RFC3339), f.Why)
 	}
 	if l := v.checkpoints.Latest; l != nil && l.Checkpoint > 0 {
 		out.Latest = checkpointToProto(l, true)

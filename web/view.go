@@ -69,6 +69,8 @@ type Checkpoints struct {
 	Latest    *Checkpoint `json:"latest"`
 	// Pending says why the pending checkpoint has not completed; empty when none is late.
 	Pending string `json:"pending"`
+	// LastFailure says why the newest failed checkpoint failed; empty when none has.
+	LastFailure string `json:"lastFailure"`
 }
 
 // Checkpoint is one completed checkpoint. Offsets is source → topic → partition → next offset to read.

@@ -20,7 +20,7 @@ func JobFromProto(in *pb.JobStatus) Job {
 		},
 		Checkpoints: Checkpoints{
 			Completed: in.GetCheckpoints().GetCompleted(), Failed: in.GetCheckpoints().GetFailed(),
-			Restored: in.GetCheckpoints().GetRestored(), Pending: in.GetCheckpoints().GetPending(),
+			Restored: in.GetCheckpoints().GetRestored(), Pending: in.GetCheckpoints().GetPending(), LastFailure: in.GetCheckpoints().GetLastFailure(),
 		},
 		Restarts: in.GetRestarts(), Vertices: []Vertex{}, Waiting: append([]string{}, in.GetWaiting()...),
 	}

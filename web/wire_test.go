@@ -21,7 +21,7 @@ func fullStatus() *pb.JobStatus {
 		Vertices: []*pb.VertexStatus{{Name: "orders", Parallelism: 2, Operators: []string{"orders"}, Subtasks: []*pb.SubtaskStatus{
 			{Index: 0, State: "RUNNING", TaskManager: "tm-1", RecordsIn: math.MaxInt64, RecordsOut: 1 << 53, Lag: []*pb.SplitLag{{Topic: "orders", Partition: 3, Lag: -1}}},
 		}}},
-		Checkpoints: &pb.CheckpointStatus{Completed: 41, Failed: 1, Restored: 7, Pending: "waits", Latest: &pb.CheckpointInfo{
+		Checkpoints: &pb.CheckpointStatus{Completed: 41, Failed: 1, Restored: 7, Pending: "waits", LastFailure: "checkpoint 6: why", Latest: &pb.CheckpointInfo{
 			Id: 41, CompletedAt: at, DurationMs: 12, SizeBytes: 880, Committed: true, Attempt: 3,
 			Offsets: []*pb.SourceOffsets{{Source: "orders", Offsets: []*pb.PartitionOffset{{Topic: "orders", Partition: 0, Offset: 1<<53 + 1}, {Topic: "orders", Partition: 10, Offset: 998}}}},
 		}},
@@ -96,7 +96,8 @@ const jobJSON = `{
     }
    }
   },
-  "pending": "waits"
+  "pending": "waits",
+  "lastFailure": "checkpoint 6: why"
  },
  "restarts": 2,
  "failure": {

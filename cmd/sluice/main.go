@@ -96,7 +96,7 @@ func exitCode(err error) int {
 	switch status.Code(err) {
 	case codes.NotFound:
 		return exitNotFound
-	case codes.InvalidArgument, codes.AlreadyExists, codes.FailedPrecondition:
+	case codes.InvalidArgument, codes.AlreadyExists:
 		return exitUsage
 	}
 	return exitFailed

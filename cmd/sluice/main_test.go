@@ -206,7 +206,7 @@ func TestVerbsAtAJobManagerWithoutJobs(t *testing.T) {
 		{"checkpoints orders", exitNotFound, "no such job"},
 		{"cancel orders", exitNotFound, "no such job"},
 		{"stop orders", exitNotFound, "no such job"},
-		{"submit JOB --from-checkpoint zz/4", exitUsage, ""},
+		{"submit JOB --from-checkpoint zz/4", exitFailed, "the job cannot run now"}, // its broker is not there
 	} {
 		for _, output := range []string{"table", "json"} {
 			got := sluice(t.Context(), env, append(strings.Fields(strings.ReplaceAll(c.args, "JOB", job)), "-o", output)...)

@@ -142,6 +142,9 @@ func (c *cli) printJob(j *web.Job) {
 	} else {
 		line("checkpoint", "none yet; %d failed", j.Checkpoints.Failed)
 	}
+	if f := j.Checkpoints.LastFailure; f != "" {
+		line("", "last failed: %s", f)
+	}
 	if p := j.Checkpoints.Pending; p != "" && !slices.Contains(j.Waiting, p) {
 		line("", "pending: %s", p)
 	}

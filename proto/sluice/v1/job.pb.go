@@ -2269,7 +2269,10 @@ type CheckpointStatus struct {
 	// Why the pending checkpoint has not completed yet; empty when none is late.
 	Pending string `protobuf:"bytes,4,opt,name=pending,proto3" json:"pending,omitempty"`
 	// The checkpoint that the running attempt was restored from; 0: the start offsets.
-	Restored      uint64 `protobuf:"varint,5,opt,name=restored,proto3" json:"restored,omitempty"`
+	Restored uint64 `protobuf:"varint,5,opt,name=restored,proto3" json:"restored,omitempty"`
+	// Why the newest failed checkpoint failed, with its number; empty: none failed since the start of the
+	// job manager.
+	LastFailure   string `protobuf:"bytes,6,opt,name=last_failure,json=lastFailure,proto3" json:"last_failure,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2337,6 +2340,13 @@ func (x *CheckpointStatus) GetRestored() uint64 {
 		return x.Restored
 	}
 	return 0
+}
+
+func (x *CheckpointStatus) GetLastFailure() string {
+	if x != nil {
+		return x.LastFailure
+	}
+	return ""
 }
 
 type CheckpointInfo struct {
@@ -2854,13 +2864,14 @@ const file_sluice_v1_job_proto_rawDesc = "" +
 	"\bSplitLag\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\x05R\tpartition\x12\x10\n" +
-	"\x03lag\x18\x03 \x01(\x03R\x03lag\"\xb1\x01\n" +
+	"\x03lag\x18\x03 \x01(\x03R\x03lag\"\xd4\x01\n" +
 	"\x10CheckpointStatus\x12\x1c\n" +
 	"\tcompleted\x18\x01 \x01(\x03R\tcompleted\x12\x16\n" +
 	"\x06failed\x18\x02 \x01(\x03R\x06failed\x121\n" +
 	"\x06latest\x18\x03 \x01(\v2\x19.sluice.v1.CheckpointInfoR\x06latest\x12\x18\n" +
 	"\apending\x18\x04 \x01(\tR\apending\x12\x1a\n" +
-	"\brestored\x18\x05 \x01(\x04R\brestored\"\xa1\x02\n" +
+	"\brestored\x18\x05 \x01(\x04R\brestored\x12!\n" +
+	"\flast_failure\x18\x06 \x01(\tR\vlastFailure\"\xa1\x02\n" +
 	"\x0eCheckpointInfo\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12=\n" +
 	"\fcompleted_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\vcompletedAt\x12\x1f\n" +
