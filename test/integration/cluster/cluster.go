@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -63,6 +64,11 @@ func (c *Cluster) close(tb testing.TB) {
 		}
 		if err := p.Kill9(); err != nil {
 			tb.Errorf("%s: %v", name, err)
+		}
+		for _, crash := range []string{"\npanic: ", "\nfatal error: ", "\nWARNING: DATA RACE"} {
+			if _, rest, found := strings.Cut("\n"+p.Stderr(), crash); found {
+				tb.Errorf("%s:%s%.4000s", name, crash, rest)
+			}
 		}
 		if tb.Failed() {
 			tb.Logf("--- %s ---\n%s", name, p.Tail(24<<10))
