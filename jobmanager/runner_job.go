@@ -122,6 +122,9 @@ func (r *runner) performJob(ctx context.Context, now time.Time, eff job.Effect) 
 		r.m.scheduler.request(slots.Request{
 			Job: r.id, Attempt: e.Attempt, Slots: e.Slots, Restarting: e.Restarting, SubmitOrder: r.submitOrder, Since: now,
 		})
+		if x, waits := r.m.scheduler.explain(r.id); waits {
+			r.log.Info("waiting for slots: "+x.String(), "attempt", e.Attempt, "need", x.Need, "have", x.Have)
+		}
 	case job.WithdrawRequest:
 		r.m.scheduler.withdraw(r.id)
 	case job.VacateSlots:
@@ -196,11 +199,12 @@ func (r *runner) sources() []ident.Subtask {
 // deploy restores the newest checkpoint and sends the attempt out.
 func (r *runner) deploy(e job.Deploy) {
 	d, err := r.decide()
-	if err != nil || d.Action != checkpoint.Restore {
-		if err == nil {
-			err = fmt.Errorf("the job cannot be restored: %s", d)
-		}
-		r.enqueue(job.DeployFailed{Fence: e.Fence, Failure: internalFailure(err), Refused: true})
+	if err != nil {
+		r.enqueue(job.DeployFailed{Fence: e.Fence, Failure: internalFailure(err)}) // tried again
+		return
+	}
+	if d.Action != checkpoint.Restore {
+		r.enqueue(job.DeployFailed{Fence: e.Fence, Failure: internalFailure(fmt.Errorf("the job cannot be restored: %s", d)), Refused: true})
 		return
 	}
 	dep, gone := r.newDeployment(e, d.Manifest)

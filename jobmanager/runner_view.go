@@ -78,6 +78,9 @@ func (r *runner) publish() {
 			v.waiting = append(v.waiting, why)
 		}
 	}
+	if w := r.machine.Waiting(time.Now()); w != "" {
+		v.waiting = append(v.waiting, w)
+	}
 	if p := v.pending(); p != "" {
 		v.waiting = append(v.waiting, p)
 	}
@@ -97,11 +100,6 @@ func (r *runner) onTransition(now time.Time, t job.Transition) {
 	args := []any{"from", t.From, "to", t.To, "event", t.Event, "attempt", r.machine.Record().Attempt}
 	if f := r.machine.Record().Failure; f != nil && (t.To == job.Restarting || t.To == job.Failing || t.To == job.Failed) {
 		args = append(args, "class", f.Class, "reason", f.Message)
-	}
-	if t.To == job.WaitingForSlots {
-		if e, ok := r.m.scheduler.explain(r.id); ok {
-			args = append(args, "need", e.Need, "have", e.Have)
-		}
 	}
 	r.log.Info("job state", args...)
 }

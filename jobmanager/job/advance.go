@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
 )
 
@@ -41,7 +42,7 @@ func (m *Machine) advanceDeploying(now time.Time) bool {
 	}
 	if !now.Before(m.deployBy) {
 		m.restart(now, OnDeployFailed, Failure{Class: Internal, Message: fmt.Sprintf(
-			"not all subtasks run %s after the deployment; first %s", m.cfg.DeployTimeout, m.firstBelow(SubtaskRunning))}, true)
+			"not all subtasks run %s after the deployment; first %s", m.cfg.DeployTimeout, m.firstBelow(SubtaskRunning))}, costPause)
 		return true
 	}
 	return false
@@ -136,10 +137,10 @@ func (m *Machine) leave(r *run, p *part) {
 
 // restart gives the current attempt up for another one, if the policy has one left. Free ones always
 // have.
-func (m *Machine) restart(now time.Time, by Trigger, f Failure, free bool) {
+func (m *Machine) restart(now time.Time, by Trigger, f Failure, c cost) {
 	f.At = now
 	m.rec.Failure = &f
-	delay, ok := m.nextDelay(now, free)
+	delay, ok := m.nextDelay(now, c)
 	if !ok {
 		m.move(Failing, OnBudget)
 		m.emit(WithdrawRequest{})
@@ -152,9 +153,52 @@ func (m *Machine) restart(now time.Time, by Trigger, f Failure, free bool) {
 	m.giveUp(f.String())
 }
 
-func (m *Machine) nextDelay(now time.Time, free bool) (delay time.Duration, ok bool) {
+// cost is what a restart costs.
+type cost int
+
+// The costs. A restart that is charged uses budget and waits by the policy; one with a pause waits ever
+// longer but is always allowed; one that costs nothing waits like the first.
+const (
+	costCharged cost = iota + 1
+	costPause
+	costNothing
+)
+
+// costOfLoss is the cost of a lost task manager: nothing if the attempt has completed a checkpoint, so
+// that work is not done again and again; a job that kills its task managers before it comes that far
+// uses its budget up.
+func (m *Machine) costOfLoss() cost {
+	switch {
+	case m.rec.State == Deploying:
+		return costPause
+	case m.current.progressed:
+		return costNothing
+	default:
+		return costCharged
+	}
+}
+
+// refund takes back what the failure of an attempt was charged with: it turned out to be the loss of a task
+// manager.
+func (m *Machine) refund(now time.Time, r *run) {
+	if !r.progressed {
+		return
+	}
+	m.rec.BudgetUsed = max(0, m.rec.BudgetUsed-1)
+	if m.rec.State != Restarting {
+		return
+	}
+	if first := now.Add(Delay(m.cfg.Restart, 1, nil)); first.Before(m.restartAt) {
+		m.restartAt = first
+	}
+}
+
+func (m *Machine) nextDelay(now time.Time, c cost) (delay time.Duration, ok bool) {
 	policy := m.cfg.Restart
-	if free {
+	switch c {
+	case costNothing:
+		return Delay(policy, 1, nil), policy.Strategy != graph.NoRestart
+	case costPause:
 		m.partial++
 		policy.Strategy, policy.Max = "", partialMax
 		return Delay(policy, m.partial, m.cfg.Rand), true

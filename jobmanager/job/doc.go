@@ -12,10 +12,11 @@
 //   - After a final checkpoint the job never deploys again.
 //
 // What costs restart budget: a failure of a running attempt, whatever its cause. A lost task manager
-// counts too, because a job can be what kills its task managers (out of memory), and must not do so for
-// ever; losses and failures of one attempt count once. Free of charge are waiting for slots, a deployment
-// that did not come to run (unless a subtask failed in it for a reason of the user's or of ours), and
-// starts of the job manager.
+// counts only if the attempt had not completed a checkpoint yet, because a job can itself be what kills its
+// task managers (out of memory) and must not do so for ever without coming further; after a checkpoint a loss
+// costs nothing and the job restarts as the first time. Free of charge are also waiting for slots, a
+// deployment that did not come to run (unless a subtask failed in it for a reason of the user's or of ours),
+// and starts of the job manager.
 //
 // What stop means when the job does not run: stop promises a last checkpoint after which nothing is
 // emitted, so a job that has run before waits for slots, runs, and draws it; cancel ends it at once at its

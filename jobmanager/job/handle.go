@@ -81,9 +81,12 @@ func (m *Machine) onCurrentStatus(now time.Time, ev SubtaskStatus) {
 	}
 	f.Subtask = ev.Subtask.String()
 	// While others are being deployed, a peer that cannot be reached is part of a partial deployment.
-	free := m.rec.State == Deploying && f.Class == External
+	c := costCharged
+	if m.rec.State == Deploying && f.Class == External {
+		c = costPause
+	}
 	fence := ev.Fence
-	m.restart(now, OnSubtaskFailed, f, free)
+	m.restart(now, OnSubtaskFailed, f, c)
 	if f.Class == External {
 		m.blamed = fence
 	}
@@ -113,11 +116,12 @@ func (m *Machine) onWorkerLost(now time.Time, ev WorkerLost) {
 		if r.lose(ev.Worker, goneAt) && r.fence == m.blamed {
 			m.blamed = ident.Fence{}
 			m.rec.Failure = &f
+			m.refund(now, r)
 			m.emit(Persist{Record: m.rec})
 		}
 	}
 	if m.current != nil && m.current.lose(ev.Worker, goneAt) {
-		m.restart(now, OnWorkerLost, f, m.rec.State == Deploying)
+		m.restart(now, OnWorkerLost, f, m.costOfLoss())
 	}
 }
 
@@ -142,7 +146,7 @@ func (m *Machine) onDeployFailed(now time.Time, ev DeployFailed) {
 		m.current.lose(w, now)
 	}
 	if !ev.Refused {
-		m.restart(now, OnDeployFailed, ev.Failure, true)
+		m.restart(now, OnDeployFailed, ev.Failure, costPause)
 		return
 	}
 	m.fail(now, OnRefused, ev.Failure)
@@ -159,6 +163,9 @@ func (m *Machine) fail(now time.Time, by Trigger, f Failure) {
 
 func (m *Machine) onCompleted(now time.Time, ev CheckpointCompleted) {
 	if !ev.Final {
+		if c := m.current; c != nil && c.fence == ev.Fence {
+			c.progressed = true
+		}
 		return
 	}
 	switch state := m.rec.State; {
@@ -190,7 +197,7 @@ func (m *Machine) onCheckpointsFailing(now time.Time, ev CheckpointsFailing) {
 		m.ignore(ev, "the attempt does not run")
 		return
 	}
-	m.restart(now, OnCheckpoints, Failure{Class: External, Message: ev.Why}, false)
+	m.restart(now, OnCheckpoints, Failure{Class: External, Message: ev.Why}, costCharged)
 }
 
 func (m *Machine) onDataLost(now time.Time, ev DataLost) {

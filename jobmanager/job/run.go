@@ -12,6 +12,8 @@ type run struct {
 	fence ident.Fence
 	parts []*part // by worker
 	state map[ident.Subtask]SubtaskState
+	// progressed: a checkpoint of this attempt completed, so what it did is not done again.
+	progressed bool
 }
 
 // part is the share of one worker in an attempt.
