@@ -179,9 +179,9 @@ func (m *Machine) costOfLoss() cost {
 }
 
 // refund takes back what the failure of an attempt was charged with: it turned out to be the loss of a task
-// manager.
+// manager. A job that fails already goes on failing.
 func (m *Machine) refund(now time.Time, r *run) {
-	if !r.progressed {
+	if !r.progressed || m.rec.State == Failing {
 		return
 	}
 	m.rec.BudgetUsed = max(0, m.rec.BudgetUsed-1)
