@@ -16,6 +16,9 @@ func (m *Machine) Waiting(now time.Time) string {
 		}
 		return ""
 	case Deploying:
+		if m.current == nil {
+			return "the job manager has just started"
+		}
 		return fmt.Sprintf("subtask %s is not running yet", m.firstBelow(SubtaskRunning))
 	case Restarting:
 		if m.awaiting != (ident.Fence{}) {

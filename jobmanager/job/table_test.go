@@ -263,3 +263,15 @@ func TestAllowed(t *testing.T) {
 		}
 	}
 }
+
+// TestWaitingBeforeRecovery: between New and Recovered the record may be in any state while no attempt is
+// known; what is shown then must not depend on one. (A job manager killed while a job was DEPLOYING could not
+// start again.)
+func TestWaitingBeforeRecovery(t *testing.T) {
+	for _, s := range States() {
+		m := New(Config{Slots: 1, Subtasks: []ident.Subtask{{Vertex: "src"}}}, Record{State: s, Attempt: 3})
+		if got := m.Waiting(time.Unix(0, 0)); s == Deploying && got == "" {
+			t.Error("a recovered deployment waits for nothing")
+		}
+	}
+}
