@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -280,13 +281,21 @@ func (r *run) until(ctx context.Context, wanted func(*web.Job) bool) (web.Job, e
 			return j, fmt.Errorf("the job is %s: %s", j.State, why)
 		}
 		r.opts.Show.Tick(fmt.Sprintf("%-17s %9d in  %9d out of %d  checkpoint %d  %s", j.State, r.load.produced.Load(), r.output.records.Load(), r.load.expected,
-			checkpointOf(&j), j.Slots.Explain))
+			checkpointOf(&j), waitsFor(&j)))
 		select {
 		case <-ctx.Done():
 			return j, context.Cause(ctx)
 		case <-tick.C:
 		}
 	}
+}
+
+// waitsFor is what the job says that it waits for.
+func waitsFor(j *web.Job) string {
+	if j.Slots.Explain != "" {
+		return j.Slots.Explain
+	}
+	return strings.Join(j.Waiting, "; ")
 }
 
 func checkpointOf(j *web.Job) uint64 {
