@@ -133,8 +133,6 @@ var (
 		source(Property{Name: propFetchMaxWait, Type: Millis, Min: 1, Max: 60_000, Default: "500", Doc: "the broker waits no longer than this"}),
 		source(Property{Name: propFetchMaxBytes, Type: SizeBytes, Min: 1024, Max: 64 * mib, Default: "8388608", Doc: "largest answer of a broker; a larger first batch is taken all the same"}),
 		source(Property{Name: propPartitionFetchBytes, Type: SizeBytes, Min: 1024, Max: 64 * mib, Default: "1048576", Doc: "most bytes of one partition in an answer; a larger first batch is taken all the same"}),
-		source(Property{Name: propAutoCommitInterval, Type: Millis, Min: 100, Max: dayMs, Default: "5000", Doc: "how often offsets are published while checkpoints are off"}),
-		source(Property{Name: propDiscovery, Type: Millis, Min: 0, Max: dayMs, Default: "300000", Doc: "how often to look for new partitions; kept for the job manager, 0 is never"}),
 	}
 	sinkProperties = []Property{
 		sink(Property{Name: propLinger, Type: Millis, Min: 0, Max: 60_000, Default: "5", Doc: "how long a record may wait for others in its batch"}),
@@ -183,8 +181,6 @@ const (
 	propFetchMaxWait        = "fetch.max.wait.ms"
 	propFetchMaxBytes       = "fetch.max.bytes"
 	propPartitionFetchBytes = "max.partition.fetch.bytes"
-	propAutoCommitInterval  = "auto.commit.interval.ms"
-	propDiscovery           = "partition.discovery.interval.ms"
 
 	propLinger             = "linger.ms"
 	propBatchSize          = "batch.size"
@@ -223,6 +219,8 @@ var refused = map[string]string{
 	"check.crcs":                            "it is set by Sluice: checksums are always checked",
 	"allow.auto.create.topics":              "topics are never created: create them before; remove it",
 	"client.rack":                           "not supported yet: sources read from the leader; remove it",
+	"auto.commit.interval.ms":               "not supported yet: offsets are published after each completed checkpoint; remove it",
+	"partition.discovery.interval.ms":       "not supported yet: new partitions are read when the job is submitted anew; remove it",
 	"compression.level":                     "name the codec: " + propGzipLevel + ", " + propLZ4Level + " or " + propZstdLevel,
 	"sasl.mechanisms":                       "write " + propMechanism,
 	"sasl.login.callback.handler.class":     "there are no Java classes here: use " + propUsername + " and " + propPassword,

@@ -78,7 +78,7 @@ func (c *checker) one(name, value string) {
 
 func orSeeAll(hint string) string {
 	if hint == "" {
-		return "see the table of properties in docs"
+		return "docs/PROPERTIES.md lists all"
 	}
 	return hint
 }
