@@ -214,3 +214,24 @@ func TestJobTooLargeToDeploy(t *testing.T) {
 		t.Error("the refused job is listed")
 	}
 }
+
+// TestABrokenLoopIsContained: a bug that one job meets ends neither the job manager nor another job, and is told.
+func TestABrokenLoopIsContained(t *testing.T) {
+	m := open(t)
+	r := submitted(t, m, countJob(1))
+	go func() { r.inbox <- done{func(time.Time) { panic("seeded") }} }()
+	if err := r.run(t.Context()); err != nil {
+		t.Fatalf("the job manager would end: %v", err)
+	}
+	if w := r.view().waiting; len(w) != 1 || !strings.Contains(w[0], "seeded") || !strings.Contains(w[0], "restart the job manager") {
+		t.Errorf("waiting %q", w)
+	}
+	if r.ended() {
+		t.Error("the job counts as ended")
+	}
+	select {
+	case <-r.over:
+	default:
+		t.Error("who waits for the loop is not told")
+	}
+}

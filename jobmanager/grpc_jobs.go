@@ -12,7 +12,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/sluice-stream/sluice/ident"
 	"github.com/sluice-stream/sluice/jobmanager/job"
 	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
 	"github.com/sluice-stream/sluice/proto/wire"
@@ -168,24 +167,17 @@ func (s *jobService) ListCheckpoints(_ context.Context, req *pb.ListCheckpointsR
 // ListTaskManagers shows every task manager that is or was connected since the start.
 func (s *jobService) ListTaskManagers(context.Context, *pb.ListTaskManagersRequest) (*pb.ListTaskManagersResponse, error) {
 	resp := &pb.ListTaskManagersResponse{}
-	jobs := map[ident.WorkerID][]string{}
-	held := map[ident.WorkerID]int32{}
-	for _, r := range s.m.jobs() {
-		v := r.view()
-		for _, slot := range v.slots {
-			if !slices.Contains(jobs[slot.Worker], v.name) {
-				jobs[slot.Worker] = append(jobs[slot.Worker], v.name)
-			}
-			held[slot.Worker]++
-		}
-	}
 	for _, w := range s.m.sessions.list() {
 		info := &pb.TaskManagerInfo{
 			Id: string(w.ID), State: w.State, Slots: int32(w.Slots), DataAddress: w.DataAddress, HttpAddress: w.HTTPAddress,
-			ConnectedAt: timeToProto(w.ConnectedAt), LastHeartbeat: timeToProto(w.LastHeartbeat), Jobs: jobs[w.ID], Version: w.Version,
+			ConnectedAt: timeToProto(w.ConnectedAt), LastHeartbeat: timeToProto(w.LastHeartbeat), Version: w.Version,
 		}
-		if w.State != "LOST" {
-			info.FreeSlots = max(0, info.Slots-held[w.ID])
+		free, jobs := s.m.scheduler.onWorker(w.ID)
+		info.FreeSlots = int32(free)
+		for _, id := range jobs {
+			if r, err := s.m.find(string(id)); err == nil {
+				info.Jobs = append(info.Jobs, r.name)
+			}
 		}
 		resp.TaskManagers = append(resp.TaskManagers, info)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -143,8 +144,9 @@ func (v *jobView) pending() string {
 
 // run is the loop of the job until ctx ends or the job has. An error ends the job manager: the state on
 // disk is in doubt.
-func (r *runner) run(ctx context.Context) error {
+func (r *runner) run(ctx context.Context) (err error) {
 	defer close(r.over)
+	defer r.contain()
 	r.children = &errgroup.Group{}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -178,6 +180,30 @@ func (r *runner) onGrant(g slots.Grant) {
 		r.receive(time.Now(), <-r.inbox)
 	}
 	r.enqueue(job.SlotsGranted{Attempt: g.Attempt, Slots: g.Slots})
+}
+
+// contain keeps a bug that one job meets from ending all of them: its subtasks are cancelled, and what is
+// durable of it is left for the next start of the job manager. Its slots stay held, as nobody takes note of
+// the end of its subtasks.
+func (r *runner) contain() {
+	p := recover()
+	if p == nil {
+		return
+	}
+	r.log.Error("the job loop broke", "panic", p, "stack", string(debug.Stack()))
+	r.storeError = fmt.Sprintf("the job manager met a bug in this job and no longer runs it: %v; please report it with the log, and restart the job manager", p)
+	if d := r.deployed; d != nil {
+		for w := range d.targets {
+			r.m.sessions.send(w, cancelMessage(r.id, d.fence, d.subtasksOn(w)))
+		}
+	}
+	r.viewMu.Lock()
+	defer r.viewMu.Unlock()
+	v := *r.current
+	v.waiting = []string{r.storeError}
+	r.current = &v
+	close(r.changed)
+	r.changed = make(chan struct{})
 }
 
 // arm makes timer fire at t, or never when t is zero.

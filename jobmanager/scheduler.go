@@ -81,6 +81,13 @@ func (s *scheduler) explain(job ident.JobID) (slots.Explanation, bool) {
 	return s.pool.Explain(job, time.Now())
 }
 
+// onWorker is how many slots of a worker are free, and which jobs hold others of it.
+func (s *scheduler) onWorker(worker ident.WorkerID) (free int, jobs []ident.JobID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pool.FreeOn(worker), s.pool.JobsOn(worker)
+}
+
 func (s *scheduler) held(job ident.JobID) []ident.Slot {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -114,6 +114,18 @@ func (d *deployment) placements() ([]*pb.Placement, error) {
 	return out, nil
 }
 
+// subtasksOn lists what runs on a worker, sorted.
+func (d *deployment) subtasksOn(worker ident.WorkerID) []ident.Subtask {
+	var out []ident.Subtask
+	for s, w := range d.placement {
+		if w == worker {
+			out = append(out, s)
+		}
+	}
+	slices.SortFunc(out, ident.Subtask.Compare)
+	return out
+}
+
 // stateful lists the keyed operators of a vertex.
 func stateful(v *graph.Vertex) []string {
 	var out []string

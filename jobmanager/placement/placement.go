@@ -6,9 +6,7 @@ package placement
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/sluice-stream/sluice/ident"
 )
@@ -55,20 +53,4 @@ func Workers(order []ident.Slot) []ident.WorkerID {
 		workers[i] = s.Worker
 	}
 	return workers
-}
-
-// Explain says for each position where it runs and why, one line each.
-func Explain(order []ident.Slot, previous []ident.WorkerID) string {
-	var b strings.Builder
-	for i, s := range order {
-		why := "new"
-		if i < len(previous) {
-			why = fmt.Sprintf("moved from %s", previous[i])
-			if previous[i] == s.Worker {
-				why = "as before"
-			}
-		}
-		fmt.Fprintf(&b, "subtask %d of each vertex: %s (%s)\n", i, s, why)
-	}
-	return b.String()
 }

@@ -84,11 +84,3 @@ func TestOrderKeepsAsManyAsItCan(t *testing.T) {
 		}
 	}
 }
-
-func TestExplain(t *testing.T) {
-	got := Explain(slotsOf("a#2 c#0 d#1"), workersOf("a b"))
-	want := "subtask 0 of each vertex: a#2 (as before)\nsubtask 1 of each vertex: c#0 (moved from b)\nsubtask 2 of each vertex: d#1 (new)\n"
-	if got != want {
-		t.Errorf("got\n%swant\n%s", got, want)
-	}
-}
