@@ -2,6 +2,7 @@ package operator
 
 import (
 	"context"
+	"sync/atomic"
 
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/ident"
@@ -74,8 +75,52 @@ type Sink interface {
 	Seal(ctx context.Context, id ident.CheckpointID) error
 	// Sealed is bounded and never closed.
 	Sealed() <-chan SealedEpoch
-	// Completed tells that the checkpoint is durable and its transactions are committed.
+	// Completed tells that the checkpoint is durable and its transactions are committed. Any goroutine
+	// may call it, also while Write waits.
 	Completed(id ident.CheckpointID)
+}
+
+// Transactional is a sink that writes into transactions, one per checkpoint (DESIGN rules 7 to 11).
+type Transactional interface {
+	Sink
+	// HandOut says that the sink owns the transactional ids below this number. It only rises; any
+	// goroutine may call it.
+	HandOut(below int)
+}
+
+// TransactionLevel is what a transactional sink tells of its ids: a level, not a change.
+type TransactionLevel struct {
+	// Ready is how many next transactions can begin at once; a checkpoint is triggered only while it is
+	// at least 1.
+	Ready int
+	// Wanted is the number below which the sink would like to own all ids; at least what it owns.
+	Wanted int
+}
+
+// SinkContext is what a sink is made with beside its node of the graph.
+type SinkContext struct {
+	Subtask int
+	// Skipped counts the records that the error policy leaves out.
+	Skipped *atomic.Int64
+	// Waiting is told why the sink makes no progress, empty when it does again. It must not wait.
+	Waiting func(reason string)
+	// Transactions is for sinks with the guarantee exactly-once; nil for others.
+	Transactions *TransactionContext
+}
+
+// TransactionContext is what a transactional sink may use.
+type TransactionContext struct {
+	// Prefix ends with a slash; the n-th id is Prefix followed by n in decimal.
+	Prefix string
+	// Owned is the number of ids that the deployment hands out.
+	Owned int
+	// Cap is how many ids, burnt ones not counted, the sink may own: tolerableFailures + 3 (rule 11).
+	Cap int
+	// Level is told whenever the level changed. It must not wait.
+	Level func(TransactionLevel)
+	// Lease returns why this task manager may not use its ids any more, nil while it may (rule 13). It
+	// is asked before each InitProducerId and AddPartitionsToTxn.
+	Lease func() error
 }
 
 // SealedEpoch is a sink's share of an ack: all that was written before the seal of Checkpoint is

@@ -1,0 +1,42 @@
+// Package commit decides when the transactions of completed checkpoints are committed and when the ids of
+// attempts that are over are fenced (DESIGN rules 8, 13, 14). It is pure; package jobmanager performs the
+// effects and brings the outcomes back as events.
+package commit
+
+import (
+	"time"
+
+	"github.com/sluice-stream/sluice/checkpoint/manifest"
+	"github.com/sluice-stream/sluice/ident"
+)
+
+// Named is a transaction that a completed checkpoint names.
+type Named struct {
+	Checkpoint  ident.CheckpointID
+	Transaction manifest.Transaction
+}
+
+// Start is what the store held when the job manager started.
+type Start struct {
+	// Unmarked are named by manifests and have no durable mark, oldest checkpoint first.
+	Unmarked []Named
+	// Handouts are of attempts before this start: all of them are over, none is known to be gone.
+	Handouts []Handout
+}
+
+// Config bounds what is on its way at once.
+type Config struct {
+	// Parallel is how many commits and fences are on their way at once; 0: 16.
+	Parallel int
+}
+
+// Status is what is shown of the committer.
+type Status struct {
+	// Uncommitted counts named transactions without a mark; Since is when the oldest of them was named.
+	Uncommitted int
+	Since       time.Time
+	// Unfenced counts ids of attempts that are over and not fenced for good.
+	Unfenced int
+	// Reason is why a commit, a mark or a fence was last refused; empty when all goes well.
+	Reason string
+}
