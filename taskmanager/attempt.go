@@ -12,6 +12,7 @@ import (
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
+	"github.com/sluice-stream/sluice/internal/failpoint"
 	"github.com/sluice-stream/sluice/operator"
 	"github.com/sluice-stream/sluice/taskmanager/exchange"
 	"github.com/sluice-stream/sluice/taskmanager/subtask"
@@ -31,6 +32,12 @@ type attempt struct {
 	mu     sync.Mutex
 	tasks  map[ident.Subtask]*task // those that run
 	failed map[ident.Subtask]bool
+	// sinks are those with transactions; handedOut is below which number they own all ids, from messages that
+	// may come before the sink is made.
+	sinks     map[sinkKey]operator.Transactional
+	handedOut map[sinkKey]int
+	// over is closed when the attempt is cancelled.
+	over <-chan struct{}
 }
 
 // task is a built subtask with what the connectors say that it waits for.
@@ -45,7 +52,10 @@ type task struct {
 // start runs an attempt once older, still ending ones of the same job have ended.
 func (tm *TaskManager) start(d *deployment, after []*attempt) *attempt {
 	ctx, cancel := context.WithCancelCause(context.Background()) // ended by cancel: by the job manager, or by reset
-	a := &attempt{tm: tm, id: d.id, deploy: d, cancel: cancel, done: make(chan struct{}), tasks: map[ident.Subtask]*task{}, failed: map[ident.Subtask]bool{}}
+	a := &attempt{
+		tm: tm, id: d.id, deploy: d, cancel: cancel, done: make(chan struct{}), over: ctx.Done(), tasks: map[ident.Subtask]*task{},
+		failed: map[ident.Subtask]bool{}, sinks: map[sinkKey]operator.Transactional{}, handedOut: map[sinkKey]int{},
+	}
 	tm.running.Add(1)
 	go func() {
 		defer tm.running.Done()
@@ -132,6 +142,45 @@ func (a *attempt) runTasks(ctx context.Context) {
 	}
 	wg.Wait()
 	uploads.Wait()
+}
+
+// lease says why this attempt may not begin or extend transactions any more, nil while it may (DESIGN rule
+// 13). Every attempt of a session has ended before the next session's lease begins.
+func (a *attempt) lease() error {
+	select {
+	case <-a.over:
+		return errCanceled
+	default:
+	}
+	if a.tm.lease.left() <= 0 {
+		return errLeaseOver
+	}
+	return nil
+}
+
+func (a *attempt) addTransactional(key sinkKey, sink operator.Transactional) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.sinks[key] = sink
+	if below, ok := a.handedOut[key]; ok {
+		sink.HandOut(below)
+	}
+}
+
+// onHandOut gives a sink more ids; a repeat and a late one change nothing.
+func (tm *TaskManager) onHandOut(id attemptID, key sinkKey, below int) {
+	tm.mu.Lock()
+	a := tm.attempts[id.job]
+	tm.mu.Unlock()
+	if a == nil || a.id != id {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.handedOut[key] = max(a.handedOut[key], below)
+	if sink := a.sinks[key]; sink != nil {
+		sink.HandOut(a.handedOut[key])
+	}
 }
 
 // runTask restores and runs a subtask. The exchange runs already, so peers do not wait for large state.
@@ -290,8 +339,11 @@ func (r *reporter) Decline(id ident.CheckpointID, reason string) {
 	r.a.tm.outbox.decline(decline{r.a.id, r.subtask, id, reason})
 }
 
-// Ack sends the ack; state beyond the inline limit is uploaded first, beside the flow.
+// Ack sends the ack, unless a failpoint loses it; state beyond the inline limit is uploaded first, beside the flow.
 func (r *reporter) Ack(ack *manifest.Ack) {
+	if err := failpoint.Hit(failpoint.SendAck); err != nil {
+		return
+	}
 	var total int64
 	for i := range ack.State {
 		total += int64(len(ack.State[i].Inline))

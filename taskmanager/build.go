@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/graph"
@@ -21,9 +20,8 @@ type Connectors interface {
 	// NewSource makes the source of a node; positions are the splits of this subtask. waiting is told why
 	// the source makes no progress, empty when it does again; any goroutine may call it.
 	NewSource(node *graph.Node, positions []manifest.Position, waiting func(reason string)) (operator.Source, error)
-	// NewSink makes the sink of a node for one of its vertex's subtasks. skipped counts the records that
-	// the error policy leaves out.
-	NewSink(node *graph.Node, subtask int, skipped *atomic.Int64, waiting func(reason string)) (operator.Sink, error)
+	// NewSink makes the sink of a node for one of its vertex's subtasks.
+	NewSink(node *graph.Node, sc operator.SinkContext) (operator.Sink, error)
 }
 
 // builder makes the subtasks of an attempt: operators, connectors, outputs, restored state.
@@ -113,9 +111,30 @@ func (b *builder) node(cfg *subtask.Config, t *task, n *graph.Node) (err error) 
 			cfg.Sinks[n.Name] = builtin.NewPrint(b.attempt.tm.cfg.Output, n.Name, cfg.Subtask.Index)
 			return nil
 		}
-		cfg.Sinks[n.Name], err = b.attempt.tm.connectors.NewSink(n, cfg.Subtask.Index, &t.skipped, waiting)
+		return b.sink(cfg, t, n, waiting)
 	}
 	return err
+}
+
+// sink makes a sink of the connector, with its transactional ids if it is to have some.
+func (b *builder) sink(cfg *subtask.Config, t *task, n *graph.Node, waiting func(string)) error {
+	a, key := b.attempt, sinkKey{cfg.Subtask, n.Name}
+	sc := operator.SinkContext{Subtask: cfg.Subtask.Index, Skipped: &t.skipped, Waiting: waiting}
+	if ids, ok := a.deploy.transactions[key]; ok {
+		sc.Transactions = &operator.TransactionContext{
+			Prefix: ids.prefix, Owned: ids.owned, Cap: ids.cap, Lease: a.lease,
+			Level: func(l operator.TransactionLevel) { a.tm.outbox.level(sinkLevel{a.id, key, l}) },
+		}
+	}
+	sink, err := a.tm.connectors.NewSink(n, sc)
+	if err != nil {
+		return err
+	}
+	if tx, ok := sink.(operator.Transactional); ok && sc.Transactions != nil {
+		a.addTransactional(key, tx)
+	}
+	cfg.Sinks[n.Name] = sink
+	return nil
 }
 
 // outputs takes the outgoing edges of the subtask.

@@ -254,18 +254,23 @@ func (s *session) send(ctx context.Context, stream sessionStream, beat <-chan *p
 }
 
 func (s *session) sendOutbox(stream sessionStream) error {
-	reports, acks, declines := s.outbox.take()
-	for _, r := range reports {
+	unsent := s.outbox.take()
+	for _, r := range unsent.reports {
 		if err := stream.Send(&pb.FromTaskManager{Message: &pb.FromTaskManager_Report{Report: reportToProto(r)}}); err != nil {
 			return err
 		}
 	}
-	for _, a := range acks {
+	for _, l := range unsent.levels {
+		if err := stream.Send(&pb.FromTaskManager{Message: &pb.FromTaskManager_Level{Level: levelToProto(l)}}); err != nil {
+			return err
+		}
+	}
+	for _, a := range unsent.acks {
 		if err := stream.Send(&pb.FromTaskManager{Message: &pb.FromTaskManager_Ack{Ack: wire.AckToProto(a, time.Now())}}); err != nil {
 			return err
 		}
 	}
-	for _, d := range declines {
+	for _, d := range unsent.declines {
 		if err := stream.Send(&pb.FromTaskManager{Message: &pb.FromTaskManager_Decline{Decline: declineToProto(d)}}); err != nil {
 			return err
 		}
@@ -298,7 +303,7 @@ func (s *session) beat() *pb.Heartbeat {
 // newSession wires a session to the task manager.
 func (tm *TaskManager) newSession(client pb.SessionServiceClient, dataAddress string) *session {
 	return &session{
-		client: client, outbox: tm.outbox, lease: newLease(tm.clock()), log: tm.cfg.Logger,
+		client: client, outbox: tm.outbox, lease: tm.lease, log: tm.cfg.Logger,
 		register: func() *pb.Register {
 			return &pb.Register{
 				Worker: string(tm.cfg.ID), Incarnation: string(tm.incarnation), Slots: int32(tm.cfg.Slots), DataAddress: dataAddress,
@@ -334,6 +339,9 @@ func (tm *TaskManager) handle(_ context.Context, m *pb.FromJobManager) {
 		id, n := attemptFromProto(v.Completed.GetAttempt()), ident.CheckpointID(v.Completed.GetCheckpoint())
 		tm.each(id, func(t *task) { t.Completed(n) })
 		tm.outbox.settled(id, n)
+	case *pb.FromJobManager_HandOut:
+		h := v.HandOut
+		tm.onHandOut(attemptFromProto(h.GetAttempt()), sinkKey{wire.SubtaskFromProto(h.GetSubtask()), h.GetSink()}, int(h.GetBelow()))
 	case *pb.FromJobManager_Cancel:
 		var subtasks []ident.Subtask
 		for _, s := range v.Cancel.GetSubtasks() {

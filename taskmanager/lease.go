@@ -58,12 +58,13 @@ func (l *lease) send() uint64 {
 	return l.seq
 }
 
-// answered extends the lease. Answers come in order, so older unanswered heartbeats are forgotten.
+// answered extends the lease, unless it is over: it never revives. Answers come in order, so older
+// unanswered heartbeats are forgotten.
 func (l *lease) answered(seq uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	sent, ok := l.sentAt[seq]
-	if !ok {
+	if !ok || l.until <= l.now() {
 		return
 	}
 	l.until = max(l.until, sent+l.timeout)

@@ -1,10 +1,12 @@
 package taskmanager
 
 import (
+	"maps"
 	"sync"
 
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/ident"
+	"github.com/sluice-stream/sluice/operator"
 )
 
 // SubtaskState is the state of a subtask as the job manager is told; it only rises.
@@ -19,7 +21,7 @@ const (
 	Failed    SubtaskState = "FAILED"
 )
 
-// Failure says why a subtask failed. Class is user, external or internal.
+// Failure says why a subtask failed. Class is user, external, fenced or internal.
 type Failure struct {
 	Class, Message string
 }
@@ -40,6 +42,24 @@ type attemptID struct {
 type reportKey struct {
 	attempt attemptID
 	subtask ident.Subtask
+}
+
+// sinkKey names a sink of one subtask of an attempt.
+type sinkKey struct {
+	subtask ident.Subtask
+	sink    string
+}
+
+// sinkLevel is the newest level of a transactional sink.
+type sinkLevel struct {
+	attempt attemptID
+	sinkKey
+	operator.TransactionLevel
+}
+
+type levelKey struct {
+	attempt attemptID
+	sinkKey
 }
 
 type ackKey struct {
@@ -63,16 +83,23 @@ type outbox struct {
 	reports  map[reportKey]report
 	acks     map[ackKey]*manifest.Ack
 	declines map[ackKey]decline
-	// unsent holds what has changed since the current stream began or was last drained.
-	unsentReports  []report
-	unsentAcks     []*manifest.Ack
-	unsentDeclines []decline
-	wake           chan struct{}
+	levels   map[levelKey]sinkLevel
+	// unsent is what has changed since the current stream began or was last drained.
+	unsent unsent
+	wake   chan struct{}
+}
+
+// unsent is what the stream has to carry next. Of levels only the newest of a sink is sent.
+type unsent struct {
+	reports  []report
+	acks     []*manifest.Ack
+	declines []decline
+	levels   map[levelKey]sinkLevel
 }
 
 func newOutbox() *outbox {
 	return &outbox{
-		reports: map[reportKey]report{}, acks: map[ackKey]*manifest.Ack{}, declines: map[ackKey]decline{},
+		reports: map[reportKey]report{}, acks: map[ackKey]*manifest.Ack{}, declines: map[ackKey]decline{}, levels: map[levelKey]sinkLevel{},
 		wake: make(chan struct{}, 1),
 	}
 }
@@ -80,16 +107,32 @@ func newOutbox() *outbox {
 func (o *outbox) report(r report) {
 	o.mu.Lock()
 	o.reports[reportKey{r.attempt, r.subtask}] = r
-	o.unsentReports = append(o.unsentReports, r)
+	o.unsent.reports = append(o.unsent.reports, r)
 	o.mu.Unlock()
 	o.signal()
+}
+
+func (o *outbox) level(l sinkLevel) {
+	key := levelKey{l.attempt, l.sinkKey}
+	o.mu.Lock()
+	o.levels[key] = l
+	o.unsent.level(key, l)
+	o.mu.Unlock()
+	o.signal()
+}
+
+func (u *unsent) level(key levelKey, l sinkLevel) {
+	if u.levels == nil {
+		u.levels = map[levelKey]sinkLevel{}
+	}
+	u.levels[key] = l
 }
 
 func (o *outbox) ack(a *manifest.Ack) {
 	key := ackKey{reportKey{attemptID{a.Job, a.Fence}, a.Subtask}, a.Checkpoint}
 	o.mu.Lock()
 	o.acks[key] = a
-	o.unsentAcks = append(o.unsentAcks, a)
+	o.unsent.acks = append(o.unsent.acks, a)
 	o.mu.Unlock()
 	o.signal()
 }
@@ -97,7 +140,7 @@ func (o *outbox) ack(a *manifest.Ack) {
 func (o *outbox) decline(d decline) {
 	o.mu.Lock()
 	o.declines[ackKey{reportKey{d.attempt, d.subtask}, d.checkpoint}] = d
-	o.unsentDeclines = append(o.unsentDeclines, d)
+	o.unsent.declines = append(o.unsent.declines, d)
 	o.mu.Unlock()
 	o.signal()
 }
@@ -111,6 +154,13 @@ func (o *outbox) settled(a attemptID, upTo ident.CheckpointID) {
 // reports that are still unsent go out all the same.
 func (o *outbox) forgetAttempt(a attemptID) {
 	o.forget(func(k ackKey) bool { return k.attempt == a }, func(k reportKey) bool { return k.attempt == a })
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for k := range o.levels {
+		if k.attempt == a {
+			delete(o.levels, k)
+		}
+	}
 }
 
 func (o *outbox) forget(ack func(ackKey) bool, rep func(reportKey) bool) {
@@ -136,15 +186,15 @@ func (o *outbox) forget(ack func(ackKey) bool, rep func(reportKey) bool) {
 // repeatAll makes everything that is still held unsent again, for a new stream of the same session.
 func (o *outbox) repeatAll() {
 	o.mu.Lock()
-	o.unsentReports, o.unsentAcks, o.unsentDeclines = nil, nil, nil
+	o.unsent = unsent{levels: maps.Clone(o.levels)}
 	for _, r := range o.reports {
-		o.unsentReports = append(o.unsentReports, r)
+		o.unsent.reports = append(o.unsent.reports, r)
 	}
 	for _, a := range o.acks {
-		o.unsentAcks = append(o.unsentAcks, a)
+		o.unsent.acks = append(o.unsent.acks, a)
 	}
 	for _, d := range o.declines {
-		o.unsentDeclines = append(o.unsentDeclines, d)
+		o.unsent.declines = append(o.unsent.declines, d)
 	}
 	o.mu.Unlock()
 	o.signal()
@@ -157,15 +207,16 @@ func (o *outbox) clear() {
 	clear(o.reports)
 	clear(o.acks)
 	clear(o.declines)
-	o.unsentReports, o.unsentAcks, o.unsentDeclines = nil, nil, nil
+	clear(o.levels)
+	o.unsent = unsent{}
 }
 
-func (o *outbox) take() ([]report, []*manifest.Ack, []decline) {
+func (o *outbox) take() unsent {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	r, a, d := o.unsentReports, o.unsentAcks, o.unsentDeclines
-	o.unsentReports, o.unsentAcks, o.unsentDeclines = nil, nil, nil
-	return r, a, d
+	u := o.unsent
+	o.unsent = unsent{}
+	return u
 }
 
 func (o *outbox) signal() {

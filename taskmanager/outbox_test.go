@@ -10,6 +10,7 @@ import (
 
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/ident"
+	"github.com/sluice-stream/sluice/operator"
 )
 
 func attemptOf(n int) attemptID {
@@ -25,19 +26,26 @@ func ackOf(attempt, subtask, checkpoint int) *manifest.Ack {
 
 // taken prints what take returns, sorted.
 func taken(o *outbox) []string {
-	reports, acks, declines := o.take()
+	unsent := o.take()
 	var out []string
-	for _, r := range reports {
+	for _, r := range unsent.reports {
 		out = append(out, fmt.Sprintf("%s %s %s", r.attempt.fence, r.subtask, r.state))
 	}
-	for _, a := range acks {
+	for _, a := range unsent.acks {
 		out = append(out, fmt.Sprintf("%s %s ack %d", a.Fence, a.Subtask, a.Checkpoint))
 	}
-	for _, d := range declines {
+	for _, d := range unsent.declines {
 		out = append(out, fmt.Sprintf("%s %s decline %d", d.attempt.fence, d.subtask, d.checkpoint))
+	}
+	for _, l := range unsent.levels {
+		out = append(out, fmt.Sprintf("%s %s %s ready %d wanted %d", l.attempt.fence, l.subtask, l.sink, l.Ready, l.Wanted))
 	}
 	slices.Sort(out)
 	return out
+}
+
+func levelOf(attempt, ready int) sinkLevel {
+	return sinkLevel{attemptOf(attempt), sinkKey{subtaskOf(0), "out"}, operator.TransactionLevel{Ready: ready, Wanted: 4}}
 }
 
 func TestOutbox(t *testing.T) {
@@ -173,4 +181,38 @@ func settledIn(key string, attempt, upTo int) bool {
 		return false
 	}
 	return a == attempt && n <= upTo
+}
+
+func TestOutboxSinkLevels(t *testing.T) {
+	tests := []struct {
+		name string
+		do   func(o *outbox)
+		want []string
+	}{
+		{"of levels only the newest goes out", func(o *outbox) {
+			o.level(levelOf(1, 0))
+			o.level(levelOf(1, 2))
+		}, []string{"1.1 v/0 out ready 2 wanted 4"}},
+		{"levels are repeated", func(o *outbox) {
+			o.level(levelOf(1, 1))
+			o.take()
+			o.repeatAll()
+		}, []string{"1.1 v/0 out ready 1 wanted 4"}},
+		{"levels end with their attempt", func(o *outbox) {
+			o.level(levelOf(1, 1))
+			o.level(levelOf(2, 3))
+			o.take()
+			o.forgetAttempt(attemptOf(1))
+			o.repeatAll()
+		}, []string{"1.2 v/0 out ready 3 wanted 4"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			o := newOutbox()
+			tt.do(o)
+			if got := taken(o); !slices.Equal(got, tt.want) {
+				t.Errorf("took %q, want %q", got, tt.want)
+			}
+		})
+	}
 }

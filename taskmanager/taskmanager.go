@@ -44,6 +44,7 @@ type TaskManager struct {
 	httpAddress string
 	metrics     *metrics
 	outbox      *outbox
+	lease       *lease
 	network     *exchange.Network
 	transfer    *stateTransfer
 	connectors  Connectors
@@ -73,6 +74,7 @@ func New(cfg Config, connectors Connectors, expressions graph.Expressions) (*Tas
 		cfg: cfg, incarnation: ident.Incarnation(hex.EncodeToString(inc[:])), outbox: newOutbox(),
 		attempts: map[ident.JobID]*attempt{}, ending: map[ident.JobID][]*attempt{}, connectors: connectors, expressions: expressions, fatal: make(chan error, 1),
 	}
+	tm.lease = newLease(tm.clock())
 	tm.metrics = newMetrics(tm)
 	return tm, nil
 }

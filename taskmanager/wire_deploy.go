@@ -23,6 +23,14 @@ type deployment struct {
 	restored   ident.CheckpointID
 	// inlineBytes is up to which size the state of a subtask travels in its ack.
 	inlineBytes int64
+	// transactions are the transactional ids of the exactly-once sinks.
+	transactions map[sinkKey]transactionIDs
+}
+
+// transactionIDs are what a sink is handed out with its deployment.
+type transactionIDs struct {
+	prefix     string
+	owned, cap int
 }
 
 // stateRef names a piece of the restored checkpoint.
@@ -41,7 +49,11 @@ func deploymentFromProto(d *pb.Deploy) (*deployment, error) {
 	}
 	out := &deployment{
 		id: attemptID{id, fence}, job: job, placements: map[ident.Subtask]exchange.Peer{}, splits: map[ident.Subtask][]manifest.Position{},
-		restored: ident.CheckpointID(d.GetRestoredCheckpoint()), inlineBytes: d.GetInlineStateBytes(),
+		restored: ident.CheckpointID(d.GetRestoredCheckpoint()), inlineBytes: d.GetInlineStateBytes(), transactions: map[sinkKey]transactionIDs{},
+	}
+	for _, t := range d.GetTransactionalIds() {
+		key := sinkKey{wire.SubtaskFromProto(t.GetSubtask()), t.GetSink()}
+		out.transactions[key] = transactionIDs{prefix: t.GetPrefix(), owned: int(t.GetOwned()), cap: int(t.GetCap())}
 	}
 	for _, s := range d.GetSubtasks() {
 		out.subtasks = append(out.subtasks, wire.SubtaskFromProto(s))
@@ -94,6 +106,13 @@ func declineToProto(d decline) *pb.CheckpointDecline {
 	return &pb.CheckpointDecline{
 		Attempt: wire.AttemptToProto(d.attempt.job, d.attempt.fence), Checkpoint: uint64(d.checkpoint),
 		Subtask: wire.SubtaskToProto(d.subtask), Reason: d.reason,
+	}
+}
+
+func levelToProto(l sinkLevel) *pb.SinkLevel {
+	return &pb.SinkLevel{
+		Attempt: wire.AttemptToProto(l.attempt.job, l.attempt.fence), Subtask: wire.SubtaskToProto(l.subtask), Sink: l.sink,
+		Ready: int32(l.Ready), Wanted: int32(l.Wanted),
 	}
 }
 

@@ -45,17 +45,16 @@ func (c *Connectors) NewSource(node *graph.Node, positions []manifest.Position, 
 	return s, nil
 }
 
-// NewSink makes the sink of a node for one of its vertex's subtasks. skipped counts the records that the
-// error policy leaves out.
-func (c *Connectors) NewSink(node *graph.Node, subtask int, skipped *atomic.Int64, waiting func(reason string)) (operator.Sink, error) {
+// NewSink makes the sink of a node for one of its vertex's subtasks.
+func (c *Connectors) NewSink(node *graph.Node, sc operator.SinkContext) (operator.Sink, error) {
 	k := node.Sink.Kafka
-	cfg := SinkConfig{Kafka: k, Subtask: subtask, Connections: c.connections, Status: waiting, Logger: c.log}
+	cfg := SinkConfig{Kafka: k, Subtask: sc.Subtask, Connections: c.connections, Status: sc.Waiting, Logger: c.log}
 	err := error(nil)
 	if k.TopicExpression != "" && c.expressions != nil {
-		cfg.Topic, err = c.expressions(skipped).Topic(k.TopicExpression, node)
+		cfg.Topic, err = c.expressions(sc.Skipped).Topic(k.TopicExpression, node)
 	}
 	if err == nil && k.PartitionerExpression != "" && c.expressions != nil {
-		cfg.Partition, err = c.expressions(skipped).Partition(k.PartitionerExpression, node)
+		cfg.Partition, err = c.expressions(sc.Skipped).Partition(k.PartitionerExpression, node)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("make sink %s: %w", node.Name, err)

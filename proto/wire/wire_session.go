@@ -11,7 +11,7 @@ import (
 
 // ProtocolVersion is the version of the session and exchange protocols. Peers of another version are
 // refused at Register; it changes only when an old peer would misunderstand a new one.
-const ProtocolVersion = 1
+const ProtocolVersion = 2
 
 // AttemptToProto names an attempt on the wire.
 func AttemptToProto(job ident.JobID, f ident.Fence) *pb.AttemptRef {

@@ -4,29 +4,97 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
+	"github.com/sluice-stream/sluice/internal/failpoint"
 	"github.com/sluice-stream/sluice/operator"
 )
 
-// pendingAck is an ack that waits for its sinks. There is at most one: a newer barrier means that the
-// job manager has given the older checkpoint up.
+// acks holds the ack that waits for its sinks. There is at most one: a newer barrier means that the job
+// manager has given the older checkpoint up. Sinks report beside the loop, so that a full one, in whose
+// Write the loop waits, does not hold the ack back.
+type acks struct {
+	reporter Reporter
+	sinks    int
+
+	mu      sync.Mutex
+	pending *pendingAck // nil: none
+}
+
+// pendingAck waits for the subtask's own part and for every sink.
 type pendingAck struct {
 	ack    *manifest.Ack
 	sealed []bool // per sink
 	waits  int
 }
 
+// begin makes the ack of a checkpoint pending, before its sinks seal.
+func (a *acks) begin(ack *manifest.Ack) {
+	a.mu.Lock()
+	old := a.pending
+	a.pending = &pendingAck{ack: ack, sealed: make([]bool, a.sinks), waits: 1 + a.sinks}
+	a.mu.Unlock()
+	if old != nil {
+		a.reporter.Decline(old.ack.Checkpoint, fmt.Sprintf("checkpoint %d came before the sinks had sealed %d", ack.Checkpoint, old.ack.Checkpoint))
+	}
+}
+
+// drop forgets the ack of a checkpoint; false if it is not pending.
+func (a *acks) drop(id ident.CheckpointID) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.pending == nil || a.pending.ack.Checkpoint != id {
+		return false
+	}
+	a.pending = nil
+	return true
+}
+
+// own adds the subtask's own part.
+func (a *acks) own(id ident.CheckpointID, positions []manifest.Position, state []manifest.State) {
+	a.part(id, func(p *pendingAck) bool {
+		p.ack.Positions, p.ack.State = positions, state
+		return true
+	})
+}
+
+// sealed adds the part of a sink. One of an older checkpoint than the pending one is passed over: what it
+// lists comes again with the next (DESIGN rule 3).
+func (a *acks) sealed(sink int, epoch operator.SealedEpoch) {
+	a.part(epoch.Checkpoint, func(p *pendingAck) bool {
+		if p.sealed[sink] {
+			return false
+		}
+		p.sealed[sink] = true
+		p.ack.Transactions = append(p.ack.Transactions, epoch.Transactions...)
+		return true
+	})
+}
+
+func (a *acks) part(id ident.CheckpointID, add func(*pendingAck) bool) {
+	a.mu.Lock()
+	p := a.pending
+	if p == nil || p.ack.Checkpoint != id || !add(p) {
+		a.mu.Unlock()
+		return
+	}
+	p.waits--
+	complete := p.waits == 0
+	if complete {
+		a.pending = nil
+	}
+	a.mu.Unlock()
+	if complete {
+		a.reporter.Ack(p.ack)
+	}
+}
+
 // read handles the mail. An abort stands before a trigger: a trigger that it names is passed over.
 func (l *loop) read(ctx context.Context) error {
 	m := l.task.mailbox.take()
-	if m.completed != 0 {
-		for _, s := range l.chain.sinks {
-			s.sink.Completed(m.completed)
-		}
-	}
 	for _, id := range m.aborted {
 		l.abort(id)
 	}
@@ -40,9 +108,7 @@ func (l *loop) abort(id ident.CheckpointID) {
 	if l.aligner.Abort(id) {
 		l.cfg.Inputs.UnblockAll()
 	}
-	if l.pending != nil && l.pending.ack.Checkpoint == id {
-		l.pending = nil
-	}
+	l.acks.drop(id)
 }
 
 func (l *loop) onTrigger(ctx context.Context, t trigger) error {
@@ -63,11 +129,11 @@ func (l *loop) onTrigger(ctx context.Context, t trigger) error {
 // checkpoint takes this subtask's share. The flow goes on as soon as the barrier is sent; the ack
 // follows when the sinks' answers are in.
 func (l *loop) checkpoint(ctx context.Context, id ident.CheckpointID) error {
-	if p := l.pending; p != nil {
-		l.pending = nil
-		l.cfg.Reporter.Decline(p.ack.Checkpoint, fmt.Sprintf("checkpoint %d came before the sinks had sealed %d", id, p.ack.Checkpoint))
-	}
+	l.acks.begin(&manifest.Ack{Job: l.cfg.Job, Fence: l.cfg.Fence, Checkpoint: id, Subtask: l.cfg.Subtask})
 	if err := l.chain.seal(ctx, id); err != nil {
+		return err
+	}
+	if err := failpoint.Hit(failpoint.Barrier); err != nil {
 		return err
 	}
 	if err := l.chain.barrier(ctx, id); err != nil {
@@ -77,23 +143,20 @@ func (l *loop) checkpoint(ctx context.Context, id ident.CheckpointID) error {
 	state, err := l.snapshot()
 	if err != nil {
 		l.cfg.Logger.Warn("checkpoint declined", "checkpoint", id, "reason", err)
-		l.cfg.Reporter.Decline(id, err.Error())
+		if l.acks.drop(id) {
+			l.cfg.Reporter.Decline(id, err.Error())
+		}
 		return nil
 	}
-	ack := &manifest.Ack{
-		Job: l.cfg.Job, Fence: l.cfg.Fence, Checkpoint: id, Subtask: l.cfg.Subtask,
-		Positions: slices.Clone(l.positions.all), State: state,
-	}
-	if len(l.chain.sinks) == 0 {
-		l.cfg.Reporter.Ack(ack)
-		return nil
-	}
-	l.pending = &pendingAck{ack: ack, sealed: make([]bool, len(l.chain.sinks)), waits: len(l.chain.sinks)}
+	l.acks.own(id, slices.Clone(l.positions.all), state)
 	return nil
 }
 
 // snapshot is the state of all operators as it is between two batches.
 func (l *loop) snapshot() ([]manifest.State, error) {
+	if err := failpoint.Hit(failpoint.Snapshot); err != nil {
+		return nil, err
+	}
 	var all []manifest.State
 	for i := range l.cfg.Vertex.Nodes {
 		n := &l.cfg.Vertex.Nodes[i]
@@ -112,20 +175,4 @@ func (l *loop) snapshot() ([]manifest.State, error) {
 		})
 	}
 	return all, nil
-}
-
-// onSealed takes a sink's report. One of an older checkpoint than the pending one is passed over: what
-// it lists comes again with the next (DESIGN rule 3).
-func (l *loop) onSealed(s sinkSealed) {
-	p := l.pending
-	if p == nil || s.epoch.Checkpoint != p.ack.Checkpoint || p.sealed[s.sink] {
-		return
-	}
-	p.sealed[s.sink] = true
-	p.waits--
-	p.ack.Transactions = append(p.ack.Transactions, s.epoch.Transactions...)
-	if p.waits == 0 {
-		l.pending = nil
-		l.cfg.Reporter.Ack(p.ack)
-	}
 }

@@ -27,19 +27,12 @@ type loop struct {
 
 	batches <-chan operator.SourceBatch // nil without a source, and after a final barrier
 	arrived <-chan struct{}             // nil with a source
-	sealed  chan sinkSealed
+	acks    *acks
 
 	ended   bool // End has been sent
 	atEnd   bool // AtEnd has been reported
-	pending *pendingAck
 	dirty   bool // outputs may hold records that have not been sent
 	flushed time.Time
-}
-
-// sinkSealed is what a sink reported.
-type sinkSealed struct {
-	sink  int
-	epoch operator.SealedEpoch
 }
 
 // run is the subtask's goroutine.
@@ -48,7 +41,7 @@ func (t *Task) run(ctx, parent context.Context, g *errgroup.Group) error {
 	if err := l.restore(); err != nil {
 		return err
 	}
-	l.sealed = make(chan sinkSealed, len(l.chain.sinks)+1)
+	l.acks = &acks{reporter: t.cfg.Reporter, sinks: len(l.chain.sinks)}
 	l.aligner = NewAligner(1)
 	if l.cfg.Source != nil {
 		l.positions = newPositions(l.cfg)
@@ -101,22 +94,18 @@ func (l *loop) start(ctx, parent context.Context, g *errgroup.Group) {
 	}
 	for i, s := range l.chain.sinks {
 		beside(s.name, s.sink.Run)
-		g.Go(func() error { return forward(ctx, i, s.sink.Sealed(), l.sealed) })
+		g.Go(func() error { return forward(ctx, i, s.sink.Sealed(), l.acks) })
 	}
 }
 
-// forward merges what the sinks report into one channel.
-func forward(ctx context.Context, sink int, from <-chan operator.SealedEpoch, to chan<- sinkSealed) error {
+// forward hands on what a sink reports.
+func forward(ctx context.Context, sink int, from <-chan operator.SealedEpoch, to *acks) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case e := <-from:
-			select {
-			case <-ctx.Done():
-				return nil
-			case to <- sinkSealed{sink, e}:
-			}
+			to.sealed(sink, e)
 		}
 	}
 }
@@ -141,8 +130,6 @@ func (l *loop) turn(ctx context.Context) error {
 		return context.Cause(ctx)
 	case <-l.task.mailbox.wake:
 		return l.read(ctx)
-	case s := <-l.sealed:
-		l.onSealed(s)
 	case sb := <-l.batches:
 		return l.onSource(ctx, &sb)
 	case <-l.arrived:
@@ -157,11 +144,9 @@ func (l *loop) control(ctx context.Context) error {
 		return context.Cause(ctx)
 	case <-l.task.mailbox.wake:
 		return l.read(ctx)
-	case s := <-l.sealed:
-		l.onSealed(s)
 	default:
+		return nil
 	}
-	return nil
 }
 
 // work takes one batch or element, if there is one.

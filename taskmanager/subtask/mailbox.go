@@ -40,13 +40,11 @@ type trigger struct {
 
 // mail is what has come since the loop last looked.
 type mail struct {
-	trigger   trigger // the newest; id 0: none
-	completed ident.CheckpointID
-	aborted   []ident.CheckpointID
+	trigger trigger // the newest; id 0: none
+	aborted []ident.CheckpointID
 }
 
-// mailbox holds control messages as levels, not as a queue: of triggers and completions the newest
-// counts. So it is bounded and whoever puts something in never waits.
+// mailbox holds control messages as levels, not as a queue: of triggers the newest counts. So it is bounded and whoever puts something in never waits.
 type mailbox struct {
 	mu   sync.Mutex
 	mail mail

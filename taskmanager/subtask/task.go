@@ -16,8 +16,8 @@ import (
 	"github.com/sluice-stream/sluice/taskmanager/exchange"
 )
 
-// Reporter takes what a subtask has to tell the job manager. Its methods are called from the subtask's
-// goroutine and must not wait.
+// Reporter takes what a subtask has to tell the job manager. Its methods are called from any goroutine of
+// the subtask and must not wait.
 type Reporter interface {
 	// Running is called once, when the state is restored and the loop begins.
 	Running()
@@ -153,9 +153,12 @@ func (t *Task) Abort(id ident.CheckpointID) {
 	t.mailbox.put(func(m *mail) { m.addAbort(id) })
 }
 
-// Completed tells that a checkpoint is durable and committed.
+// Completed tells that a checkpoint is durable and committed. The sinks hear of it at once: the loop may be
+// waiting in one of them for just this.
 func (t *Task) Completed(id ident.CheckpointID) {
-	t.mailbox.put(func(m *mail) { m.completed = max(m.completed, id) })
+	for _, s := range t.cfg.Sinks {
+		s.Completed(id)
+	}
 }
 
 // Lag is how far the splits of the source are behind; nil without a source.

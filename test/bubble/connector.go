@@ -5,7 +5,6 @@ import (
 	"errors"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
@@ -122,7 +121,7 @@ func (c hostConnectors) NewSource(_ *graph.Node, positions []manifest.Position, 
 }
 
 // NewSink is taskmanager.Connectors'.
-func (c hostConnectors) NewSink(node *graph.Node, _ int, _ *atomic.Int64, _ func(string)) (operator.Sink, error) {
+func (c hostConnectors) NewSink(node *graph.Node, _ operator.SinkContext) (operator.Sink, error) {
 	return &sink{c: c, topic: node.Sink.Kafka.Topic, in: make(chan written, 64), sealed: make(chan operator.SealedEpoch, 16)}, nil
 }
 

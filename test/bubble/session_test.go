@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
+	"github.com/sluice-stream/sluice/proto/wire"
 )
 
 // TestSecondTaskManagerOfAnID refuses the newcomer, which gives up and says why; the first one is left alone.
@@ -52,7 +53,7 @@ func (c *Cluster) connect(ctx context.Context, r *pb.Register) (pb.SessionServic
 
 func TestRegisterIsRefused(t *testing.T) {
 	good := func() *pb.Register {
-		return &pb.Register{Worker: "w", Incarnation: "i", Slots: 1, DataAddress: "w:1", ProtocolVersion: 1}
+		return &pb.Register{Worker: "w", Incarnation: "i", Slots: 1, DataAddress: "w:1", ProtocolVersion: wire.ProtocolVersion}
 	}
 	tests := []struct {
 		name   string
@@ -100,7 +101,7 @@ func TestSilentPeer(t *testing.T) {
 		if _, err := stream.Recv(); status.Code(err) != codes.DeadlineExceeded || time.Since(began) > 11*time.Second {
 			t.Errorf("without Register: %v after %s", err, time.Since(began))
 		}
-		stream, _, err = c.connect(ctx, &pb.Register{Worker: "w", Incarnation: "i", Slots: 1, DataAddress: "w:1", ProtocolVersion: 1})
+		stream, _, err = c.connect(ctx, &pb.Register{Worker: "w", Incarnation: "i", Slots: 1, DataAddress: "w:1", ProtocolVersion: wire.ProtocolVersion})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -87,6 +87,7 @@ type FromTaskManager struct {
 	//	*FromTaskManager_Report
 	//	*FromTaskManager_Ack
 	//	*FromTaskManager_Decline
+	//	*FromTaskManager_Level
 	Message       isFromTaskManager_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -174,6 +175,15 @@ func (x *FromTaskManager) GetDecline() *CheckpointDecline {
 	return nil
 }
 
+func (x *FromTaskManager) GetLevel() *SinkLevel {
+	if x != nil {
+		if x, ok := x.Message.(*FromTaskManager_Level); ok {
+			return x.Level
+		}
+	}
+	return nil
+}
+
 type isFromTaskManager_Message interface {
 	isFromTaskManager_Message()
 }
@@ -198,6 +208,10 @@ type FromTaskManager_Decline struct {
 	Decline *CheckpointDecline `protobuf:"bytes,5,opt,name=decline,proto3,oneof"`
 }
 
+type FromTaskManager_Level struct {
+	Level *SinkLevel `protobuf:"bytes,6,opt,name=level,proto3,oneof"`
+}
+
 func (*FromTaskManager_Register) isFromTaskManager_Message() {}
 
 func (*FromTaskManager_Heartbeat) isFromTaskManager_Message() {}
@@ -207,6 +221,8 @@ func (*FromTaskManager_Report) isFromTaskManager_Message() {}
 func (*FromTaskManager_Ack) isFromTaskManager_Message() {}
 
 func (*FromTaskManager_Decline) isFromTaskManager_Message() {}
+
+func (*FromTaskManager_Level) isFromTaskManager_Message() {}
 
 type FromJobManager struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -219,6 +235,7 @@ type FromJobManager struct {
 	//	*FromJobManager_Aborted
 	//	*FromJobManager_Completed
 	//	*FromJobManager_Cancel
+	//	*FromJobManager_HandOut
 	Message       isFromJobManager_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -324,6 +341,15 @@ func (x *FromJobManager) GetCancel() *CancelAttempt {
 	return nil
 }
 
+func (x *FromJobManager) GetHandOut() *HandOut {
+	if x != nil {
+		if x, ok := x.Message.(*FromJobManager_HandOut); ok {
+			return x.HandOut
+		}
+	}
+	return nil
+}
+
 type isFromJobManager_Message interface {
 	isFromJobManager_Message()
 }
@@ -356,6 +382,10 @@ type FromJobManager_Cancel struct {
 	Cancel *CancelAttempt `protobuf:"bytes,7,opt,name=cancel,proto3,oneof"`
 }
 
+type FromJobManager_HandOut struct {
+	HandOut *HandOut `protobuf:"bytes,8,opt,name=hand_out,json=handOut,proto3,oneof"`
+}
+
 func (*FromJobManager_Welcome) isFromJobManager_Message() {}
 
 func (*FromJobManager_Heartbeat) isFromJobManager_Message() {}
@@ -369,6 +399,8 @@ func (*FromJobManager_Aborted) isFromJobManager_Message() {}
 func (*FromJobManager_Completed) isFromJobManager_Message() {}
 
 func (*FromJobManager_Cancel) isFromJobManager_Message() {}
+
+func (*FromJobManager_HandOut) isFromJobManager_Message() {}
 
 type Register struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -956,6 +988,8 @@ type Deploy struct {
 	RestoredCheckpoint uint64 `protobuf:"varint,7,opt,name=restored_checkpoint,json=restoredCheckpoint,proto3" json:"restored_checkpoint,omitempty"`
 	// A subtask's state up to this size travels in its ack, a larger one by PutState.
 	InlineStateBytes int64 `protobuf:"varint,8,opt,name=inline_state_bytes,json=inlineStateBytes,proto3" json:"inline_state_bytes,omitempty"`
+	// The transactional ids of this task manager's exactly-once sinks.
+	TransactionalIds []*TransactionalIDs `protobuf:"bytes,9,rep,name=transactional_ids,json=transactionalIds,proto3" json:"transactional_ids,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -1046,6 +1080,239 @@ func (x *Deploy) GetInlineStateBytes() int64 {
 	return 0
 }
 
+func (x *Deploy) GetTransactionalIds() []*TransactionalIDs {
+	if x != nil {
+		return x.TransactionalIds
+	}
+	return nil
+}
+
+// TransactionalIDs are those of one sink in one subtask: prefix followed by every number below owned.
+type TransactionalIDs struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Subtask *SubtaskRef            `protobuf:"bytes,1,opt,name=subtask,proto3" json:"subtask,omitempty"`
+	Sink    string                 `protobuf:"bytes,2,opt,name=sink,proto3" json:"sink,omitempty"`
+	// Ends with a slash.
+	Prefix string `protobuf:"bytes,3,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	Owned  int32  `protobuf:"varint,4,opt,name=owned,proto3" json:"owned,omitempty"`
+	// How many of them, burnt ones not counted, the sink may ask for.
+	Cap           int32 `protobuf:"varint,5,opt,name=cap,proto3" json:"cap,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TransactionalIDs) Reset() {
+	*x = TransactionalIDs{}
+	mi := &file_sluice_v1_session_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransactionalIDs) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransactionalIDs) ProtoMessage() {}
+
+func (x *TransactionalIDs) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_session_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransactionalIDs.ProtoReflect.Descriptor instead.
+func (*TransactionalIDs) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *TransactionalIDs) GetSubtask() *SubtaskRef {
+	if x != nil {
+		return x.Subtask
+	}
+	return nil
+}
+
+func (x *TransactionalIDs) GetSink() string {
+	if x != nil {
+		return x.Sink
+	}
+	return ""
+}
+
+func (x *TransactionalIDs) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+func (x *TransactionalIDs) GetOwned() int32 {
+	if x != nil {
+		return x.Owned
+	}
+	return 0
+}
+
+func (x *TransactionalIDs) GetCap() int32 {
+	if x != nil {
+		return x.Cap
+	}
+	return 0
+}
+
+// HandOut says that a sink owns the ids below a number. It only rises.
+type HandOut struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Attempt       *AttemptRef            `protobuf:"bytes,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	Subtask       *SubtaskRef            `protobuf:"bytes,2,opt,name=subtask,proto3" json:"subtask,omitempty"`
+	Sink          string                 `protobuf:"bytes,3,opt,name=sink,proto3" json:"sink,omitempty"`
+	Below         int32                  `protobuf:"varint,4,opt,name=below,proto3" json:"below,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HandOut) Reset() {
+	*x = HandOut{}
+	mi := &file_sluice_v1_session_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HandOut) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HandOut) ProtoMessage() {}
+
+func (x *HandOut) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_session_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HandOut.ProtoReflect.Descriptor instead.
+func (*HandOut) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *HandOut) GetAttempt() *AttemptRef {
+	if x != nil {
+		return x.Attempt
+	}
+	return nil
+}
+
+func (x *HandOut) GetSubtask() *SubtaskRef {
+	if x != nil {
+		return x.Subtask
+	}
+	return nil
+}
+
+func (x *HandOut) GetSink() string {
+	if x != nil {
+		return x.Sink
+	}
+	return ""
+}
+
+func (x *HandOut) GetBelow() int32 {
+	if x != nil {
+		return x.Below
+	}
+	return 0
+}
+
+// SinkLevel is how many next transactions of an exactly-once sink can begin at once, and below which number
+// it would like to own all ids. No checkpoint is triggered while a sink has none ready.
+type SinkLevel struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Attempt       *AttemptRef            `protobuf:"bytes,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	Subtask       *SubtaskRef            `protobuf:"bytes,2,opt,name=subtask,proto3" json:"subtask,omitempty"`
+	Sink          string                 `protobuf:"bytes,3,opt,name=sink,proto3" json:"sink,omitempty"`
+	Ready         int32                  `protobuf:"varint,4,opt,name=ready,proto3" json:"ready,omitempty"`
+	Wanted        int32                  `protobuf:"varint,5,opt,name=wanted,proto3" json:"wanted,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SinkLevel) Reset() {
+	*x = SinkLevel{}
+	mi := &file_sluice_v1_session_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SinkLevel) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SinkLevel) ProtoMessage() {}
+
+func (x *SinkLevel) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_session_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SinkLevel.ProtoReflect.Descriptor instead.
+func (*SinkLevel) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *SinkLevel) GetAttempt() *AttemptRef {
+	if x != nil {
+		return x.Attempt
+	}
+	return nil
+}
+
+func (x *SinkLevel) GetSubtask() *SubtaskRef {
+	if x != nil {
+		return x.Subtask
+	}
+	return nil
+}
+
+func (x *SinkLevel) GetSink() string {
+	if x != nil {
+		return x.Sink
+	}
+	return ""
+}
+
+func (x *SinkLevel) GetReady() int32 {
+	if x != nil {
+		return x.Ready
+	}
+	return 0
+}
+
+func (x *SinkLevel) GetWanted() int32 {
+	if x != nil {
+		return x.Wanted
+	}
+	return 0
+}
+
 type Placement struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Worker        string                 `protobuf:"bytes,1,opt,name=worker,proto3" json:"worker,omitempty"`
@@ -1057,7 +1324,7 @@ type Placement struct {
 
 func (x *Placement) Reset() {
 	*x = Placement{}
-	mi := &file_sluice_v1_session_proto_msgTypes[11]
+	mi := &file_sluice_v1_session_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1069,7 +1336,7 @@ func (x *Placement) String() string {
 func (*Placement) ProtoMessage() {}
 
 func (x *Placement) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[11]
+	mi := &file_sluice_v1_session_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1082,7 +1349,7 @@ func (x *Placement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Placement.ProtoReflect.Descriptor instead.
 func (*Placement) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{11}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Placement) GetWorker() string {
@@ -1116,7 +1383,7 @@ type AssignedSplit struct {
 
 func (x *AssignedSplit) Reset() {
 	*x = AssignedSplit{}
-	mi := &file_sluice_v1_session_proto_msgTypes[12]
+	mi := &file_sluice_v1_session_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1128,7 +1395,7 @@ func (x *AssignedSplit) String() string {
 func (*AssignedSplit) ProtoMessage() {}
 
 func (x *AssignedSplit) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[12]
+	mi := &file_sluice_v1_session_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1141,7 +1408,7 @@ func (x *AssignedSplit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AssignedSplit.ProtoReflect.Descriptor instead.
 func (*AssignedSplit) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{12}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *AssignedSplit) GetSubtask() *SubtaskRef {
@@ -1173,7 +1440,7 @@ type SplitPosition struct {
 
 func (x *SplitPosition) Reset() {
 	*x = SplitPosition{}
-	mi := &file_sluice_v1_session_proto_msgTypes[13]
+	mi := &file_sluice_v1_session_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1185,7 +1452,7 @@ func (x *SplitPosition) String() string {
 func (*SplitPosition) ProtoMessage() {}
 
 func (x *SplitPosition) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[13]
+	mi := &file_sluice_v1_session_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1198,7 +1465,7 @@ func (x *SplitPosition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SplitPosition.ProtoReflect.Descriptor instead.
 func (*SplitPosition) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{13}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SplitPosition) GetSource() string {
@@ -1257,7 +1524,7 @@ type StateRef struct {
 
 func (x *StateRef) Reset() {
 	*x = StateRef{}
-	mi := &file_sluice_v1_session_proto_msgTypes[14]
+	mi := &file_sluice_v1_session_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1269,7 +1536,7 @@ func (x *StateRef) String() string {
 func (*StateRef) ProtoMessage() {}
 
 func (x *StateRef) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[14]
+	mi := &file_sluice_v1_session_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1282,7 +1549,7 @@ func (x *StateRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateRef.ProtoReflect.Descriptor instead.
 func (*StateRef) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{14}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *StateRef) GetOperator() string {
@@ -1332,7 +1599,7 @@ type Trigger struct {
 
 func (x *Trigger) Reset() {
 	*x = Trigger{}
-	mi := &file_sluice_v1_session_proto_msgTypes[15]
+	mi := &file_sluice_v1_session_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1344,7 +1611,7 @@ func (x *Trigger) String() string {
 func (*Trigger) ProtoMessage() {}
 
 func (x *Trigger) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[15]
+	mi := &file_sluice_v1_session_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1357,7 +1624,7 @@ func (x *Trigger) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Trigger.ProtoReflect.Descriptor instead.
 func (*Trigger) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{15}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Trigger) GetAttempt() *AttemptRef {
@@ -1392,7 +1659,7 @@ type CheckpointAborted struct {
 
 func (x *CheckpointAborted) Reset() {
 	*x = CheckpointAborted{}
-	mi := &file_sluice_v1_session_proto_msgTypes[16]
+	mi := &file_sluice_v1_session_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1404,7 +1671,7 @@ func (x *CheckpointAborted) String() string {
 func (*CheckpointAborted) ProtoMessage() {}
 
 func (x *CheckpointAborted) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[16]
+	mi := &file_sluice_v1_session_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1417,7 +1684,7 @@ func (x *CheckpointAborted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointAborted.ProtoReflect.Descriptor instead.
 func (*CheckpointAborted) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{16}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CheckpointAborted) GetAttempt() *AttemptRef {
@@ -1452,7 +1719,7 @@ type CheckpointCompleted struct {
 
 func (x *CheckpointCompleted) Reset() {
 	*x = CheckpointCompleted{}
-	mi := &file_sluice_v1_session_proto_msgTypes[17]
+	mi := &file_sluice_v1_session_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1464,7 +1731,7 @@ func (x *CheckpointCompleted) String() string {
 func (*CheckpointCompleted) ProtoMessage() {}
 
 func (x *CheckpointCompleted) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[17]
+	mi := &file_sluice_v1_session_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1477,7 +1744,7 @@ func (x *CheckpointCompleted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointCompleted.ProtoReflect.Descriptor instead.
 func (*CheckpointCompleted) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{17}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CheckpointCompleted) GetAttempt() *AttemptRef {
@@ -1507,7 +1774,7 @@ type CancelAttempt struct {
 
 func (x *CancelAttempt) Reset() {
 	*x = CancelAttempt{}
-	mi := &file_sluice_v1_session_proto_msgTypes[18]
+	mi := &file_sluice_v1_session_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1519,7 +1786,7 @@ func (x *CancelAttempt) String() string {
 func (*CancelAttempt) ProtoMessage() {}
 
 func (x *CancelAttempt) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[18]
+	mi := &file_sluice_v1_session_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1532,7 +1799,7 @@ func (x *CancelAttempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelAttempt.ProtoReflect.Descriptor instead.
 func (*CancelAttempt) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{18}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CancelAttempt) GetAttempt() *AttemptRef {
@@ -1563,7 +1830,7 @@ type CheckpointAck struct {
 
 func (x *CheckpointAck) Reset() {
 	*x = CheckpointAck{}
-	mi := &file_sluice_v1_session_proto_msgTypes[19]
+	mi := &file_sluice_v1_session_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1575,7 +1842,7 @@ func (x *CheckpointAck) String() string {
 func (*CheckpointAck) ProtoMessage() {}
 
 func (x *CheckpointAck) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[19]
+	mi := &file_sluice_v1_session_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1588,7 +1855,7 @@ func (x *CheckpointAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointAck.ProtoReflect.Descriptor instead.
 func (*CheckpointAck) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{19}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *CheckpointAck) GetAttempt() *AttemptRef {
@@ -1645,7 +1912,7 @@ type CheckpointDecline struct {
 
 func (x *CheckpointDecline) Reset() {
 	*x = CheckpointDecline{}
-	mi := &file_sluice_v1_session_proto_msgTypes[20]
+	mi := &file_sluice_v1_session_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1657,7 +1924,7 @@ func (x *CheckpointDecline) String() string {
 func (*CheckpointDecline) ProtoMessage() {}
 
 func (x *CheckpointDecline) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[20]
+	mi := &file_sluice_v1_session_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1670,7 +1937,7 @@ func (x *CheckpointDecline) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointDecline.ProtoReflect.Descriptor instead.
 func (*CheckpointDecline) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{20}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *CheckpointDecline) GetAttempt() *AttemptRef {
@@ -1715,7 +1982,7 @@ type StatePiece struct {
 
 func (x *StatePiece) Reset() {
 	*x = StatePiece{}
-	mi := &file_sluice_v1_session_proto_msgTypes[21]
+	mi := &file_sluice_v1_session_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1727,7 +1994,7 @@ func (x *StatePiece) String() string {
 func (*StatePiece) ProtoMessage() {}
 
 func (x *StatePiece) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[21]
+	mi := &file_sluice_v1_session_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1740,7 +2007,7 @@ func (x *StatePiece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatePiece.ProtoReflect.Descriptor instead.
 func (*StatePiece) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{21}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *StatePiece) GetOperator() string {
@@ -1796,7 +2063,7 @@ type Blob struct {
 
 func (x *Blob) Reset() {
 	*x = Blob{}
-	mi := &file_sluice_v1_session_proto_msgTypes[22]
+	mi := &file_sluice_v1_session_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1808,7 +2075,7 @@ func (x *Blob) String() string {
 func (*Blob) ProtoMessage() {}
 
 func (x *Blob) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[22]
+	mi := &file_sluice_v1_session_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1821,7 +2088,7 @@ func (x *Blob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Blob.ProtoReflect.Descriptor instead.
 func (*Blob) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{22}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Blob) GetName() string {
@@ -1863,7 +2130,7 @@ type Transaction struct {
 
 func (x *Transaction) Reset() {
 	*x = Transaction{}
-	mi := &file_sluice_v1_session_proto_msgTypes[23]
+	mi := &file_sluice_v1_session_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1875,7 +2142,7 @@ func (x *Transaction) String() string {
 func (*Transaction) ProtoMessage() {}
 
 func (x *Transaction) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[23]
+	mi := &file_sluice_v1_session_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1888,7 +2155,7 @@ func (x *Transaction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Transaction.ProtoReflect.Descriptor instead.
 func (*Transaction) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{23}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Transaction) GetSink() string {
@@ -1966,7 +2233,7 @@ type PartitionRange struct {
 
 func (x *PartitionRange) Reset() {
 	*x = PartitionRange{}
-	mi := &file_sluice_v1_session_proto_msgTypes[24]
+	mi := &file_sluice_v1_session_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1978,7 +2245,7 @@ func (x *PartitionRange) String() string {
 func (*PartitionRange) ProtoMessage() {}
 
 func (x *PartitionRange) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[24]
+	mi := &file_sluice_v1_session_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1991,7 +2258,7 @@ func (x *PartitionRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionRange.ProtoReflect.Descriptor instead.
 func (*PartitionRange) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{24}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *PartitionRange) GetTopic() string {
@@ -2032,7 +2299,7 @@ type PutStateRequest struct {
 
 func (x *PutStateRequest) Reset() {
 	*x = PutStateRequest{}
-	mi := &file_sluice_v1_session_proto_msgTypes[25]
+	mi := &file_sluice_v1_session_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2044,7 +2311,7 @@ func (x *PutStateRequest) String() string {
 func (*PutStateRequest) ProtoMessage() {}
 
 func (x *PutStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[25]
+	mi := &file_sluice_v1_session_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2057,7 +2324,7 @@ func (x *PutStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutStateRequest.ProtoReflect.Descriptor instead.
 func (*PutStateRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{25}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *PutStateRequest) GetHeader() *PutStateHeader {
@@ -2088,7 +2355,7 @@ type PutStateHeader struct {
 
 func (x *PutStateHeader) Reset() {
 	*x = PutStateHeader{}
-	mi := &file_sluice_v1_session_proto_msgTypes[26]
+	mi := &file_sluice_v1_session_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2100,7 +2367,7 @@ func (x *PutStateHeader) String() string {
 func (*PutStateHeader) ProtoMessage() {}
 
 func (x *PutStateHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[26]
+	mi := &file_sluice_v1_session_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2113,7 +2380,7 @@ func (x *PutStateHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutStateHeader.ProtoReflect.Descriptor instead.
 func (*PutStateHeader) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{26}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *PutStateHeader) GetAttempt() *AttemptRef {
@@ -2167,7 +2434,7 @@ type PutStateResponse struct {
 
 func (x *PutStateResponse) Reset() {
 	*x = PutStateResponse{}
-	mi := &file_sluice_v1_session_proto_msgTypes[27]
+	mi := &file_sluice_v1_session_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2179,7 +2446,7 @@ func (x *PutStateResponse) String() string {
 func (*PutStateResponse) ProtoMessage() {}
 
 func (x *PutStateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[27]
+	mi := &file_sluice_v1_session_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2192,7 +2459,7 @@ func (x *PutStateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutStateResponse.ProtoReflect.Descriptor instead.
 func (*PutStateResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{27}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *PutStateResponse) GetBlob() *Blob {
@@ -2214,7 +2481,7 @@ type GetStateRequest struct {
 
 func (x *GetStateRequest) Reset() {
 	*x = GetStateRequest{}
-	mi := &file_sluice_v1_session_proto_msgTypes[28]
+	mi := &file_sluice_v1_session_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2226,7 +2493,7 @@ func (x *GetStateRequest) String() string {
 func (*GetStateRequest) ProtoMessage() {}
 
 func (x *GetStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[28]
+	mi := &file_sluice_v1_session_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2239,7 +2506,7 @@ func (x *GetStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStateRequest.ProtoReflect.Descriptor instead.
 func (*GetStateRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{28}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *GetStateRequest) GetJob() string {
@@ -2279,7 +2546,7 @@ type GetStateResponse struct {
 
 func (x *GetStateResponse) Reset() {
 	*x = GetStateResponse{}
-	mi := &file_sluice_v1_session_proto_msgTypes[29]
+	mi := &file_sluice_v1_session_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2291,7 +2558,7 @@ func (x *GetStateResponse) String() string {
 func (*GetStateResponse) ProtoMessage() {}
 
 func (x *GetStateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[29]
+	mi := &file_sluice_v1_session_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2304,7 +2571,7 @@ func (x *GetStateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStateResponse.ProtoReflect.Descriptor instead.
 func (*GetStateResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{29}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetStateResponse) GetData() []byte {
@@ -2318,14 +2585,15 @@ var File_sluice_v1_session_proto protoreflect.FileDescriptor
 
 const file_sluice_v1_session_proto_rawDesc = "" +
 	"\n" +
-	"\x17sluice/v1/session.proto\x12\tsluice.v1\x1a\x13sluice/v1/job.proto\"\xa1\x02\n" +
+	"\x17sluice/v1/session.proto\x12\tsluice.v1\x1a\x13sluice/v1/job.proto\"\xcf\x02\n" +
 	"\x0fFromTaskManager\x121\n" +
 	"\bregister\x18\x01 \x01(\v2\x13.sluice.v1.RegisterH\x00R\bregister\x124\n" +
 	"\theartbeat\x18\x02 \x01(\v2\x14.sluice.v1.HeartbeatH\x00R\theartbeat\x122\n" +
 	"\x06report\x18\x03 \x01(\v2\x18.sluice.v1.SubtaskReportH\x00R\x06report\x12,\n" +
 	"\x03ack\x18\x04 \x01(\v2\x18.sluice.v1.CheckpointAckH\x00R\x03ack\x128\n" +
-	"\adecline\x18\x05 \x01(\v2\x1c.sluice.v1.CheckpointDeclineH\x00R\adeclineB\t\n" +
-	"\amessage\"\x92\x03\n" +
+	"\adecline\x18\x05 \x01(\v2\x1c.sluice.v1.CheckpointDeclineH\x00R\adecline\x12,\n" +
+	"\x05level\x18\x06 \x01(\v2\x14.sluice.v1.SinkLevelH\x00R\x05levelB\t\n" +
+	"\amessage\"\xc3\x03\n" +
 	"\x0eFromJobManager\x12.\n" +
 	"\awelcome\x18\x01 \x01(\v2\x12.sluice.v1.WelcomeH\x00R\awelcome\x12:\n" +
 	"\theartbeat\x18\x02 \x01(\v2\x1a.sluice.v1.HeartbeatAnswerH\x00R\theartbeat\x12+\n" +
@@ -2333,7 +2601,8 @@ const file_sluice_v1_session_proto_rawDesc = "" +
 	"\atrigger\x18\x04 \x01(\v2\x12.sluice.v1.TriggerH\x00R\atrigger\x128\n" +
 	"\aaborted\x18\x05 \x01(\v2\x1c.sluice.v1.CheckpointAbortedH\x00R\aaborted\x12>\n" +
 	"\tcompleted\x18\x06 \x01(\v2\x1e.sluice.v1.CheckpointCompletedH\x00R\tcompleted\x122\n" +
-	"\x06cancel\x18\a \x01(\v2\x18.sluice.v1.CancelAttemptH\x00R\x06cancelB\t\n" +
+	"\x06cancel\x18\a \x01(\v2\x18.sluice.v1.CancelAttemptH\x00R\x06cancel\x12/\n" +
+	"\bhand_out\x18\b \x01(\v2\x12.sluice.v1.HandOutH\x00R\ahandOutB\t\n" +
 	"\amessage\"\xff\x01\n" +
 	"\bRegister\x12\x16\n" +
 	"\x06worker\x18\x01 \x01(\tR\x06worker\x12 \n" +
@@ -2380,7 +2649,7 @@ const file_sluice_v1_session_proto_rawDesc = "" +
 	"\aattempt\x18\x01 \x01(\v2\x15.sluice.v1.AttemptRefR\aattempt\x12/\n" +
 	"\asubtask\x18\x02 \x01(\v2\x15.sluice.v1.SubtaskRefR\asubtask\x12\x14\n" +
 	"\x05state\x18\x03 \x01(\tR\x05state\x12,\n" +
-	"\afailure\x18\x04 \x01(\v2\x12.sluice.v1.FailureR\afailure\"\x80\x03\n" +
+	"\afailure\x18\x04 \x01(\v2\x12.sluice.v1.FailureR\afailure\"\xca\x03\n" +
 	"\x06Deploy\x12/\n" +
 	"\aattempt\x18\x01 \x01(\v2\x15.sluice.v1.AttemptRefR\aattempt\x12 \n" +
 	"\x03job\x18\x02 \x01(\v2\x0e.sluice.v1.JobR\x03job\x121\n" +
@@ -2391,7 +2660,25 @@ const file_sluice_v1_session_proto_rawDesc = "" +
 	"\x06splits\x18\x05 \x03(\v2\x18.sluice.v1.AssignedSplitR\x06splits\x12)\n" +
 	"\x05state\x18\x06 \x03(\v2\x13.sluice.v1.StateRefR\x05state\x12/\n" +
 	"\x13restored_checkpoint\x18\a \x01(\x04R\x12restoredCheckpoint\x12,\n" +
-	"\x12inline_state_bytes\x18\b \x01(\x03R\x10inlineStateBytes\"y\n" +
+	"\x12inline_state_bytes\x18\b \x01(\x03R\x10inlineStateBytes\x12H\n" +
+	"\x11transactional_ids\x18\t \x03(\v2\x1b.sluice.v1.TransactionalIDsR\x10transactionalIds\"\x97\x01\n" +
+	"\x10TransactionalIDs\x12/\n" +
+	"\asubtask\x18\x01 \x01(\v2\x15.sluice.v1.SubtaskRefR\asubtask\x12\x12\n" +
+	"\x04sink\x18\x02 \x01(\tR\x04sink\x12\x16\n" +
+	"\x06prefix\x18\x03 \x01(\tR\x06prefix\x12\x14\n" +
+	"\x05owned\x18\x04 \x01(\x05R\x05owned\x12\x10\n" +
+	"\x03cap\x18\x05 \x01(\x05R\x03cap\"\x95\x01\n" +
+	"\aHandOut\x12/\n" +
+	"\aattempt\x18\x01 \x01(\v2\x15.sluice.v1.AttemptRefR\aattempt\x12/\n" +
+	"\asubtask\x18\x02 \x01(\v2\x15.sluice.v1.SubtaskRefR\asubtask\x12\x12\n" +
+	"\x04sink\x18\x03 \x01(\tR\x04sink\x12\x14\n" +
+	"\x05below\x18\x04 \x01(\x05R\x05below\"\xaf\x01\n" +
+	"\tSinkLevel\x12/\n" +
+	"\aattempt\x18\x01 \x01(\v2\x15.sluice.v1.AttemptRefR\aattempt\x12/\n" +
+	"\asubtask\x18\x02 \x01(\v2\x15.sluice.v1.SubtaskRefR\asubtask\x12\x12\n" +
+	"\x04sink\x18\x03 \x01(\tR\x04sink\x12\x14\n" +
+	"\x05ready\x18\x04 \x01(\x05R\x05ready\x12\x16\n" +
+	"\x06wanted\x18\x05 \x01(\x05R\x06wanted\"y\n" +
 	"\tPlacement\x12\x16\n" +
 	"\x06worker\x18\x01 \x01(\tR\x06worker\x12!\n" +
 	"\fdata_address\x18\x02 \x01(\tR\vdataAddress\x121\n" +
@@ -2530,7 +2817,7 @@ func file_sluice_v1_session_proto_rawDescGZIP() []byte {
 }
 
 var file_sluice_v1_session_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_sluice_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_sluice_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_sluice_v1_session_proto_goTypes = []any{
 	(CheckpointKind)(0),         // 0: sluice.v1.CheckpointKind
 	(*FromTaskManager)(nil),     // 1: sluice.v1.FromTaskManager
@@ -2544,90 +2831,101 @@ var file_sluice_v1_session_proto_goTypes = []any{
 	(*SubtaskMetrics)(nil),      // 9: sluice.v1.SubtaskMetrics
 	(*SubtaskReport)(nil),       // 10: sluice.v1.SubtaskReport
 	(*Deploy)(nil),              // 11: sluice.v1.Deploy
-	(*Placement)(nil),           // 12: sluice.v1.Placement
-	(*AssignedSplit)(nil),       // 13: sluice.v1.AssignedSplit
-	(*SplitPosition)(nil),       // 14: sluice.v1.SplitPosition
-	(*StateRef)(nil),            // 15: sluice.v1.StateRef
-	(*Trigger)(nil),             // 16: sluice.v1.Trigger
-	(*CheckpointAborted)(nil),   // 17: sluice.v1.CheckpointAborted
-	(*CheckpointCompleted)(nil), // 18: sluice.v1.CheckpointCompleted
-	(*CancelAttempt)(nil),       // 19: sluice.v1.CancelAttempt
-	(*CheckpointAck)(nil),       // 20: sluice.v1.CheckpointAck
-	(*CheckpointDecline)(nil),   // 21: sluice.v1.CheckpointDecline
-	(*StatePiece)(nil),          // 22: sluice.v1.StatePiece
-	(*Blob)(nil),                // 23: sluice.v1.Blob
-	(*Transaction)(nil),         // 24: sluice.v1.Transaction
-	(*PartitionRange)(nil),      // 25: sluice.v1.PartitionRange
-	(*PutStateRequest)(nil),     // 26: sluice.v1.PutStateRequest
-	(*PutStateHeader)(nil),      // 27: sluice.v1.PutStateHeader
-	(*PutStateResponse)(nil),    // 28: sluice.v1.PutStateResponse
-	(*GetStateRequest)(nil),     // 29: sluice.v1.GetStateRequest
-	(*GetStateResponse)(nil),    // 30: sluice.v1.GetStateResponse
-	(*SplitLag)(nil),            // 31: sluice.v1.SplitLag
-	(*Failure)(nil),             // 32: sluice.v1.Failure
-	(*Job)(nil),                 // 33: sluice.v1.Job
+	(*TransactionalIDs)(nil),    // 12: sluice.v1.TransactionalIDs
+	(*HandOut)(nil),             // 13: sluice.v1.HandOut
+	(*SinkLevel)(nil),           // 14: sluice.v1.SinkLevel
+	(*Placement)(nil),           // 15: sluice.v1.Placement
+	(*AssignedSplit)(nil),       // 16: sluice.v1.AssignedSplit
+	(*SplitPosition)(nil),       // 17: sluice.v1.SplitPosition
+	(*StateRef)(nil),            // 18: sluice.v1.StateRef
+	(*Trigger)(nil),             // 19: sluice.v1.Trigger
+	(*CheckpointAborted)(nil),   // 20: sluice.v1.CheckpointAborted
+	(*CheckpointCompleted)(nil), // 21: sluice.v1.CheckpointCompleted
+	(*CancelAttempt)(nil),       // 22: sluice.v1.CancelAttempt
+	(*CheckpointAck)(nil),       // 23: sluice.v1.CheckpointAck
+	(*CheckpointDecline)(nil),   // 24: sluice.v1.CheckpointDecline
+	(*StatePiece)(nil),          // 25: sluice.v1.StatePiece
+	(*Blob)(nil),                // 26: sluice.v1.Blob
+	(*Transaction)(nil),         // 27: sluice.v1.Transaction
+	(*PartitionRange)(nil),      // 28: sluice.v1.PartitionRange
+	(*PutStateRequest)(nil),     // 29: sluice.v1.PutStateRequest
+	(*PutStateHeader)(nil),      // 30: sluice.v1.PutStateHeader
+	(*PutStateResponse)(nil),    // 31: sluice.v1.PutStateResponse
+	(*GetStateRequest)(nil),     // 32: sluice.v1.GetStateRequest
+	(*GetStateResponse)(nil),    // 33: sluice.v1.GetStateResponse
+	(*SplitLag)(nil),            // 34: sluice.v1.SplitLag
+	(*Failure)(nil),             // 35: sluice.v1.Failure
+	(*Job)(nil),                 // 36: sluice.v1.Job
 }
 var file_sluice_v1_session_proto_depIdxs = []int32{
 	3,  // 0: sluice.v1.FromTaskManager.register:type_name -> sluice.v1.Register
 	5,  // 1: sluice.v1.FromTaskManager.heartbeat:type_name -> sluice.v1.Heartbeat
 	10, // 2: sluice.v1.FromTaskManager.report:type_name -> sluice.v1.SubtaskReport
-	20, // 3: sluice.v1.FromTaskManager.ack:type_name -> sluice.v1.CheckpointAck
-	21, // 4: sluice.v1.FromTaskManager.decline:type_name -> sluice.v1.CheckpointDecline
-	4,  // 5: sluice.v1.FromJobManager.welcome:type_name -> sluice.v1.Welcome
-	6,  // 6: sluice.v1.FromJobManager.heartbeat:type_name -> sluice.v1.HeartbeatAnswer
-	11, // 7: sluice.v1.FromJobManager.deploy:type_name -> sluice.v1.Deploy
-	16, // 8: sluice.v1.FromJobManager.trigger:type_name -> sluice.v1.Trigger
-	17, // 9: sluice.v1.FromJobManager.aborted:type_name -> sluice.v1.CheckpointAborted
-	18, // 10: sluice.v1.FromJobManager.completed:type_name -> sluice.v1.CheckpointCompleted
-	19, // 11: sluice.v1.FromJobManager.cancel:type_name -> sluice.v1.CancelAttempt
-	9,  // 12: sluice.v1.Heartbeat.metrics:type_name -> sluice.v1.SubtaskMetrics
-	8,  // 13: sluice.v1.SubtaskMetrics.attempt:type_name -> sluice.v1.AttemptRef
-	7,  // 14: sluice.v1.SubtaskMetrics.subtask:type_name -> sluice.v1.SubtaskRef
-	31, // 15: sluice.v1.SubtaskMetrics.lag:type_name -> sluice.v1.SplitLag
-	8,  // 16: sluice.v1.SubtaskReport.attempt:type_name -> sluice.v1.AttemptRef
-	7,  // 17: sluice.v1.SubtaskReport.subtask:type_name -> sluice.v1.SubtaskRef
-	32, // 18: sluice.v1.SubtaskReport.failure:type_name -> sluice.v1.Failure
-	8,  // 19: sluice.v1.Deploy.attempt:type_name -> sluice.v1.AttemptRef
-	33, // 20: sluice.v1.Deploy.job:type_name -> sluice.v1.Job
-	7,  // 21: sluice.v1.Deploy.subtasks:type_name -> sluice.v1.SubtaskRef
-	12, // 22: sluice.v1.Deploy.placements:type_name -> sluice.v1.Placement
-	13, // 23: sluice.v1.Deploy.splits:type_name -> sluice.v1.AssignedSplit
-	15, // 24: sluice.v1.Deploy.state:type_name -> sluice.v1.StateRef
-	7,  // 25: sluice.v1.Placement.subtasks:type_name -> sluice.v1.SubtaskRef
-	7,  // 26: sluice.v1.AssignedSplit.subtask:type_name -> sluice.v1.SubtaskRef
-	14, // 27: sluice.v1.AssignedSplit.position:type_name -> sluice.v1.SplitPosition
-	7,  // 28: sluice.v1.StateRef.writer:type_name -> sluice.v1.SubtaskRef
-	8,  // 29: sluice.v1.Trigger.attempt:type_name -> sluice.v1.AttemptRef
-	0,  // 30: sluice.v1.Trigger.kind:type_name -> sluice.v1.CheckpointKind
-	8,  // 31: sluice.v1.CheckpointAborted.attempt:type_name -> sluice.v1.AttemptRef
-	8,  // 32: sluice.v1.CheckpointCompleted.attempt:type_name -> sluice.v1.AttemptRef
-	8,  // 33: sluice.v1.CancelAttempt.attempt:type_name -> sluice.v1.AttemptRef
-	7,  // 34: sluice.v1.CancelAttempt.subtasks:type_name -> sluice.v1.SubtaskRef
-	8,  // 35: sluice.v1.CheckpointAck.attempt:type_name -> sluice.v1.AttemptRef
-	7,  // 36: sluice.v1.CheckpointAck.subtask:type_name -> sluice.v1.SubtaskRef
-	14, // 37: sluice.v1.CheckpointAck.positions:type_name -> sluice.v1.SplitPosition
-	22, // 38: sluice.v1.CheckpointAck.state:type_name -> sluice.v1.StatePiece
-	24, // 39: sluice.v1.CheckpointAck.transactions:type_name -> sluice.v1.Transaction
-	8,  // 40: sluice.v1.CheckpointDecline.attempt:type_name -> sluice.v1.AttemptRef
-	7,  // 41: sluice.v1.CheckpointDecline.subtask:type_name -> sluice.v1.SubtaskRef
-	23, // 42: sluice.v1.StatePiece.blob:type_name -> sluice.v1.Blob
-	25, // 43: sluice.v1.Transaction.partitions:type_name -> sluice.v1.PartitionRange
-	27, // 44: sluice.v1.PutStateRequest.header:type_name -> sluice.v1.PutStateHeader
-	8,  // 45: sluice.v1.PutStateHeader.attempt:type_name -> sluice.v1.AttemptRef
-	7,  // 46: sluice.v1.PutStateHeader.subtask:type_name -> sluice.v1.SubtaskRef
-	23, // 47: sluice.v1.PutStateResponse.blob:type_name -> sluice.v1.Blob
-	7,  // 48: sluice.v1.GetStateRequest.writer:type_name -> sluice.v1.SubtaskRef
-	1,  // 49: sluice.v1.SessionService.Connect:input_type -> sluice.v1.FromTaskManager
-	26, // 50: sluice.v1.SessionService.PutState:input_type -> sluice.v1.PutStateRequest
-	29, // 51: sluice.v1.SessionService.GetState:input_type -> sluice.v1.GetStateRequest
-	2,  // 52: sluice.v1.SessionService.Connect:output_type -> sluice.v1.FromJobManager
-	28, // 53: sluice.v1.SessionService.PutState:output_type -> sluice.v1.PutStateResponse
-	30, // 54: sluice.v1.SessionService.GetState:output_type -> sluice.v1.GetStateResponse
-	52, // [52:55] is the sub-list for method output_type
-	49, // [49:52] is the sub-list for method input_type
-	49, // [49:49] is the sub-list for extension type_name
-	49, // [49:49] is the sub-list for extension extendee
-	0,  // [0:49] is the sub-list for field type_name
+	23, // 3: sluice.v1.FromTaskManager.ack:type_name -> sluice.v1.CheckpointAck
+	24, // 4: sluice.v1.FromTaskManager.decline:type_name -> sluice.v1.CheckpointDecline
+	14, // 5: sluice.v1.FromTaskManager.level:type_name -> sluice.v1.SinkLevel
+	4,  // 6: sluice.v1.FromJobManager.welcome:type_name -> sluice.v1.Welcome
+	6,  // 7: sluice.v1.FromJobManager.heartbeat:type_name -> sluice.v1.HeartbeatAnswer
+	11, // 8: sluice.v1.FromJobManager.deploy:type_name -> sluice.v1.Deploy
+	19, // 9: sluice.v1.FromJobManager.trigger:type_name -> sluice.v1.Trigger
+	20, // 10: sluice.v1.FromJobManager.aborted:type_name -> sluice.v1.CheckpointAborted
+	21, // 11: sluice.v1.FromJobManager.completed:type_name -> sluice.v1.CheckpointCompleted
+	22, // 12: sluice.v1.FromJobManager.cancel:type_name -> sluice.v1.CancelAttempt
+	13, // 13: sluice.v1.FromJobManager.hand_out:type_name -> sluice.v1.HandOut
+	9,  // 14: sluice.v1.Heartbeat.metrics:type_name -> sluice.v1.SubtaskMetrics
+	8,  // 15: sluice.v1.SubtaskMetrics.attempt:type_name -> sluice.v1.AttemptRef
+	7,  // 16: sluice.v1.SubtaskMetrics.subtask:type_name -> sluice.v1.SubtaskRef
+	34, // 17: sluice.v1.SubtaskMetrics.lag:type_name -> sluice.v1.SplitLag
+	8,  // 18: sluice.v1.SubtaskReport.attempt:type_name -> sluice.v1.AttemptRef
+	7,  // 19: sluice.v1.SubtaskReport.subtask:type_name -> sluice.v1.SubtaskRef
+	35, // 20: sluice.v1.SubtaskReport.failure:type_name -> sluice.v1.Failure
+	8,  // 21: sluice.v1.Deploy.attempt:type_name -> sluice.v1.AttemptRef
+	36, // 22: sluice.v1.Deploy.job:type_name -> sluice.v1.Job
+	7,  // 23: sluice.v1.Deploy.subtasks:type_name -> sluice.v1.SubtaskRef
+	15, // 24: sluice.v1.Deploy.placements:type_name -> sluice.v1.Placement
+	16, // 25: sluice.v1.Deploy.splits:type_name -> sluice.v1.AssignedSplit
+	18, // 26: sluice.v1.Deploy.state:type_name -> sluice.v1.StateRef
+	12, // 27: sluice.v1.Deploy.transactional_ids:type_name -> sluice.v1.TransactionalIDs
+	7,  // 28: sluice.v1.TransactionalIDs.subtask:type_name -> sluice.v1.SubtaskRef
+	8,  // 29: sluice.v1.HandOut.attempt:type_name -> sluice.v1.AttemptRef
+	7,  // 30: sluice.v1.HandOut.subtask:type_name -> sluice.v1.SubtaskRef
+	8,  // 31: sluice.v1.SinkLevel.attempt:type_name -> sluice.v1.AttemptRef
+	7,  // 32: sluice.v1.SinkLevel.subtask:type_name -> sluice.v1.SubtaskRef
+	7,  // 33: sluice.v1.Placement.subtasks:type_name -> sluice.v1.SubtaskRef
+	7,  // 34: sluice.v1.AssignedSplit.subtask:type_name -> sluice.v1.SubtaskRef
+	17, // 35: sluice.v1.AssignedSplit.position:type_name -> sluice.v1.SplitPosition
+	7,  // 36: sluice.v1.StateRef.writer:type_name -> sluice.v1.SubtaskRef
+	8,  // 37: sluice.v1.Trigger.attempt:type_name -> sluice.v1.AttemptRef
+	0,  // 38: sluice.v1.Trigger.kind:type_name -> sluice.v1.CheckpointKind
+	8,  // 39: sluice.v1.CheckpointAborted.attempt:type_name -> sluice.v1.AttemptRef
+	8,  // 40: sluice.v1.CheckpointCompleted.attempt:type_name -> sluice.v1.AttemptRef
+	8,  // 41: sluice.v1.CancelAttempt.attempt:type_name -> sluice.v1.AttemptRef
+	7,  // 42: sluice.v1.CancelAttempt.subtasks:type_name -> sluice.v1.SubtaskRef
+	8,  // 43: sluice.v1.CheckpointAck.attempt:type_name -> sluice.v1.AttemptRef
+	7,  // 44: sluice.v1.CheckpointAck.subtask:type_name -> sluice.v1.SubtaskRef
+	17, // 45: sluice.v1.CheckpointAck.positions:type_name -> sluice.v1.SplitPosition
+	25, // 46: sluice.v1.CheckpointAck.state:type_name -> sluice.v1.StatePiece
+	27, // 47: sluice.v1.CheckpointAck.transactions:type_name -> sluice.v1.Transaction
+	8,  // 48: sluice.v1.CheckpointDecline.attempt:type_name -> sluice.v1.AttemptRef
+	7,  // 49: sluice.v1.CheckpointDecline.subtask:type_name -> sluice.v1.SubtaskRef
+	26, // 50: sluice.v1.StatePiece.blob:type_name -> sluice.v1.Blob
+	28, // 51: sluice.v1.Transaction.partitions:type_name -> sluice.v1.PartitionRange
+	30, // 52: sluice.v1.PutStateRequest.header:type_name -> sluice.v1.PutStateHeader
+	8,  // 53: sluice.v1.PutStateHeader.attempt:type_name -> sluice.v1.AttemptRef
+	7,  // 54: sluice.v1.PutStateHeader.subtask:type_name -> sluice.v1.SubtaskRef
+	26, // 55: sluice.v1.PutStateResponse.blob:type_name -> sluice.v1.Blob
+	7,  // 56: sluice.v1.GetStateRequest.writer:type_name -> sluice.v1.SubtaskRef
+	1,  // 57: sluice.v1.SessionService.Connect:input_type -> sluice.v1.FromTaskManager
+	29, // 58: sluice.v1.SessionService.PutState:input_type -> sluice.v1.PutStateRequest
+	32, // 59: sluice.v1.SessionService.GetState:input_type -> sluice.v1.GetStateRequest
+	2,  // 60: sluice.v1.SessionService.Connect:output_type -> sluice.v1.FromJobManager
+	31, // 61: sluice.v1.SessionService.PutState:output_type -> sluice.v1.PutStateResponse
+	33, // 62: sluice.v1.SessionService.GetState:output_type -> sluice.v1.GetStateResponse
+	60, // [60:63] is the sub-list for method output_type
+	57, // [57:60] is the sub-list for method input_type
+	57, // [57:57] is the sub-list for extension type_name
+	57, // [57:57] is the sub-list for extension extendee
+	0,  // [0:57] is the sub-list for field type_name
 }
 
 func init() { file_sluice_v1_session_proto_init() }
@@ -2642,6 +2940,7 @@ func file_sluice_v1_session_proto_init() {
 		(*FromTaskManager_Report)(nil),
 		(*FromTaskManager_Ack)(nil),
 		(*FromTaskManager_Decline)(nil),
+		(*FromTaskManager_Level)(nil),
 	}
 	file_sluice_v1_session_proto_msgTypes[1].OneofWrappers = []any{
 		(*FromJobManager_Welcome)(nil),
@@ -2651,6 +2950,7 @@ func file_sluice_v1_session_proto_init() {
 		(*FromJobManager_Aborted)(nil),
 		(*FromJobManager_Completed)(nil),
 		(*FromJobManager_Cancel)(nil),
+		(*FromJobManager_HandOut)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2658,7 +2958,7 @@ func file_sluice_v1_session_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sluice_v1_session_proto_rawDesc), len(file_sluice_v1_session_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   30,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

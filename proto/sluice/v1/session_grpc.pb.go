@@ -46,6 +46,11 @@ const (
 //     as new (empty session).
 //   - Everything that belongs to an attempt carries leader_epoch and attempt; what is stale is dropped
 //     and counted, on both sides.
+//   - Transactional ids are owned by one attempt of one sink subtask. A HandOut, like the one in Deploy, is a
+//     watermark: "you own n < below". The job manager stores it before it sends it, and repeats it when a
+//     session is resumed; what a task manager tells in SinkLevel is a level, repeated as well.
+//   - A task manager reports the end of subtasks until their attempt is cancelled, and never starts an
+//     attempt again on a repeated Deploy.
 //   - No order holds between streams; within the stream messages keep their order.
 type SessionServiceClient interface {
 	Connect(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[FromTaskManager, FromJobManager], error)
@@ -129,6 +134,11 @@ type SessionService_GetStateClient = grpc.ServerStreamingClient[GetStateResponse
 //     as new (empty session).
 //   - Everything that belongs to an attempt carries leader_epoch and attempt; what is stale is dropped
 //     and counted, on both sides.
+//   - Transactional ids are owned by one attempt of one sink subtask. A HandOut, like the one in Deploy, is a
+//     watermark: "you own n < below". The job manager stores it before it sends it, and repeats it when a
+//     session is resumed; what a task manager tells in SinkLevel is a level, repeated as well.
+//   - A task manager reports the end of subtasks until their attempt is cancelled, and never starts an
+//     attempt again on a repeated Deploy.
 //   - No order holds between streams; within the stream messages keep their order.
 type SessionServiceServer interface {
 	Connect(grpc.BidiStreamingServer[FromTaskManager, FromJobManager]) error
