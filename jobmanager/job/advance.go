@@ -81,6 +81,25 @@ func (m *Machine) forget(now time.Time) {
 	if !now.Before(m.foreignUntil) {
 		m.foreignUntil = time.Time{}
 	}
+	m.tellGone()
+}
+
+// tellGone tells of attempts of which nothing can run any more.
+func (m *Machine) tellGone() {
+	if !m.foreignUntil.IsZero() {
+		return
+	}
+	through := m.rec.Attempt
+	if m.current != nil {
+		through = m.current.fence.Attempt - 1
+	}
+	for _, r := range m.leaving {
+		through = min(through, r.fence.Attempt-1)
+	}
+	if through > m.gone {
+		m.gone = through
+		m.emit(AttemptGone{Attempt: through})
+	}
 }
 
 // cleanUp begins the clean-up once nothing of the job can run or be written any more.

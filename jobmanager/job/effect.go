@@ -70,6 +70,10 @@ type FinalCheckpoint struct {
 	Drain bool
 }
 
+// AttemptGone says that nothing of this attempt, nor of an older one, can run any more: its task managers
+// confirmed it, their processes are known to be dead, or their leases have run out (DESIGN rule 13).
+type AttemptGone struct{ Attempt ident.Attempt }
+
 // CleanUp commits what the newest completed checkpoint names and fences all else, repeating until it is
 // done; answered by CleanedUp.
 type CleanUp struct{}
@@ -94,6 +98,7 @@ func (CancelAttempt) effect()    {}
 func (StartCheckpoints) effect() {}
 func (StopCheckpoints) effect()  {}
 func (FinalCheckpoint) effect()  {}
+func (AttemptGone) effect()      {}
 func (CleanUp) effect()          {}
 func (Transition) effect()       {}
 func (Ignored) effect()          {}
@@ -146,6 +151,9 @@ func (e FinalCheckpoint) String() string {
 	}
 	return fmt.Sprintf("final checkpoint of %s", e.Fence)
 }
+
+// String names the attempt.
+func (e AttemptGone) String() string { return fmt.Sprintf("attempt %d is gone", e.Attempt) }
 
 // String is clean up.
 func (CleanUp) String() string { return "clean up" }

@@ -1,10 +1,14 @@
 package job
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/sluice-stream/sluice/ident"
 )
+
+// maxFenced is how many attempts in a row may be fenced while they run; the last of them ends the job.
+const maxFenced = 3
 
 func (m *Machine) onSubmitted(ev Submitted) {
 	if m.rec.State != Created {
@@ -85,6 +89,14 @@ func (m *Machine) onCurrentStatus(now time.Time, ev SubtaskStatus) {
 	if m.rec.State == Deploying && f.Class == External {
 		c = costPause
 	}
+	if f.Class == Fenced {
+		if m.rec.Fenced++; m.rec.Fenced >= maxFenced {
+			f.Message += fmt.Sprintf("; %d attempts in a row were fenced: something else uses the transactional ids of this job, "+
+				"find it (a copy of the data directory, a foreign producer) before the job is submitted again", m.rec.Fenced)
+			m.fail(now, OnFenced, f)
+			return
+		}
+	}
 	fence := ev.Fence
 	m.restart(now, OnSubtaskFailed, f, c)
 	if f.Class == External {
@@ -164,7 +176,7 @@ func (m *Machine) fail(now time.Time, by Trigger, f Failure) {
 func (m *Machine) onCompleted(now time.Time, ev CheckpointCompleted) {
 	if !ev.Final {
 		if c := m.current; c != nil && c.fence == ev.Fence {
-			c.progressed = true
+			c.progressed, m.rec.Fenced = true, 0
 		}
 		return
 	}

@@ -49,6 +49,8 @@ type Machine struct {
 	previous []ident.WorkerID
 	// awaiting: StopCheckpoints for this attempt is not answered yet; zero: none.
 	awaiting ident.Fence
+	// gone is the newest attempt that AttemptGone was told of.
+	gone ident.Attempt
 	// final: the newest completed checkpoint is a final one.
 	final bool
 	// cleaning: CleanUp was emitted and not answered.

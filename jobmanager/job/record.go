@@ -30,6 +30,8 @@ const (
 	External Class = "external"
 	// Internal: Sluice itself.
 	Internal Class = "internal"
+	// Fenced: another producer used a transactional id of the running attempt (DESIGN rule 14).
+	Fenced Class = "fenced"
 )
 
 // Failure is why an attempt, or the job, failed.
@@ -60,6 +62,8 @@ type Record struct {
 	Restarts int `json:"restarts"`
 	// BudgetUsed is how many restarts count since the job was last healthy.
 	BudgetUsed int `json:"budgetUsed"`
+	// Fenced counts the attempts in a row that were fenced while they ran.
+	Fenced int `json:"fenced,omitempty"`
 	// Failure is the newest; nil: none yet.
 	Failure *Failure `json:"failure,omitempty"`
 	// DataLoss says that Failure is a loss of data, so that the job ends FAILED_DATA_LOSS.
@@ -80,6 +84,9 @@ func (r Record) String() string {
 	}
 	if r.BudgetUsed > 0 {
 		s += fmt.Sprintf(" budget-used=%d", r.BudgetUsed)
+	}
+	if r.Fenced > 0 {
+		s += fmt.Sprintf(" fenced=%d", r.Fenced)
 	}
 	if r.Failure != nil {
 		s += fmt.Sprintf(" failure=(%s)", r.Failure)

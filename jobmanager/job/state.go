@@ -63,6 +63,7 @@ const (
 	OnCheckpoints   Trigger = "checkpoints failing"
 	OnRetry         Trigger = "restart delay over"
 	OnBudget        Trigger = "restarts used up"
+	OnFenced        Trigger = "fenced again"
 	OnRefused       Trigger = "restore refused"
 	OnDataLost      Trigger = "data lost"
 	OnCleanedUp     Trigger = "cleaned up"
@@ -100,6 +101,7 @@ var transitions = []Edge{
 	{Deploying, OnSubtaskFailed, Restarting},
 	{Deploying, OnDeployFailed, Restarting},
 	{Deploying, OnBudget, Failing},
+	{Deploying, OnFenced, Failing},
 	{Deploying, OnRefused, Failing},
 	{Deploying, OnDataLost, Failing},
 	{Deploying, OnStop, Deploying},
@@ -115,6 +117,7 @@ var transitions = []Edge{
 	{Running, OnSubtaskFailed, Restarting},
 	{Running, OnCheckpoints, Restarting},
 	{Running, OnBudget, Failing},
+	{Running, OnFenced, Failing},
 	{Running, OnDataLost, Failing},
 	{Running, OnRecovered, WaitingForSlots},
 	{Running, OnRecovered, Finishing},
@@ -139,6 +142,7 @@ var transitions = []Edge{
 	{Finishing, OnSubtaskFailed, Restarting},
 	{Finishing, OnCheckpoints, Restarting},
 	{Finishing, OnBudget, Failing},
+	{Finishing, OnFenced, Failing},
 	{Finishing, OnDataLost, Failing},
 	{Finishing, OnRecovered, WaitingForSlots},
 	{Finishing, OnRecovered, Finishing},
@@ -151,6 +155,7 @@ var transitions = []Edge{
 	{Stopping, OnSubtaskFailed, Restarting},
 	{Stopping, OnCheckpoints, Restarting},
 	{Stopping, OnBudget, Failing},
+	{Stopping, OnFenced, Failing},
 	{Stopping, OnDataLost, Failing},
 	{Stopping, OnRecovered, WaitingForSlots},
 	{Stopping, OnRecovered, Stopping},
