@@ -26,17 +26,24 @@ type Start struct {
 
 // Config bounds what is on its way at once.
 type Config struct {
-	// Parallel is how many commits and fences are on their way at once; 0: 16.
+	// Parallel is how many commits and fences are on their way to one cluster at once; 0: 16. A cluster
+	// that does not answer holds up no other one.
 	Parallel int
 }
 
 // Status is what is shown of the committer.
 type Status struct {
-	// Uncommitted counts named transactions without a mark; Since is when the oldest of them was named.
+	// Uncommitted counts named transactions without a mark, lost ones left out; Since is when the oldest
+	// of them was named, zero for none. After a start that is the time of the first event.
 	Uncommitted int
 	Since       time.Time
 	// Unfenced counts ids of attempts that are over and not fenced for good.
 	Unfenced int
-	// Reason is why a commit, a mark or a fence was last refused; empty when all goes well.
+	// Lost counts transactions that can never be committed (DESIGN rule 14).
+	Lost int
+	// Ignored counts events that had no effect.
+	Ignored int
+	// Reason is why a commit, a mark, a fence or a deletion last failed; empty when none of them waits for
+	// another try.
 	Reason string
 }
