@@ -58,10 +58,15 @@ func (b *backlog[T]) take(now time.Time) (item T, ok bool) {
 // waiters is a heap by due time and turn.
 type waiters[T any] []waiter[T]
 
+// Len is for package heap.
 func (w waiters[T]) Len() int { return len(w) }
+
+// Less is for package heap.
 func (w waiters[T]) Less(i, j int) bool {
 	return w[i].due.Before(w[j].due) || w[i].due.Equal(w[j].due) && w[i].turn < w[j].turn
 }
+
+// Swap is for package heap.
 func (w waiters[T]) Swap(i, j int) { w[i], w[j] = w[j], w[i] }
 
 // Push is for package heap.
