@@ -3,6 +3,7 @@ package kafkaenv
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -57,12 +58,40 @@ func newBrokers(ctx context.Context, dir string, options Options) ([]server, err
 			kind: options.Kind, node: i + 1, port: ports[i], classPath: classPath, jvm: jvm,
 			dir: filepath.Join(dir, fmt.Sprintf("node%d", i+1)),
 		}
-		if err := b.prepare(ctx, brokerProperties(b, ports, options.Properties)); err != nil {
+		overrides, err := advertised(b, ports[options.Brokers+i], options)
+		if err != nil {
+			return nil, err
+		}
+		if err := b.prepare(ctx, brokerProperties(b, ports, overrides)); err != nil {
 			return nil, err
 		}
 		servers = append(servers, b)
 	}
 	return servers, nil
+}
+
+// advertised adds the listener of Options.Advertise to the overrides of a broker.
+func advertised(b *broker, controllerPort int, options Options) (map[string]string, error) {
+	if options.Advertise == nil {
+		return options.Properties, nil
+	}
+	port, err := process.FreePort()
+	if err != nil {
+		return nil, err
+	}
+	listens := fmt.Sprintf("127.0.0.1:%d", port)
+	led, err := options.Advertise(b.node-1, listens)
+	if err != nil {
+		return nil, err
+	}
+	direct := fmt.Sprintf("PLAINTEXT://127.0.0.1:%d", b.port)
+	overrides := map[string]string{
+		"listeners":                      fmt.Sprintf("%s,LED://%s,CONTROLLER://127.0.0.1:%d", direct, listens, controllerPort),
+		"advertised.listeners":           fmt.Sprintf("%s,LED://%s", direct, led),
+		"listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,LED:PLAINTEXT,CONTROLLER:PLAINTEXT",
+	}
+	maps.Copy(overrides, options.Properties)
+	return overrides, nil
 }
 
 func orDefault(value, otherwise int) int {

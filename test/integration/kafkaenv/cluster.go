@@ -40,6 +40,10 @@ type Options struct {
 	HeapMiB int
 	// Properties override the broker's settings, by Kafka's names.
 	Properties map[string]string
+	// Advertise, if set, gives each real broker one more listener, through which clients can be led over a
+	// proxy. It is called with the node, from 0, and the address that the broker listens on there; clients
+	// that ask there are told to find the broker at the answer.
+	Advertise func(node int, listens string) (advertised string, err error)
 }
 
 // server is one broker: a process, or kfake. Its address and its data survive stop and start.
