@@ -221,6 +221,9 @@ type KafkaSink struct {
 	Guarantee             Guarantee
 	Partitioner           PartitionerMode
 	PartitionerExpression string
+	// TransactionalIDPrefix begins the transactional ids of an exactly-once sink, for access rules; it may be
+	// empty.
+	TransactionalIDPrefix string
 	Properties            map[string]string
 }
 

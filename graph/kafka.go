@@ -12,6 +12,9 @@ import (
 // topicName is what Kafka allows (Topic.java: legal characters, at most 249).
 var topicName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,249}$`)
 
+// idPrefix has no slash: that separates the parts of a transactional id.
+var idPrefix = regexp.MustCompile(`^[a-zA-Z0-9._-]{0,64}$`)
+
 func (v *validator) topic(path Path, name string) {
 	switch {
 	case name == "":
@@ -121,6 +124,12 @@ func (v *validator) sink(s *Sink) {
 	choice(v, path.With("guarantee"), k.Guarantee, ExactlyOnce, AtLeastOnce, NoGuarantee)
 	if k.Guarantee == ExactlyOnce && v.job.Checkpoint.Interval == 0 {
 		v.add(path.With("guarantee"), "set checkpoint.interval, such as 1s", "exactly-once needs checkpoints, and they are off")
+	}
+	switch at := path.With("transactionalIdPrefix"); {
+	case !idPrefix.MatchString(k.TransactionalIDPrefix):
+		v.add(at, "want at most 64 of A-Z a-z 0-9 . _ -", "prefix %.80q is not allowed", k.TransactionalIDPrefix)
+	case k.TransactionalIDPrefix != "" && k.Guarantee != ExactlyOnce:
+		v.add(at, "set guarantee: exactly-once or remove it", "only exactly-once sinks have transactional ids")
 	}
 	choice(v, path.With("partitioner"), k.Partitioner, ByKey, Fixed, RoundRobin, Preserve, ByExpression)
 	switch given := k.PartitionerExpression != ""; {

@@ -17,11 +17,5 @@ func unsupported(job *Job) []Problem {
 			p.add(path.With("onError"), "use fail or skip", "not supported yet: onError deadLetter")
 		}
 	}
-	for i := range job.Sinks {
-		if k := job.Sinks[i].Kafka; k != nil && k.Guarantee == ExactlyOnce {
-			path := Path{"sinks", job.Sinks[i].Name, "kafka", "guarantee"}
-			p.add(path, "use at-least-once", "not supported yet: guarantee exactly-once")
-		}
-	}
 	return p.list
 }

@@ -248,6 +248,7 @@ func (d *decoder) kafkaSink(dst **graph.KafkaSink) setter {
 			field{"topic", text(d, &k.Topic)},
 			field{"topicExpression", d.expression(&k.TopicExpression)},
 			field{"guarantee", text(d, &k.Guarantee)},
+			field{"transactionalIdPrefix", text(d, &k.TransactionalIDPrefix)},
 			field{"partitioner", oneOf(d, &k.Partitioner, field{"expression", d.expression(&k.PartitionerExpression)})},
 			field{"properties", d.properties(&k.Properties)},
 		)

@@ -96,6 +96,9 @@ func (m *Machine) tellGone() {
 	for _, r := range m.leaving {
 		through = min(through, r.fence.Attempt-1)
 	}
+	if m.awaiting != (ident.Fence{}) { // a manifest of it may still become durable
+		through = min(through, m.awaiting.Attempt-1)
+	}
 	if through > m.gone {
 		m.gone = through
 		m.emit(AttemptGone{Attempt: through})

@@ -102,6 +102,7 @@ func sinkToProto(s *graph.Sink) *pb.Sink {
 		out.Kind = &pb.Sink_Kafka{Kafka: &pb.KafkaSink{
 			Topic: s.Kafka.Topic, TopicExpression: s.Kafka.TopicExpression, Guarantee: string(s.Kafka.Guarantee),
 			Partitioner: string(s.Kafka.Partitioner), PartitionerExpression: s.Kafka.PartitionerExpression, Properties: s.Kafka.Properties,
+			TransactionalIdPrefix: s.Kafka.TransactionalIDPrefix,
 		}}
 	case s.Print != nil:
 		out.Kind = &pb.Sink_Print{Print: &pb.PrintSink{}}
@@ -237,6 +238,7 @@ func sinkFromProto(s *pb.Sink) graph.Sink {
 			Guarantee:             graph.Guarantee(orDefault(v.Kafka.GetGuarantee(), string(graph.AtLeastOnce))),
 			Partitioner:           graph.PartitionerMode(orDefault(v.Kafka.GetPartitioner(), string(graph.ByKey))),
 			PartitionerExpression: v.Kafka.GetPartitionerExpression(), Properties: v.Kafka.GetProperties(),
+			TransactionalIDPrefix: v.Kafka.GetTransactionalIdPrefix(),
 		}
 	case *pb.Sink_Print:
 		out.Print = &graph.PrintSink{}

@@ -104,7 +104,7 @@ func drawSink(t *rapid.T) graph.Sink {
 		s.Kafka = &graph.KafkaSink{
 			Topic: texts.Draw(t, "topic"), TopicExpression: texts.Draw(t, "topic expression"), Guarantee: graph.Guarantee("g" + texts.Draw(t, "guarantee")),
 			Partitioner: graph.PartitionerMode("p" + texts.Draw(t, "partitioner")), PartitionerExpression: texts.Draw(t, "expression"),
-			Properties: rapid.MapOfN(texts, texts, 0, 3).Draw(t, "properties"),
+			Properties: rapid.MapOfN(texts, texts, 0, 3).Draw(t, "properties"), TransactionalIDPrefix: texts.Draw(t, "prefix"),
 		}
 	}
 	return s

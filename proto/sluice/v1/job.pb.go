@@ -1678,6 +1678,8 @@ type KafkaSink struct {
 	Partitioner           string                 `protobuf:"bytes,4,opt,name=partitioner,proto3" json:"partitioner,omitempty"`
 	PartitionerExpression string                 `protobuf:"bytes,5,opt,name=partitioner_expression,json=partitionerExpression,proto3" json:"partitioner_expression,omitempty"`
 	Properties            map[string]string      `protobuf:"bytes,6,rep,name=properties,proto3" json:"properties,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Begins the transactional ids of an exactly-once sink, for access rules.
+	TransactionalIdPrefix string `protobuf:"bytes,7,opt,name=transactional_id_prefix,json=transactionalIdPrefix,proto3" json:"transactional_id_prefix,omitempty"`
 	unknownFields         protoimpl.UnknownFields
 	sizeCache             protoimpl.SizeCache
 }
@@ -1752,6 +1754,13 @@ func (x *KafkaSink) GetProperties() map[string]string {
 		return x.Properties
 	}
 	return nil
+}
+
+func (x *KafkaSink) GetTransactionalIdPrefix() string {
+	if x != nil {
+		return x.TransactionalIdPrefix
+	}
+	return ""
 }
 
 type PrintSink struct {
@@ -2804,7 +2813,7 @@ const file_sluice_v1_job_proto_rawDesc = "" +
 	"\x06key_by\x18\x04 \x01(\tR\x05keyBy\x12,\n" +
 	"\x05kafka\x18\x05 \x01(\v2\x14.sluice.v1.KafkaSinkH\x00R\x05kafka\x12,\n" +
 	"\x05print\x18\x06 \x01(\v2\x14.sluice.v1.PrintSinkH\x00R\x05printB\x06\n" +
-	"\x04kind\"\xc8\x02\n" +
+	"\x04kind\"\x80\x03\n" +
 	"\tKafkaSink\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12)\n" +
 	"\x10topic_expression\x18\x02 \x01(\tR\x0ftopicExpression\x12\x1c\n" +
@@ -2813,7 +2822,8 @@ const file_sluice_v1_job_proto_rawDesc = "" +
 	"\x16partitioner_expression\x18\x05 \x01(\tR\x15partitionerExpression\x12D\n" +
 	"\n" +
 	"properties\x18\x06 \x03(\v2$.sluice.v1.KafkaSink.PropertiesEntryR\n" +
-	"properties\x1a=\n" +
+	"properties\x126\n" +
+	"\x17transactional_id_prefix\x18\a \x01(\tR\x15transactionalIdPrefix\x1a=\n" +
 	"\x0fPropertiesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\v\n" +
