@@ -104,6 +104,8 @@ func TestUsageErrors(t *testing.T) {
 		{"run JOB --slots -1", exitUsage, "want 1 to 1024"},
 		{"run JOB --log-level loud", exitUsage, "want debug, info, warn or error"},
 		{"demo --records 7", exitUsage, "want at least 40000"},
+		{"demo --kill everything", exitUsage, `--kill "everything": want taskmanager, jobmanager, both, none`},
+		{"demo --bootstrap-servers 127.0.0.1:1", exitFailed, "make the topics of the demo at 127.0.0.1:1"},
 		{"jobmanager --listen 0.0.0.0:0", exitUsage, "not a loopback address"},
 		{"jobs --jobmanager 127.0.0.1:1", exitFailed, "no job manager at 127.0.0.1:1: start one with `jobmanager --listen 127.0.0.1:1`"},
 		{"submit JOB --jobmanager 127.0.0.1:1", exitFailed, "no job manager at 127.0.0.1:1"},
@@ -229,7 +231,9 @@ func TestDemoVerdictDecidesTheExitCode(t *testing.T) {
 		code   int
 	}{
 		{demo.Result{OK: true}, 0},
+		{demo.Result{OK: true, Killed: demo.KillBoth, NoticedMs: 3, DowntimeMs: 1200}, 0},
 		{demo.Result{OK: false, Lost: 1, Problem: "1 records lost"}, exitFailed},
+		{demo.Result{OK: false, Duplicates: 2, Problem: "2 duplicates"}, exitFailed},
 	} {
 		for _, output := range []string{outputTable, outputJSON} {
 			var stdout bytes.Buffer

@@ -5,8 +5,14 @@ import (
 	"strings"
 )
 
+const (
+	guarantee = "at-least-once"
+	// source is the name of the source in the job.
+	source = "orders"
+)
+
 // jobFile is the job of the demo, as a user would write it. Each partition ends at the given offset.
-func jobFile(broker string, recordsPerPartition int) string {
+func jobFile(b *broker, recordsPerPartition int) string {
 	var stop []string
 	for p := range partitions {
 		stop = append(stop, fmt.Sprintf("%d: %d", p, recordsPerPartition))
@@ -15,7 +21,7 @@ func jobFile(broker string, recordsPerPartition int) string {
 parallelism: %d
 checkpoint: {interval: 500ms}
 sources:
-  orders:
+  %s:
     kafka:
       topics: [%s]
       startup: earliest
@@ -25,14 +31,14 @@ sources:
       keyFormat: string
       properties: {bootstrap.servers: '%s', group.id: demo}
 operators:
-  paid:  {from: orders, filter: 'value.startsWith("paid")'}
+  paid:  {from: %s, filter: 'value.startsWith("paid")'}
   count: {from: paid, keyBy: 'key', count: {}}
 sinks:
   out:
     from: count
     kafka:
       topic: %s
-      guarantee: at-least-once
+      guarantee: %s
       properties: {bootstrap.servers: '%s', compression.type: lz4}
-`, parallelism, inTopic, inTopic, strings.Join(stop, ", "), broker, outTopic, broker)
+`, parallelism, source, b.input, b.input, strings.Join(stop, ", "), b, source, b.output, guarantee, b)
 }
