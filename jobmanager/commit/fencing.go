@@ -167,7 +167,7 @@ func (m *Machine) fenced(ev Fenced) {
 	}
 	id, l := h.ids[ev.N], m.lane(h.Cluster)
 	began := id.began
-	l.inFlight--
+	l.fencing--
 	id.began = 0
 	if ev.Err != nil {
 		id.queued = true

@@ -43,11 +43,18 @@ type Machine struct {
 	reason   string
 }
 
-// lane is what is on its way to one cluster and what waits for it. Commits go before fences.
+// lane is what is on its way to one cluster and what waits for it. Commits go before fences, and fences leave
+// a quarter of the places to commits: those that hang on a dead broker hold up no output.
 type lane struct {
-	commits  backlog[*transaction]
-	fences   backlog[*fencedID]
-	inFlight int
+	commits             backlog[*transaction]
+	fences              backlog[*fencedID]
+	committing, fencing int // on their way
+}
+
+func (l *lane) mayCommit(parallel int) bool { return l.committing+l.fencing < parallel }
+
+func (l *lane) mayFence(parallel int) bool {
+	return l.mayCommit(parallel) && l.fencing < parallel-parallel/4
 }
 
 // New makes the committer of a job. Deadline is in the past when Start leaves something to do.
@@ -129,16 +136,16 @@ func (m *Machine) proceed() {
 
 // send fills the lane: commits first.
 func (m *Machine) send(l *lane) {
-	for l.inFlight < m.parallel {
+	for l.mayCommit(m.parallel) {
 		t, ok := l.commits.take(m.now)
 		if !ok {
 			break
 		}
-		l.inFlight++
+		l.committing++
 		t.state = sent
 		m.emit(Commit{Checkpoint: t.checkpoint.id, Transaction: t.Transaction})
 	}
-	for l.inFlight < m.parallel {
+	for l.mayFence(m.parallel) {
 		f, ok := l.fences.take(m.now)
 		if !ok {
 			break
@@ -147,7 +154,7 @@ func (m *Machine) send(l *lane) {
 		if m.blocked(f) {
 			continue // it comes again with the mark
 		}
-		l.inFlight++
+		l.fencing++
 		f.began = f.of.round
 		m.emit(Fence{Handout: f.of.Handout, N: f.n})
 	}
@@ -165,8 +172,10 @@ func (m *Machine) Deadline() time.Time {
 	consider(m.marks.next())
 	consider(m.forgets.next())
 	for _, l := range m.laneList {
-		if l.inFlight < m.parallel {
+		if l.mayCommit(m.parallel) {
 			consider(l.commits.next())
+		}
+		if l.mayFence(m.parallel) {
 			consider(l.fences.next())
 		}
 	}

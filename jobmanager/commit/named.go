@@ -162,7 +162,7 @@ func (m *Machine) committed(ev Committed) {
 		return
 	}
 	l := m.lane(t.Cluster)
-	l.inFlight--
+	l.committing--
 	switch {
 	case ev.Refused:
 		m.succeeded(&t.failures) // there is no other try
