@@ -23,7 +23,7 @@ const (
 // transaction is one that a completed checkpoint names.
 type transaction struct {
 	manifest.Transaction
-	checkpoint *completedCheckpoint
+	checkpoint *completedCheckpoint // the first that names it
 	state      state
 	failures   int
 	err        error // why it is lost
@@ -101,11 +101,8 @@ func (n *names) since() time.Time {
 	return time.Time{}
 }
 
-// known says whether a transaction was named before.
-func (n *names) known(attempt ident.Attempt, k manifest.TransactionKey) bool {
-	if _, ok := n.unmarked[k]; ok {
-		return true
-	}
+// over says whether a transaction that is not unmarked was named before: it is marked or lost.
+func (n *names) over(attempt ident.Attempt, k manifest.TransactionKey) bool {
 	epoch, ok := n.seen[attempt][producer{k.TransactionalID, k.ProducerID}]
 	return ok && k.ProducerEpoch <= epoch
 }
@@ -139,12 +136,17 @@ func (m *Machine) name(id ident.CheckpointID, attempt ident.Attempt, transaction
 	c := &completedCheckpoint{id: id, named: m.now}
 	n.open = append(n.open, c)
 	for i := range transactions {
-		t := &transaction{Transaction: transactions[i], checkpoint: c, state: waiting}
-		if n.known(attempt, t.Key()) {
+		key := transactions[i].Key()
+		if t := n.unmarked[key]; t != nil {
+			c.transactions = append(c.transactions, t)
 			continue
 		}
+		if n.over(attempt, key) {
+			continue
+		}
+		t := &transaction{Transaction: transactions[i], checkpoint: c, state: waiting}
 		c.transactions = append(c.transactions, t)
-		n.unmarked[t.Key()] = t
+		n.unmarked[key] = t
 		n.byID[t.TransactionalID]++
 		m.lane(t.Cluster).commits.push(t, m.now)
 	}
