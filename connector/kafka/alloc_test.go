@@ -41,7 +41,7 @@ func drain(s *Sink) (batches, records int) {
 			b := t.queue[0]
 			batches++
 			records += b.count
-			s.delivered(t, b)
+			s.delivered(t, b, -1)
 		}
 	}
 	return batches, records

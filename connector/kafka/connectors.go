@@ -48,7 +48,7 @@ func (c *Connectors) NewSource(node *graph.Node, positions []manifest.Position, 
 // NewSink makes the sink of a node for one of its vertex's subtasks.
 func (c *Connectors) NewSink(node *graph.Node, sc operator.SinkContext) (operator.Sink, error) {
 	k := node.Sink.Kafka
-	cfg := SinkConfig{Kafka: k, Subtask: sc.Subtask, Connections: c.connections, Status: sc.Waiting, Logger: c.log}
+	cfg := SinkConfig{Kafka: k, Name: node.Name, Subtask: sc.Subtask, Connections: c.connections, Status: sc.Waiting, Transactions: sc.Transactions, Logger: c.log}
 	err := error(nil)
 	if k.TopicExpression != "" && c.expressions != nil {
 		cfg.Topic, err = c.expressions(sc.Skipped).Topic(k.TopicExpression, node)

@@ -144,7 +144,7 @@ var (
 		sink(Property{Name: propLZ4Level, Type: Integer, Min: 1, Max: 9, Doc: "effort of lz4"}),
 		sink(Property{Name: propZstdLevel, Type: Integer, Min: 1, Max: 22, Doc: "effort of zstd"}),
 		sink(Property{Name: propDeliveryTimeout, Type: Millis, Min: 1000, Max: dayMs, Default: "120000", Doc: "how long a batch is retried before the job restarts"}),
-		sink(Property{Name: propTransactionTimeout, Type: Millis, Min: 1000, Max: dayMs, Default: "900000", Doc: "life of an exactly-once transaction, at most the brokers' transaction.max.timeout.ms"}),
+		sink(Property{Name: propTransactionTimeout, Type: Millis, Min: 10_000, Max: dayMs, Default: "900000", Doc: "how long an exactly-once transaction may stay open until its checkpoint is committed; at most the brokers' transaction.max.timeout.ms"}),
 	}
 )
 

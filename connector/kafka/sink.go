@@ -12,6 +12,7 @@ import (
 	"github.com/sluice-stream/sluice/connector/kafka/wire"
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
+	"github.com/sluice-stream/sluice/internal/failpoint"
 	"github.com/sluice-stream/sluice/operator"
 )
 
@@ -27,7 +28,9 @@ type PartitionFunc func(b *operator.Batch, i int) (int32, error)
 // SinkConfig is one subtask of a Kafka sink.
 type SinkConfig struct {
 	// Kafka is the sink as the job has it.
-	Kafka       *graph.KafkaSink
+	Kafka *graph.KafkaSink
+	// Name is the sink's node of the graph.
+	Name        string
 	Subtask     int
 	Connections *Connections
 	// Topic is for a sink with a topic expression, Partition for one with the expression partitioner.
@@ -35,7 +38,9 @@ type SinkConfig struct {
 	Partition PartitionFunc
 	// Status is told why the sink makes no progress, "" when it does again. It must not wait.
 	Status func(reason string)
-	Logger *slog.Logger
+	// Transactions is for the guarantee exactly-once.
+	Transactions *operator.TransactionContext
+	Logger       *slog.Logger
 }
 
 // Sink writes to Kafka topics. It implements operator.Sink.
@@ -44,6 +49,9 @@ type SinkConfig struct {
 // is closed and waits in its partition's queue. Two lanes per leader send the heads of the queues, many
 // partitions in one request and one batch per partition at a time, so that the order within a partition
 // holds over retries; sequence numbers keep retries from writing twice.
+//
+// With the guarantee exactly-once the batches between two seals make up a transaction, which the sink begins
+// and never ends: the job manager commits it when the checkpoint is durable.
 type Sink struct {
 	cfg         Config
 	kafka       *graph.KafkaSink
@@ -55,8 +63,10 @@ type Sink struct {
 	trouble     *trouble
 	idempotent  bool
 	acks        int16
-	compressors [wire.Zstd + 1]*wire.Compressor
-	sealed      chan operator.SealedEpoch
+	// transactions is nil without the guarantee exactly-once.
+	transactions *transactions
+	compressors  [wire.Zstd + 1]*wire.Compressor
+	sealed       chan operator.SealedEpoch
 
 	cluster *wire.Cluster // once ready
 	group   *errgroup.Group
@@ -90,14 +100,15 @@ func NewSink(cfg SinkConfig) (*Sink, error) {
 		return nil, fmt.Errorf("read the properties: %w", err)
 	}
 	switch {
-	case cfg.Kafka.Guarantee == graph.ExactlyOnce:
-		return nil, &Error{Err: errors.New("not supported yet: guarantee exactly-once"), Hint: "use at-least-once", class: "user"}
 	case cfg.Connections == nil:
 		return nil, errors.New("no connections")
 	case cfg.Kafka.Topic == "" && cfg.Topic == nil:
 		return nil, errors.New("the sink has neither a topic nor a topic expression")
 	case cfg.Kafka.Partitioner == graph.ByExpression && cfg.Partition == nil:
 		return nil, errors.New("the sink has no partition expression")
+	}
+	if err := cfg.checkTransactions(); err != nil {
+		return nil, err
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -112,8 +123,11 @@ func NewSink(cfg SinkConfig) (*Sink, error) {
 	if cfg.Kafka.Topic != "" {
 		s.topicOf = nil
 	}
-	if cfg.Kafka.Guarantee == graph.NoGuarantee {
+	switch cfg.Kafka.Guarantee {
+	case graph.NoGuarantee:
 		s.idempotent, s.acks = false, 1
+	case graph.ExactlyOnce:
+		s.transactions = newTransactions(&cfg, &resolved)
 	}
 	for codec := wire.None; codec <= wire.Zstd; codec++ {
 		level := 0
@@ -146,17 +160,28 @@ func (s *Sink) run(ctx context.Context) error {
 	defer release()
 	g, inner := errgroup.WithContext(ctx)
 	s.cluster, s.group = cluster, g
-	g.Go(func() error {
-		p, err := s.newProducer(inner)
+	g.Go(func() error { return s.begin(inner) })
+	g.Go(func() error { return s.report(inner) })
+	if s.transactions != nil {
+		g.Go(func() error { return s.tellLevel(inner) })
+		for range coordinators {
+			g.Go(func() error { return s.coordinate(inner) })
+		}
+	}
+	return g.Wait()
+}
+
+// begin lets writers in, and finds leaders. Transactions bring producer ids of their own.
+func (s *Sink) begin(ctx context.Context) error {
+	if s.transactions == nil {
+		p, err := s.newProducer(ctx)
 		if err != nil {
 			return err
 		}
 		s.producer = &p
-		close(s.ready)
-		return s.find(inner)
-	})
-	g.Go(func() error { return s.report(inner) })
-	return g.Wait()
+	}
+	close(s.ready)
+	return s.find(ctx)
 }
 
 // newProducer asks for a producer id until there is one.
@@ -231,6 +256,9 @@ func (s *Sink) overError() error {
 // Seal ends the epoch: what was written so far belongs to the checkpoint. The flow goes on at once, in
 // new batches behind the sealed ones.
 func (s *Sink) Seal(_ context.Context, id ident.CheckpointID) error {
+	if err := failpoint.Hit(failpoint.Seal); err != nil {
+		return err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, t := range s.topics {
@@ -241,9 +269,15 @@ func (s *Sink) Seal(_ context.Context, id ident.CheckpointID) error {
 			}
 		}
 	}
-	s.epochs.seal(id)
-	if s.kafka.Guarantee == graph.NoGuarantee {
+	switch s.kafka.Guarantee {
+	case graph.ExactlyOnce:
+		s.transactions.pool.Seal(id)
+		s.transactions.stir()
+	case graph.NoGuarantee:
+		s.epochs.seal(id)
 		s.epochs.forgive()
+	default:
+		s.epochs.seal(id)
 	}
 	signal(s.seals)
 	return nil
@@ -252,18 +286,28 @@ func (s *Sink) Seal(_ context.Context, id ident.CheckpointID) error {
 // Sealed reports each sealed epoch when all of it, and of those before it, is acknowledged.
 func (s *Sink) Sealed() <-chan operator.SealedEpoch { return s.sealed }
 
-// Completed does nothing: without transactions, nothing waits for a checkpoint.
-func (s *Sink) Completed(ident.CheckpointID) {}
+// Completed gives the transactional ids of what is committed back; without transactions, nothing waits for a
+// checkpoint.
+func (s *Sink) Completed(id ident.CheckpointID) {
+	if s.transactions == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.transactions.pool.Completed(id)
+	s.transactions.stir()
+}
 
 // report tells of sealed epochs in order.
 func (s *Sink) report(ctx context.Context) error {
 	for {
-		s.mu.Lock()
-		id, ok := s.epochs.next()
-		s.mu.Unlock()
+		sealed, ok := s.nextSealed()
 		if ok {
+			if err := failpoint.Hit(failpoint.Flushed); err != nil {
+				return err
+			}
 			select {
-			case s.sealed <- operator.SealedEpoch{Checkpoint: id}:
+			case s.sealed <- sealed:
 				continue
 			case <-ctx.Done():
 				return nil
@@ -275,4 +319,15 @@ func (s *Sink) report(ctx context.Context) error {
 		case <-s.seals:
 		}
 	}
+}
+
+// nextSealed takes the oldest seal off, if all that was written before it is acknowledged.
+func (s *Sink) nextSealed() (operator.SealedEpoch, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.transactions != nil {
+		return s.transactions.pool.NextAck()
+	}
+	id, ok := s.epochs.next()
+	return operator.SealedEpoch{Checkpoint: id}, ok
 }

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -149,6 +150,9 @@ func (s *Sink) failed(t *target, cause error) error {
 func (s *Sink) refusedBy(t *target, cause error) error {
 	e := &Error{Where: t.name, Err: cause}
 	switch {
+	case s.transactions != nil && len(t.queue) > 0 && wire.HasCode(cause, wire.CodeProducerFenced, wire.CodeInvalidProducerEpoch, wire.CodeInvalidProducerIDMapping, wire.CodeInvalidTxnState,
+		wire.CodeOutOfOrderSequence, wire.CodeUnknownProducerID):
+		return s.refusedTransaction(t.name, t.queue[0].share.Transaction(), cause)
 	case wire.HasCode(cause, wire.CodeMessageTooLarge, codeRecordListTooLarge):
 		e.Hint, e.class = "raise the topic's max.message.bytes (and segment.bytes), or filter large records out", "user"
 	case wire.HasCode(cause, wire.CodeInvalidRecord, codeInvalidTimestamp):
@@ -205,7 +209,7 @@ type cargo struct {
 // pick takes the heads of queues that may go now; next is when another may go by itself. Under mu.
 func (s *Sink) pick(l *leader, load *cargo, now time.Time) (next time.Time) {
 	load.targets, load.batches = load.targets[:0], load.batches[:0]
-	size := int64(0)
+	size, rest := int64(0), 0 // rest is never the first one
 	for n := range l.targets {
 		t := l.targets[(l.turn+n)%len(l.targets)]
 		if at := s.goes(t, now); at.After(now) {
@@ -217,13 +221,20 @@ func (s *Sink) pick(l *leader, load *cargo, now time.Time) (next time.Time) {
 			continue
 		}
 		if size > 0 && size+t.queue[0].bytes > requestBytes {
-			l.turn = (l.turn + n) % len(l.targets)
-			signal(l.wake) // the other lane takes the rest
+			rest = cmp.Or(rest, n)
 			break
+		}
+		if s.transactions != nil && len(load.batches) > 0 && t.queue[0].producer != load.batches[0].producer {
+			rest = cmp.Or(rest, n) // a request is of one transaction
+			continue
 		}
 		size += t.queue[0].bytes
 		t.inFlight = true
 		load.targets, load.batches = append(load.targets, t), append(load.batches, t.queue[0])
+	}
+	if rest > 0 {
+		l.turn = (l.turn + rest) % len(l.targets)
+		signal(l.wake) // the other lane takes the rest
 	}
 	return next
 }
@@ -237,13 +248,15 @@ func (s *Sink) goes(t *target, now time.Time) time.Time {
 	if t.notBefore.After(now) {
 		return t.notBefore
 	}
-	if len(t.queue) > 0 {
-		return now
+	if len(t.queue) == 0 {
+		if at := t.open.opened.Add(s.cfg.Produce.Linger); at.After(now) && s.memory.room == nil {
+			return at
+		}
+		s.closeOpen(t)
 	}
-	if at := t.open.opened.Add(s.cfg.Produce.Linger); at.After(now) && s.memory.room == nil {
-		return at
+	if share := t.queue[0].share; share != nil && !s.transactions.pool.MayProduce(share) {
+		return time.Time{} // addPartitions wakes the lane
 	}
-	s.closeOpen(t)
 	return now
 }
 
@@ -251,6 +264,9 @@ func (s *Sink) goes(t *target, now time.Time) time.Time {
 func (s *Sink) send(ctx context.Context, l *leader, load *cargo) error {
 	req := &load.request
 	*req = wire.ProduceRequest{Acks: s.acks, Timeout: min(s.cfg.RequestTimeout, s.cfg.Produce.DeliveryTimeout), Batches: req.Batches[:0]}
+	if s.transactions != nil {
+		req.TransactionalID = load.batches[0].share.Transaction().ID()
+	}
 	for i, b := range load.batches {
 		if err := b.encode(s.compressors[b.codec]); err != nil {
 			return &Error{Where: load.targets[i].name, Err: err}
@@ -275,11 +291,11 @@ func (s *Sink) answers(load *cargo, results []wire.ProduceResult, err error) err
 	defer s.mu.Unlock()
 	load.forgotten = load.forgotten[:0]
 	for i, t := range load.targets {
-		fault := err
-		if fault == nil {
-			fault = results[i].Err
+		result := wire.ProduceResult{BaseOffset: -1, Err: err}
+		if err == nil {
+			result = results[i]
 		}
-		forgotten, err := s.answered(t, load.batches[i], fault)
+		forgotten, err := s.answered(t, load.batches[i], &result)
 		if err != nil {
 			return err
 		}
@@ -292,11 +308,12 @@ func (s *Sink) answers(load *cargo, results []wire.ProduceResult, err error) err
 
 // answered deals with the answer for one batch. If the broker does not know the producer any more, the
 // partition stays in flight. Under mu.
-func (s *Sink) answered(t *target, b *outBatch, fault error) (forgotten bool, err error) {
+func (s *Sink) answered(t *target, b *outBatch, result *wire.ProduceResult) (forgotten bool, err error) {
+	fault := result.Err
 	switch {
 	case fault == nil, wire.HasCode(fault, wire.CodeDuplicateSequence) && s.idempotent:
-		s.delivered(t, b)
-	case s.idempotent && wire.HasCode(fault, wire.CodeOutOfOrderSequence, wire.CodeUnknownProducerID, wire.CodeInvalidProducerEpoch, wire.CodeInvalidProducerIDMapping):
+		s.delivered(t, b, result.BaseOffset)
+	case s.idempotent && s.transactions == nil && wire.HasCode(fault, wire.CodeOutOfOrderSequence, wire.CodeUnknownProducerID, wire.CodeInvalidProducerEpoch, wire.CodeInvalidProducerIDMapping):
 		if err := s.failed(t, retriable{fault}); err != nil {
 			return false, err
 		}
@@ -320,8 +337,9 @@ func (s *Sink) answered(t *target, b *outBatch, fault error) (forgotten bool, er
 // retriable makes an error of the broker one that can be tried again.
 type retriable struct{ error }
 
-// delivered takes an acknowledged batch off its queue. Under mu.
-func (s *Sink) delivered(t *target, b *outBatch) {
+// delivered takes an acknowledged batch off its queue. baseOffset is where it was written, -1 if unknown.
+// Under mu.
+func (s *Sink) delivered(t *target, b *outBatch, baseOffset int64) {
 	copy(t.queue, t.queue[1:])
 	t.queue[len(t.queue)-1] = nil
 	t.queue = t.queue[:len(t.queue)-1]
@@ -329,7 +347,7 @@ func (s *Sink) delivered(t *target, b *outBatch) {
 		t.tries, t.notBefore = 0, time.Time{}
 		s.trouble.set(t.name, "")
 	}
-	if s.epochs.leave(b.epoch) {
+	if b.share != nil && s.transactions.pool.Produced(b.share, baseOffset, b.count) || b.share == nil && s.epochs.leave(b.epoch) {
 		signal(s.seals)
 	}
 	s.memory.release(b)
@@ -346,7 +364,11 @@ func (s *Sink) split(t *target, b *outBatch) error {
 	t.topic.batchBytes = min(t.topic.batchBytes, max(first.builder.SizeBytes(), second.builder.SizeBytes()))
 	t.queue = append([]*outBatch{first, second}, t.queue[1:]...)
 	s.memory.used += first.bytes + second.bytes
-	s.epochs.again(b.epoch)
+	if b.share != nil {
+		s.transactions.pool.Again(b.share)
+	} else {
+		s.epochs.again(b.epoch)
+	}
 	s.memory.release(b)
 	return nil
 }

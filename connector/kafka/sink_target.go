@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/sluice-stream/sluice/connector/kafka/transaction"
 	"github.com/sluice-stream/sluice/connector/kafka/wire"
 	"github.com/sluice-stream/sluice/operator"
 )
@@ -31,7 +32,7 @@ type target struct {
 	// tries counts failures in a row; notBefore is when the next try is due.
 	tries     int
 	notBefore time.Time
-	// producer numbers the batches of the partition from sequence on; nil: none yet.
+	// producer numbers the batches of the partition from sequence on; nil: none yet. Not of transactions.
 	producer *wire.Producer
 	sequence int32
 }
@@ -46,8 +47,10 @@ type outBatch struct {
 	count  int
 	bytes  int64 // counted in the memory
 	epoch  uint64
+	share  *transaction.Share // instead of epoch, in a transaction
 	opened time.Time
-	// producer and sequence are set when it is closed; sealedBy is what data was made with.
+	// producer and sequence are set when it is closed, in a transaction the producer when it is opened;
+	// sealedBy is what data was made with.
 	producer *wire.Producer
 	sequence int32
 	data     []byte
@@ -116,7 +119,7 @@ func (b *outBatch) halves(d *wire.Decompressor) (first, second *outBatch, err er
 	}
 	cut := len(all.Records) / 2
 	half := func(records []operator.Record, sequence int32) *outBatch {
-		h := &outBatch{codec: b.codec, count: len(records), epoch: b.epoch, opened: b.opened, producer: b.producer, sequence: sequence}
+		h := &outBatch{codec: b.codec, count: len(records), epoch: b.epoch, share: b.share, opened: b.opened, producer: b.producer, sequence: sequence}
 		for i := range records {
 			h.builder.Append(&all, &records[i])
 		}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/sluice-stream/sluice/connector/kafka/wire"
 	"github.com/sluice-stream/sluice/graph"
+	"github.com/sluice-stream/sluice/internal/failpoint"
 	"github.com/sluice-stream/sluice/operator"
 )
 
@@ -27,6 +28,11 @@ func (s *Sink) Write(ctx context.Context, b *operator.Batch) error {
 	}
 	if err := s.await(ctx); err != nil {
 		return err
+	}
+	if s.transactions != nil {
+		if err := s.awaitTransaction(ctx); err != nil {
+			return err
+		}
 	}
 	codec := s.cfg.Produce.Codec
 	if raw, ok := b.Packed.(*wire.RawBatch); ok {
@@ -100,7 +106,8 @@ func placeOf(b *operator.Batch, r *operator.Record) string {
 // openBatch begins a batch of a partition. Under mu.
 func (s *Sink) openBatch(t *target, codec wire.Codec, now time.Time) {
 	b := s.memory.batch()
-	b.codec, b.opened, b.epoch = codec, now, s.epochs.enter()
+	b.codec, b.opened = codec, now
+	s.count(t, b)
 	b.bytes = int64(b.builder.SizeBytes())
 	s.memory.used += b.bytes
 	t.open = b
@@ -125,12 +132,28 @@ func (s *Sink) closeOpen(t *target) {
 	s.enqueue(t, b)
 }
 
+// count makes a batch part of the transaction, or of the epoch, in which it is opened. Under mu.
+func (s *Sink) count(t *target, b *outBatch) {
+	if s.transactions != nil {
+		s.enter(t, b)
+		return
+	}
+	b.epoch = s.epochs.enter()
+}
+
 func (s *Sink) enqueue(t *target, b *outBatch) {
+	t.queue = append(t.queue, b)
+	if s.transactions != nil {
+		b.sequence = b.share.Number(b.count)
+		if failpoint.Bug(failpoint.IgnoreOrderAcrossSeal) {
+			t.overtake()
+		}
+		return
+	}
 	if t.producer == nil {
 		t.producer = s.producer
 	}
 	t.number(b)
-	t.queue = append(t.queue, b)
 }
 
 // pass sends a batch on as it is: with a new header, its records unopened. It returns false if the batch
@@ -155,7 +178,8 @@ func (s *Sink) pass(ctx context.Context, raw *wire.RawBatch, codec wire.Codec) (
 	}
 	s.closeOpen(t)
 	b := s.memory.batch()
-	b.whole, b.codec, b.count, b.opened, b.epoch = true, raw.Codec(), raw.Count(), time.Now(), s.epochs.enter()
+	b.whole, b.codec, b.count, b.opened = true, raw.Codec(), raw.Count(), time.Now()
+	s.count(t, b)
 	b.bytes = int64(raw.SizeBytes())
 	s.memory.used += b.bytes
 	s.enqueue(t, b)
