@@ -6,21 +6,20 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
-	"github.com/prometheus/procfs"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/sluice-stream/sluice/bench/rivals/self"
 )
 
 // Settings of the client. The batch size is below Kafka's default max.message.bytes.
@@ -79,17 +78,7 @@ func run(ctx context.Context, s settings) error {
 	if err != nil {
 		return err
 	}
-	self, err := procfs.Self()
-	if err != nil {
-		return fmt.Errorf("reading the memory of this process: %w", err)
-	}
-	status, err := self.NewStatus()
-	if err != nil {
-		return fmt.Errorf("reading the memory of this process: %w", err)
-	}
-	var memory runtime.MemStats
-	runtime.ReadMemStats(&memory)
-	return json.NewEncoder(os.Stdout).Encode(map[string]uint64{"recordsIn": uint64(in), "recordsOut": uint64(out), "mallocs": memory.Mallocs, "peakRSSBytes": status.VmHWM})
+	return self.Report(os.Stdout, map[string]uint64{"recordsIn": uint64(in), "recordsOut": uint64(out)})
 }
 
 // endsOf gives the end offset of every partition of the source that is not empty.
