@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"time"
@@ -24,8 +25,11 @@ type Config struct {
 	// resume its session.
 	ResumeWindow time.Duration
 	// TLS is nil for plaintext.
-	TLS    credentials.TransportCredentials
-	Logger *slog.Logger
+	TLS credentials.TransportCredentials
+	// DecisionLog takes a JSON object a line for every decision about checkpoints and transactions; nil:
+	// none is written.
+	DecisionLog io.Writer
+	Logger      *slog.Logger
 
 	// Dial replaces TCP for the probes of lost task managers, for tests; nil: TCP.
 	Dial func(ctx context.Context, address string) (net.Conn, error)

@@ -22,6 +22,12 @@ import (
 // fakeConnector deals splits out in turn and finds nothing wrong.
 type fakeConnector struct{}
 
+func (fakeConnector) Commit(context.Context, *graph.Job, *manifest.Transaction) (bool, error) {
+	return false, nil
+}
+
+func (fakeConnector) Fence(context.Context, *graph.Job, string, string, string) error { return nil }
+
 func (fakeConnector) CheckProperties(graph.Kind, map[string]string) []error { return nil }
 func (fakeConnector) Check(context.Context, *graph.Job) error               { return nil }
 func (fakeConnector) StartPositions(_ context.Context, j *graph.Job) ([]manifest.Position, []string, error) {

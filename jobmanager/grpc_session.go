@@ -207,6 +207,10 @@ func (s *sessionService) handle(ctx context.Context, ses *session, down *downstr
 		s.m.post(ctx, id, checkpointEvent{checkpoint.Decline{
 			Fence: fence, Checkpoint: ident.CheckpointID(v.Decline.GetCheckpoint()), Subtask: wire.SubtaskFromProto(v.Decline.GetSubtask()), Reason: v.Decline.GetReason(),
 		}})
+	case *pb.FromTaskManager_Level:
+		id, fence := wire.AttemptFromProto(v.Level.GetAttempt())
+		ref := sinkRef{wire.SubtaskFromProto(v.Level.GetSubtask()), v.Level.GetSink()}
+		s.m.post(ctx, id, sinkLevel{fence, ref, int(v.Level.GetReady()), int(v.Level.GetWanted())})
 	default:
 		return status.Errorf(codes.InvalidArgument, "unexpected message %T", v)
 	}

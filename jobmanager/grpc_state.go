@@ -63,11 +63,11 @@ func (s *sessionService) PutState(stream grpc.ClientStreamingServer[pb.PutStateR
 func (s *sessionService) GetState(req *pb.GetStateRequest, stream grpc.ServerStreamingServer[pb.GetStateResponse]) error {
 	ctx, cancel := context.WithTimeout(stream.Context(), transferTimeout)
 	defer cancel()
-	m, err := s.m.manifestOf(ident.JobID(req.GetJob()), ident.CheckpointID(req.GetCheckpoint()))
+	from, err := s.m.checkpointOf(ident.JobID(req.GetJob()), ident.CheckpointID(req.GetCheckpoint()))
 	if err != nil {
 		return status.Errorf(codes.NotFound, "read checkpoint %d of job %s: %v", req.GetCheckpoint(), req.GetJob(), err)
 	}
-	piece := pieceOf(m, req.GetOperator(), wire.SubtaskFromProto(req.GetWriter()))
+	piece := pieceOf(from.manifest, req.GetOperator(), wire.SubtaskFromProto(req.GetWriter()))
 	if piece == nil {
 		return status.Errorf(codes.NotFound, "checkpoint %d of job %s holds no state of %s by %s", req.GetCheckpoint(), req.GetJob(), req.GetOperator(), wire.SubtaskFromProto(req.GetWriter()))
 	}

@@ -45,6 +45,11 @@ type Connector interface {
 	Check(ctx context.Context, job *graph.Job) error
 	// StartPositions resolves where every split begins and ends: checkpoint 0.
 	StartPositions(ctx context.Context, job *graph.Job) (positions []manifest.Position, warnings []string, err error)
+	// Commit commits one transaction that a completed checkpoint names. refused: the broker's answer is a
+	// verdict, it can never be committed (DESIGN rule 14); any other error may be tried again.
+	Commit(ctx context.Context, job *graph.Job, t *manifest.Transaction) (refused bool, err error)
+	// Fence aborts whatever is open under a transactional id and refuses its users from now on.
+	Fence(ctx context.Context, job *graph.Job, sink, cluster, id string) error
 	// PublishOffsets writes the positions of a completed checkpoint where the job wants them published.
 	PublishOffsets(ctx context.Context, job *graph.Job, m *manifest.Manifest) error
 	// Assign spreads the splits of one source over its subtasks.
@@ -63,6 +68,8 @@ type Manager struct {
 	sessions    *sessions
 	scheduler   *scheduler
 	metrics     *metrics
+	decisions   *decisions
+	ids         *idCounter
 	// ending is closed when Run's ctx has ended.
 	ending chan struct{}
 
@@ -91,7 +98,9 @@ func Open(cfg Config, connector Connector, expressions graph.Expressions) (*Mana
 	m := &Manager{
 		cfg: cfg, log: cfg.Logger, connector: connector, expressions: expressions, store: store, blobs: blobs, epoch: store.LeaderEpoch(),
 		ending: make(chan struct{}), runners: map[ident.JobID]*runner{}, submitting: map[string]bool{},
+		decisions: newDecisions(cfg.DecisionLog), ids: newIDCounter(),
 	}
+	m.decisions.note("start", "epoch", uint64(m.epoch))
 	m.scheduler = newScheduler(m)
 	m.sessions = newSessions(&m.cfg, m.epoch, m)
 	if m.sessions.dial == nil {
@@ -234,6 +243,7 @@ func (m *Manager) broadcast(msg any) {
 
 func (m *Manager) registered(worker ident.WorkerID, slots int) {
 	m.scheduler.workerRegistered(worker, slots)
+	m.broadcast(workerRegistered{})
 }
 
 func (m *Manager) resumed(worker ident.WorkerID) { m.broadcast(workerResumed{worker}) }

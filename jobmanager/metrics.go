@@ -18,6 +18,9 @@ type metrics struct {
 
 	jobState, restarts, needed, held, waitingSeconds, completed, failed, age, size *prometheus.Desc
 	slotsByState, workers, epoch                                                   *prometheus.Desc
+
+	uncommitted, commitLag, unfenced, idsRecent *prometheus.Desc
+	idsMade                                     *prometheus.CounterVec
 }
 
 func newMetrics(m *Manager) *metrics {
@@ -40,9 +43,14 @@ func newMetrics(m *Manager) *metrics {
 		size:           desc("sluice_checkpoint_size_bytes", "State in the latest checkpoint.", "job"),
 		slotsByState:   desc("sluice_slots", "Slots of the cluster by state: free or held.", "state"),
 		workers:        desc("sluice_taskmanagers", "Task managers by state.", "state"),
+		uncommitted:    desc("sluice_transactions_uncommitted", "Transactions of completed checkpoints that are not committed yet.", "job"),
+		commitLag:      desc("sluice_commit_lag_seconds", "Age of the oldest of them; 0: none.", "job"),
+		unfenced:       desc("sluice_transactional_ids_unfenced", "Transactional ids of ended attempts that are not fenced for good.", "job"),
+		idsRecent:      desc("sluice_transactional_ids_last_7_days", "Transactional ids made in the last 7 days, as long as brokers remember them; too many of them hurt brokers."),
+		idsMade:        prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_transactional_ids_made_total", Help: "Transactional ids made since the job manager started."}, []string{"job"}),
 		epoch:          desc("sluice_leader_epoch", "Number of starts of the job manager on this data directory."),
 	}
-	out.registry.MustRegister(out, out.droppedMessages, out.checkpointDuration, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	out.registry.MustRegister(out, out.droppedMessages, out.checkpointDuration, out.idsMade, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return out
 }
 
@@ -53,7 +61,8 @@ func (m *Manager) Metrics() *prometheus.Registry { return m.metrics.registry }
 
 // Describe is prometheus.Collector's.
 func (c *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.jobState, c.restarts, c.needed, c.held, c.waitingSeconds, c.completed, c.failed, c.age, c.size, c.slotsByState, c.workers, c.epoch} {
+	for _, d := range []*prometheus.Desc{c.jobState, c.restarts, c.needed, c.held, c.waitingSeconds, c.completed, c.failed, c.age, c.size, c.slotsByState, c.workers, c.epoch,
+		c.uncommitted, c.commitLag, c.unfenced, c.idsRecent} {
 		ch <- d
 	}
 }
@@ -81,6 +90,7 @@ func (c *metrics) Collect(ch chan<- prometheus.Metric) {
 		gauge(c.workers, float64(n), s)
 	}
 	gauge(c.epoch, float64(c.m.epoch))
+	gauge(c.idsRecent, float64(c.m.ids.recent(time.Now())))
 }
 
 func (c *metrics) collectJob(ch chan<- prometheus.Metric, r *runner) {
@@ -106,4 +116,11 @@ func (c *metrics) collectJob(ch chan<- prometheus.Metric, r *runner) {
 		gauge(c.age, time.Since(l.CompletedAt).Seconds())
 		gauge(c.size, float64(l.SizeBytes()))
 	}
+	gauge(c.uncommitted, float64(v.commits.Uncommitted))
+	lag := 0.0
+	if !v.commits.Since.IsZero() {
+		lag = time.Since(v.commits.Since).Seconds()
+	}
+	gauge(c.commitLag, lag)
+	gauge(c.unfenced, float64(v.commits.Unfenced))
 }

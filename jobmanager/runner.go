@@ -15,6 +15,7 @@ import (
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
+	"github.com/sluice-stream/sluice/jobmanager/commit"
 	"github.com/sluice-stream/sluice/jobmanager/job"
 	"github.com/sluice-stream/sluice/slots"
 )
@@ -43,6 +44,15 @@ type (
 		certain bool
 	}
 	workerResumed struct{ worker ident.WorkerID }
+	// workerRegistered says that a task manager began a new session: a process that was thought lost may
+	// be back.
+	workerRegistered struct{}
+	// sinkLevel is what a transactional sink tells of its ids.
+	sinkLevel struct {
+		fence ident.Fence
+		sinkRef
+		ready, wanted int
+	}
 	// asked is a request of a user; the answer says when it is durable or why it is refused.
 	asked struct {
 		event  job.Event
@@ -67,11 +77,13 @@ type runner struct {
 	graph       *graph.Job
 	plan        *graph.Physical
 
-	inbox   chan any
-	grants  chan slots.Grant
-	over    chan struct{} // closed when the loop has ended
-	machine *job.Machine
-	coord   *checkpoint.Coordinator
+	inbox     chan any
+	grants    chan slots.Grant
+	over      chan struct{} // closed when the loop has ended
+	machine   *job.Machine
+	coord     *checkpoint.Coordinator
+	committer *commit.Machine
+	decisions *decisions
 	// queue holds events for the cores that effects have produced, in order.
 	queue []any
 	// children are writes and calls beside the loop.
@@ -86,6 +98,20 @@ type runner struct {
 	subtasks map[ident.Subtask]subtaskView
 	trigger  message // the checkpoint that is being drawn, for task managers that resume
 	restored ident.CheckpointID
+	// heldDeploy waits until all that completed checkpoints name is committed; nil: none.
+	heldDeploy *job.Deploy
+	// ready is the level of each transactional sink of the deployed attempt; growing are those whose next
+	// hand-out is being stored.
+	ready   map[sinkRef]int
+	growing map[sinkRef]bool
+	// unannounced are completed checkpoints whose transactions are not all marked, oldest first; announced is
+	// the newest that is.
+	unannounced []*manifest.Manifest
+	announced   ident.CheckpointID
+	// recovered is the newest checkpoint that an earlier start of the job manager completed.
+	recovered ident.CheckpointID
+	// doubt is why nobody can tell what is durable; nil: all is well.
+	doubt error
 	// publishing says that offsets are being published, next which manifest follows.
 	publishing bool
 	next       *manifest.Manifest
@@ -120,6 +146,9 @@ type jobView struct {
 	submittedAt, stateSince, endedAt time.Time
 	failure                          *failureView
 	waiting                          []string
+	// committed is the newest checkpoint whose transactions, and those of all before it, are marked.
+	committed ident.CheckpointID
+	commits   commit.Status
 }
 
 type failureView struct {
@@ -158,7 +187,7 @@ func (r *runner) run(ctx context.Context) (err error) {
 		if r.machine.State().Terminal() && !r.publishing { // the last offsets are published before the loop ends
 			return r.children.Wait()
 		}
-		arm(timer, earliest(r.machine.Deadline(), r.coord.Deadline()))
+		arm(timer, earliest(earliest(r.machine.Deadline(), r.coord.Deadline()), r.committer.Deadline()))
 		select {
 		case <-ctx.Done():
 			_ = r.children.Wait() // what they would have told concerns the next start, which reads the disk
@@ -168,7 +197,7 @@ func (r *runner) run(ctx context.Context) (err error) {
 		case g := <-r.grants:
 			r.onGrant(g)
 		case <-timer.C:
-			r.queue = append(r.queue, job.Tick{}, checkpoint.Tick{})
+			r.queue = append(r.queue, job.Tick{}, checkpoint.Tick{}, commit.Tick{})
 		}
 	}
 }

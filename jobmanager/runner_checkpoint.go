@@ -11,6 +11,8 @@ import (
 	"github.com/sluice-stream/sluice/checkpoint/boltstore"
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/ident"
+	"github.com/sluice-stream/sluice/internal/failpoint"
+	"github.com/sluice-stream/sluice/jobmanager/commit"
 	"github.com/sluice-stream/sluice/jobmanager/job"
 )
 
@@ -19,6 +21,12 @@ const publishTimeout = 10 * time.Second
 
 // stepCheckpoint applies an event to the coordinator and carries out what it says.
 func (r *runner) stepCheckpoint(ctx context.Context, now time.Time, ev checkpoint.Event) error {
+	if a, ok := ev.(checkpoint.Ack); ok {
+		if err := failpoint.Hit(failpoint.ReceiveAck); err != nil {
+			return nil // lost on the way
+		}
+		r.decisions.fenced("ack", a.Fence, "checkpoint", uint64(a.Checkpoint), "subtask", a.Subtask.String(), "transactions", keysOf(a.Transactions))
+	}
 	for _, eff := range r.coord.Step(now, ev) {
 		if err := r.performCheckpoint(ctx, eff); err != nil {
 			return err
@@ -27,7 +35,8 @@ func (r *runner) stepCheckpoint(ctx context.Context, now time.Time, ev checkpoin
 	if ended, ok := ev.(checkpoint.AttemptEnded); ok {
 		r.settling = ended.Fence
 	}
-	if r.settling != (ident.Fence{}) && !r.coord.Settling() {
+	if r.settling != (ident.Fence{}) && (!r.coord.Settling() || failpoint.Bug(failpoint.FenceDuringWrite)) {
+		r.enqueue(commit.AttemptOver{Attempt: r.settling.Attempt})
 		r.enqueue(job.CheckpointSettled{Fence: r.settling})
 		r.settling = ident.Fence{}
 	}
@@ -38,6 +47,10 @@ func (r *runner) performCheckpoint(ctx context.Context, eff checkpoint.Effect) e
 	switch e := eff.(type) {
 	case checkpoint.Trigger:
 		r.log.Debug("checkpoint triggered", "checkpoint", e.Checkpoint, "attempt", e.Fence.Attempt, "kind", e.Kind.String())
+		if err := failpoint.Hit(failpoint.Trigger); err != nil {
+			return err
+		}
+		r.decisions.fenced("trigger", e.Fence, "checkpoint", uint64(e.Checkpoint))
 		r.trigger = triggerMessage(r.id, e)
 		r.sendToSubtasks(e.Sources, r.trigger)
 	case checkpoint.ReserveIDs:
@@ -47,9 +60,10 @@ func (r *runner) performCheckpoint(ctx context.Context, eff checkpoint.Effect) e
 	case checkpoint.Persist:
 		r.persistManifest(ctx, e)
 	case checkpoint.Completed:
-		r.completed(ctx, e)
+		r.completed(e)
 	case checkpoint.Abort:
 		r.log.Warn("checkpoint failed", "checkpoint", e.Checkpoint, "attempt", e.Fence.Attempt, "reason", e.Why)
+		r.decisions.fenced("aborted", e.Fence, "checkpoint", uint64(e.Checkpoint), "reason", e.Why)
 		r.trigger = nil
 		r.sendToAll(e.Fence, abortedMessage(r.id, e))
 	case checkpoint.Discard:
@@ -76,12 +90,21 @@ func (r *runner) logged(what string) func(time.Time, error) {
 
 func (r *runner) persistManifest(ctx context.Context, e checkpoint.Persist) {
 	var refused error // by the transaction itself: nothing was written
+	if failpoint.Bug(failpoint.CommitBeforeDurable) {
+		r.enqueue(commit.Completed{Manifest: e.Manifest})
+	}
 	r.beside(ctx, func(ctx context.Context) error {
+		if refused = failpoint.Hit(failpoint.BeforePersist); refused != nil {
+			return refused
+		}
 		return r.m.store.Update(ctx, func(tx *boltstore.Tx) error {
 			refused = errors.Join(tx.PutManifest(e.Manifest), tx.Reserve(r.id, e.ReserveThrough))
 			return refused
 		})
 	}, func(_ time.Time, err error) {
+		if err == nil {
+			err = failpoint.Hit(failpoint.AfterPersist)
+		}
 		if err != nil { // the coordinator shows it as the reason of the pending checkpoint
 			r.log.Error("store checkpoint", "checkpoint", e.Manifest.Checkpoint, "reason", err)
 		}
@@ -90,15 +113,15 @@ func (r *runner) persistManifest(ctx context.Context, e checkpoint.Persist) {
 	})
 }
 
-// completed announces a durable checkpoint, publishes its offsets, and lets retention run.
-func (r *runner) completed(ctx context.Context, e checkpoint.Completed) {
+// completed has the transactions of a durable checkpoint committed; then it is announced.
+func (r *runner) completed(e checkpoint.Completed) {
 	m := e.Manifest
 	r.log.Debug("checkpoint completed", "checkpoint", m.Checkpoint, "attempt", m.Fence.Attempt, "duration", e.Duration, "sizeBytes", m.SizeBytes(), "final", m.Final)
 	r.m.metrics.checkpointDuration.WithLabelValues(r.name).Observe(e.Duration.Seconds())
+	r.decisions.fenced("completed", m.Fence, "checkpoint", uint64(m.Checkpoint), "final", m.Final, "transactions", keysOf(m.Transactions))
 	r.trigger = nil
-	r.sendToAll(m.Fence, completedMessage(r.id, m.Fence, m.Checkpoint))
-	r.publishOffsets(ctx, m)
-	r.beside(ctx, r.retain, r.logged("retention"))
+	r.unannounced = append(r.unannounced, m)
+	r.enqueue(commit.Completed{Manifest: m})
 	r.enqueue(job.CheckpointCompleted{Fence: m.Fence, Checkpoint: m.Checkpoint, Final: m.Final})
 }
 
@@ -113,8 +136,17 @@ func (r *runner) publishOffsets(ctx context.Context, m *manifest.Manifest) {
 	r.beside(ctx, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 		defer cancel()
-		return r.m.connector.PublishOffsets(ctx, r.graph, m)
+		if err := failpoint.Hit(failpoint.BeforePublish); err != nil {
+			return err
+		}
+		if err := r.m.connector.PublishOffsets(ctx, r.graph, m); err != nil {
+			return err
+		}
+		return failpoint.Hit(failpoint.AfterPublish)
 	}, func(_ time.Time, err error) {
+		if err == nil {
+			r.decisions.note("published", "checkpoint", uint64(m.Checkpoint))
+		}
 		r.publishing = false
 		if text := errorText(err); text != r.publishErr {
 			r.publishErr = text

@@ -11,6 +11,7 @@ import (
 	"github.com/sluice-stream/sluice/checkpoint/boltstore"
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/ident"
+	"github.com/sluice-stream/sluice/jobmanager/commit"
 	"github.com/sluice-stream/sluice/jobmanager/job"
 	"github.com/sluice-stream/sluice/slots"
 )
@@ -32,6 +33,13 @@ func (r *runner) drain(ctx context.Context) error {
 			err = r.stepJob(ctx, time.Now(), ev)
 		case checkpoint.Event:
 			err = r.stepCheckpoint(ctx, time.Now(), ev)
+		case commit.Event:
+			err = r.stepCommit(ctx, time.Now(), ev)
+		case growth:
+			r.grow(ctx, ev)
+		}
+		if err == nil && r.doubt != nil {
+			err = fmt.Errorf("job %s: what is durable is in doubt: %w", r.id, r.doubt)
 		}
 		if err != nil {
 			return err
@@ -58,11 +66,22 @@ func (r *runner) receive(now time.Time, msg any) {
 		r.onWorkerLost(m)
 	case workerResumed:
 		r.enqueue(job.WorkerResumed{Worker: m.worker})
+		r.onSignOfLife()
+	case workerRegistered:
+		r.onSignOfLife()
+	case sinkLevel:
+		r.onLevel(m)
 	case asked:
 		r.enqueue(m.event)
 		r.answers = append(r.answers, m.answer)
 	case done:
 		m.then(now)
+	}
+}
+
+func (r *runner) onSignOfLife() {
+	if r.committer.Status().Unfenced > 0 {
+		r.enqueue(commit.SignOfLife{})
 	}
 }
 
@@ -96,8 +115,13 @@ func (r *runner) repeat(e job.RepeatDeploy) {
 	if m, ok := r.deployMessages[e.Worker]; ok {
 		r.m.sessions.sendIn(e.Worker, d.targets[e.Worker].session, m)
 	}
-	if s := r.coord.Status(); s.Latest != nil && s.Latest.Fence == d.fence {
-		r.m.sessions.send(e.Worker, completedMessage(r.id, d.fence, s.Latest.Checkpoint))
+	if s := r.coord.Status(); s.Latest != nil && s.Latest.Fence == d.fence && r.announced > d.restored.Checkpoint {
+		r.m.sessions.send(e.Worker, completedMessage(r.id, d.fence, r.announced))
+	}
+	for ref, h := range d.handouts {
+		if d.placement[ref.subtask] == e.Worker {
+			r.m.sessions.send(e.Worker, handOutMessage(r.id, d.fence, ref, h.Count))
+		}
 	}
 	if r.trigger != nil {
 		r.m.sessions.send(e.Worker, r.trigger)
@@ -132,19 +156,25 @@ func (r *runner) performJob(ctx context.Context, now time.Time, eff job.Effect) 
 	case job.ReleaseSlots:
 		r.m.scheduler.release(r.id)
 	case job.Deploy:
-		r.deploy(e)
+		return r.deploy(ctx, e)
 	case job.RepeatDeploy:
 		r.repeat(e)
 	case job.CancelAttempt:
 		r.m.sessions.send(e.Worker, cancelMessage(r.id, e.Fence, e.Subtasks))
 	case job.StartCheckpoints:
-		r.enqueue(checkpoint.AttemptStarted{Fence: e.Fence, Subtasks: r.plan.Subtasks(), Sources: r.sources()})
+		gated := r.gated()
+		r.enqueue(checkpoint.AttemptStarted{Fence: e.Fence, Subtasks: r.plan.Subtasks(), Sources: r.sources(), Gated: gated})
+		for _, s := range gated { // levels may have come before
+			r.tellReadiness(s)
+		}
 	case job.StopCheckpoints:
 		r.enqueue(checkpoint.AttemptEnded{Fence: e.Fence, Why: e.Why})
 	case job.FinalCheckpoint:
 		r.enqueue(checkpoint.FinalRequested{Fence: e.Fence, Drain: e.Drain})
+	case job.AttemptGone:
+		r.enqueue(commit.AttemptGone{Attempt: e.Attempt})
 	case job.CleanUp:
-		r.enqueue(job.CleanedUp{})
+		r.enqueue(commit.CleanUp{})
 	case job.Transition:
 		r.onTransition(now, e)
 	case job.Ignored:
@@ -196,35 +226,56 @@ func (r *runner) sources() []ident.Subtask {
 	return out
 }
 
-// deploy restores the newest checkpoint and sends the attempt out.
-func (r *runner) deploy(e job.Deploy) {
+// deploy restores the newest checkpoint and sends the attempt out, once everything that completed checkpoints
+// name is committed. An error is one after which the job manager has to end.
+func (r *runner) deploy(ctx context.Context, e job.Deploy) error {
 	d, err := r.decide()
-	if err != nil {
+	switch {
+	case err != nil:
 		r.enqueue(job.DeployFailed{Fence: e.Fence, Failure: internalFailure(err)}) // tried again
-		return
-	}
-	if d.Action != checkpoint.Restore {
+		return nil
+	case d.Action == checkpoint.CommitThenRestore && !r.committer.Settled():
+		r.log.Info("the deployment waits for commits", "attempt", e.Fence.Attempt, "checkpoint", d.Checkpoint, "transactions", len(d.Commit))
+		r.heldDeploy = &e
+		return nil
+	case d.Action != checkpoint.Restore:
 		r.enqueue(job.DeployFailed{Fence: e.Fence, Failure: internalFailure(fmt.Errorf("the job cannot be restored: %s", d)), Refused: true})
-		return
+		return nil
 	}
 	dep, gone := r.newDeployment(e, d.Manifest)
 	r.deployed, r.trigger, r.restored = dep, nil, d.Checkpoint
+	r.ready, r.growing = map[sinkRef]int{}, map[sinkRef]bool{}
 	r.subtasks = map[ident.Subtask]subtaskView{}
 	for s, w := range dep.placement {
 		r.subtasks[s] = subtaskView{state: "SCHEDULED", worker: w}
 	}
 	if len(gone) > 0 {
 		r.enqueue(job.DeployFailed{Fence: e.Fence, Failure: job.Failure{At: time.Now(), Class: job.External, Message: fmt.Sprintf("task managers %v have gone", gone)}, Gone: gone})
-		return
+		return nil
 	}
-	if r.deployMessages, err = dep.messages(); err != nil {
+	return r.sendOut(ctx, e, dep)
+}
+
+// sendOut hands out the first transactional ids of an attempt, durably, and sends it to its task managers.
+func (r *runner) sendOut(ctx context.Context, e job.Deploy, dep *deployment) error {
+	messages, err := dep.messages()
+	if err != nil {
 		r.enqueue(job.DeployFailed{Fence: e.Fence, Failure: internalFailure(err), Refused: true})
-		return
+		return nil
 	}
-	r.log.Info("deploying", "attempt", e.Fence.Attempt, "slots", len(e.Slots), "checkpoint", d.Checkpoint)
+	if err := r.handOutFirst(ctx, dep); err != nil {
+		if r.doubtful(err); r.doubt == nil { // nothing was written: tried again
+			r.enqueue(job.DeployFailed{Fence: e.Fence, Failure: internalFailure(err)})
+		}
+		return nil
+	}
+	r.deployMessages = messages
+	r.log.Info("deploying", "attempt", e.Fence.Attempt, "slots", len(e.Slots), "checkpoint", r.restored)
+	r.decisions.fenced("deploy", e.Fence, "checkpoint", uint64(r.restored), "needed", r.plan.Slots, "granted", len(e.Slots))
 	for w, m := range r.deployMessages {
 		r.m.sessions.sendIn(w, dep.targets[w].session, m)
 	}
+	return nil
 }
 
 func internalFailure(err error) job.Failure {
@@ -237,6 +288,7 @@ func (r *runner) newDeployment(e job.Deploy, from *manifest.Manifest) (dep *depl
 	dep = &deployment{
 		job: r.id, fence: e.Fence, graph: r.graph, plan: r.plan, restored: from, placement: map[ident.Subtask]ident.WorkerID{},
 		targets: map[ident.WorkerID]target{}, splits: assignSplits(r.m.connector, r.plan, from.Positions),
+		handouts: newHandouts(r.m.store.ClusterID(), r.id, r.plan, e.Fence.Attempt), idCap: idCap(r.graph),
 	}
 	for _, s := range r.plan.Subtasks() {
 		dep.placement[s] = e.Slots[s.Index].Worker

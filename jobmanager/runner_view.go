@@ -10,18 +10,28 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/sluice-stream/sluice/checkpoint"
+	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
+	"github.com/sluice-stream/sluice/jobmanager/commit"
 	"github.com/sluice-stream/sluice/jobmanager/job"
 	"github.com/sluice-stream/sluice/slots"
 )
 
-// newRunner makes the loop of a job, not running yet. recovered says that the job is from an earlier start
-// of the job manager.
-func (m *Manager) newRunner(id ident.JobID, j *graph.Job, plan *graph.Physical, stored *storedJob, start checkpoint.Start, recovered bool) *runner {
+// past is what the store holds of a job beside its record.
+type past struct {
+	checkpoints checkpoint.Start
+	commits     commit.Start
+	// recovered says that the job is from an earlier start of the job manager.
+	recovered bool
+}
+
+// newRunner makes the loop of a job, not running yet.
+func (m *Manager) newRunner(id ident.JobID, j *graph.Job, plan *graph.Physical, stored *storedJob, before past) *runner {
+	start, commits := before.checkpoints, before.commits
 	r := &runner{
 		m: m, id: id, name: j.Name, submitOrder: stored.SubmitOrder, submittedAt: stored.SubmittedAt, endedAt: stored.EndedAt,
-		log: m.log.With("job", string(id), "name", j.Name), graph: j, plan: plan, stored: stored,
+		log: m.log.With("job", string(id), "name", j.Name), decisions: m.decisions.of(id), graph: j, plan: plan, stored: stored,
 		inbox: make(chan any, inboxSize), grants: make(chan slots.Grant, grantRoom), over: make(chan struct{}), changed: make(chan struct{}),
 		subtasks: map[ident.Subtask]subtaskView{}, stateSince: time.Now(),
 	}
@@ -31,10 +41,18 @@ func (m *Manager) newRunner(id ident.JobID, j *graph.Job, plan *graph.Physical, 
 	r.coord = checkpoint.NewCoordinator(checkpoint.Config{
 		Interval: j.Checkpoint.Interval, Timeout: j.Checkpoint.Timeout, MinPause: j.Checkpoint.MinPause, TolerableFailures: j.Checkpoint.TolerableFailures,
 	}, start)
+	r.committer = commit.New(commit.Config{}, commits)
+	if start.Latest != nil {
+		r.announced, r.recovered = start.Latest.Checkpoint, start.Latest.Checkpoint
+	}
+	if len(commits.Unmarked) > 0 {
+		r.announced, r.unannounced = commits.Unmarked[0].Checkpoint-1, []*manifest.Manifest{start.Latest}
+	}
 	r.machine = job.New(job.Config{
 		Epoch: m.epoch, Slots: plan.Slots, Subtasks: plan.Subtasks(), Sources: sourceSubtasks(plan), Restart: j.Restart, Lease: m.cfg.HeartbeatTimeout + time.Second, Rand: rand.Float64,
 	}, stored.Record)
-	if recovered {
+	if before.recovered {
+		r.enqueue(commit.Tick{}) // what the last start left to commit and to fence
 		r.enqueue(job.Recovered{Final: start.Latest != nil && start.Latest.Final})
 	} else {
 		r.enqueue(job.Submitted{})
@@ -69,11 +87,12 @@ func (r *runner) publish() {
 		id: r.id, name: r.name, state: rec.State, attempt: rec.Attempt, parallelism: r.graph.Parallelism, restarts: rec.Restarts, plan: r.plan,
 		slots: r.m.scheduler.held(r.id), subtasks: maps.Clone(r.subtasks), checkpoints: r.coord.Status(), restored: r.restored,
 		submittedAt: r.submittedAt, stateSince: r.stateSince, endedAt: r.stored.EndedAt,
+		committed: r.announced, commits: r.committer.Status(),
 	}
 	if f := rec.Failure; f != nil {
 		v.failure = &failureView{at: f.At, class: string(f.Class), message: f.Message, subtask: f.Subtask}
 	}
-	for _, why := range []string{r.storeError, r.publishErr} {
+	for _, why := range []string{r.storeError, r.publishErr, r.committing(time.Now())} {
 		if why != "" {
 			v.waiting = append(v.waiting, why)
 		}
@@ -97,6 +116,7 @@ func (r *runner) publish() {
 // onTransition notes a change of state, for people and programs.
 func (r *runner) onTransition(now time.Time, t job.Transition) {
 	r.stateSince = now
+	r.decisions.note("state", "from", string(t.From), "to", string(t.To), "attempt", uint64(r.machine.Record().Attempt))
 	args := []any{"from", t.From, "to", t.To, "event", t.Event, "attempt", r.machine.Record().Attempt}
 	if f := r.machine.Record().Failure; f != nil && (t.To == job.Restarting || t.To == job.Failing || t.To == job.Failed) {
 		args = append(args, "class", f.Class, "reason", f.Message)

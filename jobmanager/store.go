@@ -13,6 +13,8 @@ import (
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
+	"github.com/sluice-stream/sluice/internal/failpoint"
+	"github.com/sluice-stream/sluice/jobmanager/commit"
 	"github.com/sluice-stream/sluice/jobmanager/job"
 )
 
@@ -63,7 +65,7 @@ func (m *Manager) create(id ident.JobID, j *graph.Job, plan *graph.Physical, zer
 	if err != nil {
 		return nil, fmt.Errorf("store job %s: %w", j.Name, err)
 	}
-	return m.newRunner(id, j, plan, stored, checkpoint.Start{Job: id, Identity: plan.Identity, Latest: zero}, false), nil
+	return m.newRunner(id, j, plan, stored, past{checkpoints: checkpoint.Start{Job: id, Identity: plan.Identity, Latest: zero}}), nil
 }
 
 // recover reads every job and sweeps state files that nothing names.
@@ -134,7 +136,24 @@ func (m *Manager) recoverJob(tx *boltstore.Tx, id ident.JobID) (*runner, []manif
 	if d := checkpoint.Decide(*facts); d.Action == checkpoint.Refuse && !stored.Record.State.Terminal() {
 		return nil, nil, errors.New(d.Why)
 	}
-	return m.newRunner(id, j, plan, stored, start, true), blobs, nil
+	commits, err := commitsOf(tx, id, facts)
+	if err != nil {
+		return nil, nil, err
+	}
+	return m.newRunner(id, j, plan, stored, past{checkpoints: start, commits: commits, recovered: true}), blobs, m.ids.read(tx, id)
+}
+
+// commitsOf reads what is left to commit and to fence, oldest first.
+func commitsOf(tx *boltstore.Tx, id ident.JobID, facts *checkpoint.Facts) (commit.Start, error) {
+	var start commit.Start
+	for _, f := range facts.Found { // oldest first, as the store gives them
+		for _, t := range checkpoint.Unmarked(f.Manifest, facts.Marked) {
+			start.Unmarked = append(start.Unmarked, commit.Named{Checkpoint: f.Checkpoint, Transaction: t})
+		}
+	}
+	var err error
+	start.Handouts, err = readHandouts(tx, id)
+	return start, err
 }
 
 func (m *Manager) storedGraph(s *storedJob) (*graph.Job, *graph.Physical, error) {
@@ -178,17 +197,26 @@ func (r *runner) decide() (d checkpoint.Decision, err error) {
 	return d, err
 }
 
-// manifestOf reads one checkpoint of a job.
-func (m *Manager) manifestOf(id ident.JobID, n ident.CheckpointID) (out *manifest.Manifest, err error) {
+// checkpointOf reads one checkpoint of a job.
+func (m *Manager) checkpointOf(id ident.JobID, n ident.CheckpointID) (out storedCheckpoint, err error) {
 	err = m.store.View(func(tx *boltstore.Tx) error {
-		out, err = tx.Manifest(id, n)
+		out.manifest, err = tx.Manifest(id, n)
+		if err == nil {
+			out.committed = len(checkpoint.Unmarked(out.manifest, tx.Marked(id))) == 0
+		}
 		return err
 	})
 	return out, err
 }
 
-// manifests lists the completed checkpoints of a job, oldest first, without checkpoint 0.
-func (m *Manager) manifests(id ident.JobID) (out []*manifest.Manifest, err error) {
+// storedCheckpoint is a completed checkpoint; committed: all of its transactions are marked.
+type storedCheckpoint struct {
+	manifest  *manifest.Manifest
+	committed bool
+}
+
+// checkpoints lists the completed checkpoints of a job, oldest first, without checkpoint 0.
+func (m *Manager) checkpoints(id ident.JobID) (out []storedCheckpoint, err error) {
 	err = m.store.View(func(tx *boltstore.Tx) error {
 		found, err := tx.Manifests(id)
 		for _, f := range found {
@@ -196,7 +224,7 @@ func (m *Manager) manifests(id ident.JobID) (out []*manifest.Manifest, err error
 				return f.Err
 			}
 			if f.Checkpoint > 0 {
-				out = append(out, f.Manifest)
+				out = append(out, storedCheckpoint{f.Manifest, len(checkpoint.Unmarked(f.Manifest, tx.Marked(id))) == 0})
 			}
 		}
 		return err
@@ -222,6 +250,9 @@ func (m *Manager) linkBlobs(id ident.JobID, adopted *manifest.Manifest) error {
 
 // retain drops the checkpoints that are kept no longer, first in the database, then their files.
 func (r *runner) retain(ctx context.Context) error {
+	if err := failpoint.Hit(failpoint.BeforeRetention); err != nil {
+		return err
+	}
 	var plan checkpoint.Plan
 	err := r.m.store.Update(ctx, func(tx *boltstore.Tx) error {
 		found, err := tx.Manifests(r.id)
@@ -240,6 +271,9 @@ func (r *runner) retain(ctx context.Context) error {
 	})
 	if err != nil {
 		return fmt.Errorf("drop old checkpoints: %w", err)
+	}
+	if err := failpoint.Hit(failpoint.AfterRetention); err != nil {
+		return err
 	}
 	return r.m.blobs.Delete(plan.Delete...)
 }

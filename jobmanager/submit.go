@@ -12,6 +12,7 @@ import (
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
+	jobstate "github.com/sluice-stream/sluice/jobmanager/job"
 )
 
 // submitTimeout bounds the checks of a submission (DESIGN: within 10 s).
@@ -170,16 +171,19 @@ func (m *Manager) adopt(id ident.JobID, plan *graph.Physical, s submission) (*ma
 	if !old.ended() {
 		return nil, fmt.Errorf("job %s is %s; stop or cancel it first", old.id, old.view().state)
 	}
-	from, err := m.manifestOf(old.id, ident.CheckpointID(n))
+	from, err := m.checkpointOf(old.id, ident.CheckpointID(n))
 	if err != nil {
 		return nil, fmt.Errorf("read checkpoint %s: %w", s.fromCheckpoint, err)
+	}
+	if !from.committed && old.view().state != jobstate.FailedDataLoss { // a loss was told, with what this costs
+		return nil, fmt.Errorf("checkpoint %s is not committed: its output is not visible", s.fromCheckpoint)
 	}
 	heir := checkpoint.Heir{
 		Job: id, Identity: plan.Identity, AllowDropped: s.allowDroppedState, MaxParallelism: s.job.MaxParallelism,
 		Stateful: func(name string) bool { return hasCount(s.job, name) },
 		Source:   func(name, topic string) bool { return readsTopic(s.job, name, topic) },
 	}
-	adopted, err := checkpoint.Adopt(from, heir, time.Now())
+	adopted, err := checkpoint.Adopt(from.manifest, heir, time.Now())
 	if err != nil {
 		return nil, err
 	}

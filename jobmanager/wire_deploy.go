@@ -12,6 +12,7 @@ import (
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
+	"github.com/sluice-stream/sluice/jobmanager/commit"
 	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
 	"github.com/sluice-stream/sluice/proto/wire"
 )
@@ -30,6 +31,9 @@ type deployment struct {
 	restored  *manifest.Manifest
 	// splits is, per source subtask, what it reads.
 	splits map[ident.Subtask][]manifest.Position
+	// handouts are the transactional ids of the attempt so far; idCap is how many a sink may ask for.
+	handouts map[sinkRef]commit.Handout
+	idCap    int
 }
 
 // assignSplits spreads the positions of a manifest over the subtasks of their sources.
@@ -72,6 +76,7 @@ func (d *deployment) messages() (map[ident.WorkerID]message, error) {
 			}
 		}
 		m.State = d.stateOf(p.GetSubtasks())
+		m.TransactionalIds = d.idsOf(p.GetSubtasks())
 		if n := proto.Size(m); n > maxDeployBytes {
 			return nil, fmt.Errorf("the deployment to one task manager takes %d bytes, at most %d can be sent: shorten expressions and properties, or lower the parallelism",
 				n, maxDeployBytes)
@@ -87,13 +92,29 @@ func checkSize(c Connector, j *graph.Job, plan *graph.Physical, zero *manifest.M
 	const one = ident.WorkerID("one")
 	d := &deployment{
 		graph: j, plan: plan, restored: zero, placement: map[ident.Subtask]ident.WorkerID{}, targets: map[ident.WorkerID]target{one: {}},
-		splits: assignSplits(c, plan, zero.Positions),
+		splits: assignSplits(c, plan, zero.Positions), handouts: newHandouts(strings.Repeat("0", 16), zero.Job, plan, 1), idCap: idCap(j),
 	}
 	for _, s := range plan.Subtasks() {
 		d.placement[s] = one
 	}
 	_, err := d.messages()
 	return err
+}
+
+// idsOf lists the transactional ids of subtasks.
+func (d *deployment) idsOf(refs []*pb.SubtaskRef) []*pb.TransactionalIDs {
+	bySubtask := make(map[ident.Subtask]*pb.SubtaskRef, len(refs))
+	for _, r := range refs {
+		bySubtask[wire.SubtaskFromProto(r)] = r
+	}
+	var out []*pb.TransactionalIDs
+	for ref, h := range d.handouts {
+		if r := bySubtask[ref.subtask]; r != nil {
+			out = append(out, &pb.TransactionalIDs{Subtask: r, Sink: ref.sink, Prefix: h.Prefix, Owned: int32(h.Count), Cap: int32(d.idCap)})
+		}
+	}
+	slices.SortFunc(out, func(a, b *pb.TransactionalIDs) int { return strings.Compare(a.GetPrefix(), b.GetPrefix()) })
+	return out
 }
 
 func (d *deployment) placements() ([]*pb.Placement, error) {

@@ -54,6 +54,12 @@ func cancelMessage(job ident.JobID, fence ident.Fence, subtasks []ident.Subtask)
 	}}}
 }
 
+func handOutMessage(job ident.JobID, fence ident.Fence, to sinkRef, below int) message {
+	return &pb.FromJobManager{Message: &pb.FromJobManager_HandOut{HandOut: &pb.HandOut{
+		Attempt: wire.AttemptToProto(job, fence), Subtask: wire.SubtaskToProto(to.subtask), Sink: to.sink, Below: int32(below),
+	}}}
+}
+
 func registrationFromProto(r *pb.Register) registration {
 	return registration{
 		worker: ident.WorkerID(r.GetWorker()), incarnation: ident.Incarnation(r.GetIncarnation()), slots: int(r.GetSlots()),

@@ -84,7 +84,7 @@ func (v *jobView) checkpointsToProto() *pb.CheckpointStatus {
 		out.LastFailure = fmt.Sprintf("checkpoint %d, at %s: %s", f.Checkpoint, f.At.UTC().Format(time.RFC3339), f.Why)
 	}
 	if l := v.checkpoints.Latest; l != nil && l.Checkpoint > 0 {
-		out.Latest = checkpointToProto(l, true)
+		out.Latest = checkpointToProto(l, l.Checkpoint <= v.committed)
 	}
 	return out
 }
@@ -114,13 +114,13 @@ func offsetsToProto(positions []manifest.Position) []*pb.SourceOffsets {
 }
 
 func (m *Manager) checkpointsToProto(id ident.JobID) ([]*pb.CheckpointInfo, error) {
-	list, err := m.manifests(id)
+	list, err := m.checkpoints(id)
 	if err != nil {
 		return nil, err
 	}
 	var out []*pb.CheckpointInfo
 	for _, c := range slices.Backward(list) {
-		out = append(out, checkpointToProto(c, true))
+		out = append(out, checkpointToProto(c.manifest, c.committed))
 	}
 	return out, nil
 }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+
+	"github.com/sluice-stream/sluice/internal/failpoint"
 )
 
 // Update runs fn in a write transaction and returns when the transaction is durable and witnessed; the
@@ -47,6 +49,9 @@ func (s *Store) Update(ctx context.Context, fn func(*Tx) error) error {
 // attest makes the sequence durable in the witness.
 func (s *Store) attest(sequence uint64) error {
 	if err := s.at(StepWitness); err != nil {
+		return err
+	}
+	if err := failpoint.Hit(failpoint.BetweenWitness); err != nil {
 		return err
 	}
 	if err := s.witness.advance(sequence); err != nil {

@@ -143,10 +143,9 @@ func (m *Machine) fenceAll(h *handout, round int) {
 	m.retire(h)
 }
 
-// demand queues an id that needs a fence, unless that has to wait: for the answer to the one on its way, or
-// for a mark.
+// demand queues an id that needs a fence, unless that has to wait for the answer to the one on its way.
 func (m *Machine) demand(id *fencedID) {
-	if id.done < id.of.round && id.began == 0 && !id.queued && !m.blocked(id) {
+	if id.done < id.of.round && id.began == 0 && !id.queued {
 		id.queued = true
 		m.lane(id.of.Cluster).fences.push(id, m.now)
 	}

@@ -54,6 +54,16 @@ func (a *Admin) StartPositions(_ context.Context, job *graph.Job) ([]manifest.Po
 	return out, nil, nil
 }
 
+// Commit has nothing to commit: the log has no transactions.
+func (a *Admin) Commit(_ context.Context, _ *graph.Job, t *manifest.Transaction) (bool, error) {
+	return true, errors.New("no such transaction: " + t.TransactionalID)
+}
+
+// Fence has nothing to fence.
+func (a *Admin) Fence(_ context.Context, _ *graph.Job, _, _, id string) error {
+	return errors.New("no such transactional id: " + id)
+}
+
 // PublishOffsets notes the checkpoint.
 func (a *Admin) PublishOffsets(_ context.Context, _ *graph.Job, m *manifest.Manifest) error {
 	a.mu.Lock()

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 
 	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
@@ -40,6 +41,14 @@ func JobManager(ctx context.Context, p Process) error {
 	}
 	if err != nil {
 		return err
+	}
+	if at.decisionLog != "" {
+		f, err := os.OpenFile(at.decisionLog, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+		if err != nil {
+			return fmt.Errorf("decision-log: %w", err)
+		}
+		defer f.Close()
+		cfg.DecisionLog = f
 	}
 	admin := kafka.NewAdmin(cfg.Logger)
 	defer admin.Close()
@@ -78,10 +87,11 @@ func serveJobManager(ctx context.Context, m *jobmanager.Manager, at jobManagerLi
 	return nil
 }
 
-// jobManagerListen is where the job manager listens.
+// jobManagerListen is where the job manager listens, and what else is not its core's business.
 type jobManagerListen struct {
-	grpc, http string
-	insecure   bool
+	grpc, http  string
+	insecure    bool
+	decisionLog string // a file
 }
 
 func jobManagerConfig(p Process) (jobmanager.Config, jobManagerListen, error) {
@@ -96,6 +106,7 @@ func jobManagerConfig(p Process) (jobmanager.Config, jobManagerListen, error) {
 	fs.StringVar(&cfg.DataDir, "data-dir", cfg.DataDir, "`DIR` of the database and the state files, on a local disk")
 	fs.DurationVar(&cfg.HeartbeatInterval, "heartbeat-interval", cfg.HeartbeatInterval, "how often task managers show that they live")
 	fs.DurationVar(&cfg.HeartbeatTimeout, "heartbeat-timeout", cfg.HeartbeatTimeout, "silence after which a task manager counts as lost")
+	fs.StringVar(&at.decisionLog, "decision-log", "", "`FILE` to which every decision about checkpoints and transactions is appended, a JSON object a line; empty: none")
 	fs.BoolVar(&at.insecure, "insecure", false, "allow listening outside of loopback without TLS")
 	fs.StringVar(&level, "log-level", level, "`LEVEL` of the log: debug, info, warn or error")
 	tlsFiles.AddFlags(fs)

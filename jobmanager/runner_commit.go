@@ -1,0 +1,311 @@
+package jobmanager
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/sluice-stream/sluice/checkpoint"
+	"github.com/sluice-stream/sluice/checkpoint/boltstore"
+	"github.com/sluice-stream/sluice/checkpoint/manifest"
+	"github.com/sluice-stream/sluice/ident"
+	"github.com/sluice-stream/sluice/internal/failpoint"
+	"github.com/sluice-stream/sluice/jobmanager/commit"
+	"github.com/sluice-stream/sluice/jobmanager/job"
+)
+
+// commitTimeout bounds one commit or fence; the committer repeats it. A job manager that ends waits for
+// those on their way.
+const commitTimeout = 5 * time.Second
+
+// stepCommit applies an event to the committer and carries out what it says.
+func (r *runner) stepCommit(ctx context.Context, now time.Time, ev commit.Event) error {
+	for _, eff := range r.committer.Step(now, ev) {
+		if err := r.performCommit(ctx, eff); err != nil {
+			return err
+		}
+	}
+	if held := r.heldDeploy; held != nil && r.committer.Settled() {
+		r.heldDeploy = nil
+		rec := r.machine.Record()
+		if rec.State == job.Deploying && rec.Attempt == held.Fence.Attempt {
+			return r.deploy(ctx, *held)
+		}
+	}
+	return nil
+}
+
+func (r *runner) performCommit(ctx context.Context, eff commit.Effect) error {
+	switch e := eff.(type) {
+	case commit.Commit:
+		r.commit(ctx, e)
+	case commit.Mark:
+		r.mark(ctx, e)
+	case commit.Announce:
+		return r.announce(ctx, e)
+	case commit.Fence:
+		r.fence(ctx, e)
+	case commit.Forget:
+		r.beside(ctx, func(ctx context.Context) error {
+			return r.m.store.Update(ctx, func(tx *boltstore.Tx) (err error) {
+				for _, k := range e.Handouts {
+					err = errors.Join(err, tx.DeleteValue(r.id, handoutName(k)))
+				}
+				return err
+			})
+		}, func(_ time.Time, err error) {
+			r.doubtful(err)
+			r.enqueue(commit.Forgotten{Handouts: e.Handouts, Err: err})
+		})
+	case commit.Lost:
+		r.log.Error("a completed checkpoint cannot be committed", "checkpoint", e.Checkpoint, "transactions", len(e.Transactions))
+		r.enqueue(job.DataLost{Failure: r.lossOf(e)})
+	case commit.CleanedUp:
+		r.enqueue(job.CleanedUp{})
+	case commit.Ignored:
+		r.m.metrics.dropped("commit")
+		r.log.Debug("ignored", "what", e.What, "reason", e.Why)
+	}
+	return nil
+}
+
+// call runs a call to Kafka beside the loop; it ends by its own deadline, also when the job manager ends.
+func (r *runner) call(ctx context.Context, f func(context.Context) error, then func(now time.Time, err error)) {
+	r.beside(ctx, func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
+		defer cancel()
+		return f(ctx)
+	}, then)
+}
+
+func (r *runner) commit(ctx context.Context, e commit.Commit) {
+	refused := false
+	r.call(ctx, func(ctx context.Context) (err error) {
+		if err = failpoint.Hit(failpoint.BeforeCommit); err != nil {
+			return err
+		}
+		if refused, err = r.m.connector.Commit(ctx, r.graph, &e.Transaction); err != nil {
+			return err
+		}
+		return failpoint.Hit(failpoint.AfterCommit)
+	}, func(_ time.Time, err error) {
+		key := e.Transaction.Key()
+		switch {
+		case refused:
+			r.decisions.note("refused", "transaction", key.String(), "reason", err.Error())
+		case err == nil:
+			r.decisions.note("committed", "transaction", key.String())
+		}
+		r.enqueue(commit.Committed{Key: key, Err: err, Refused: refused})
+	})
+}
+
+func (r *runner) mark(ctx context.Context, e commit.Mark) {
+	r.beside(ctx, func(ctx context.Context) error {
+		if err := failpoint.Hit(failpoint.BeforeMark); err != nil {
+			return err
+		}
+		err := r.m.store.Update(ctx, func(tx *boltstore.Tx) error { return tx.Mark(r.id, e.Keys...) })
+		if err == nil {
+			_ = failpoint.Hit(failpoint.AfterMark) // nothing here can fail any more
+		}
+		return err
+	}, func(_ time.Time, err error) {
+		if err == nil {
+			names := make([]string, 0, len(e.Keys))
+			for _, k := range e.Keys {
+				names = append(names, k.String())
+			}
+			r.decisions.note("marked", "transactions", names)
+		}
+		r.doubtful(err)
+		r.enqueue(commit.Marked{Keys: e.Keys, Err: err})
+	})
+}
+
+func (r *runner) fence(ctx context.Context, e commit.Fence) {
+	id := e.Handout.ID(e.N)
+	r.call(ctx, func(ctx context.Context) error {
+		if err := failpoint.Hit(failpoint.BeforeFence); err != nil {
+			return err
+		}
+		return r.m.connector.Fence(ctx, r.graph, e.Handout.Sink, e.Handout.Cluster, id)
+	}, func(_ time.Time, err error) {
+		if err == nil {
+			r.decisions.note("fenced", "attempt", uint64(e.Handout.Attempt), "id", id)
+		}
+		r.enqueue(commit.Fenced{Handout: e.Handout.HandoutKey, N: e.N, Err: err})
+	})
+}
+
+// doubtful ends the job manager when nobody can tell whether a write is durable: the next start reads the
+// truth from disk.
+func (r *runner) doubtful(err error) {
+	if errors.Is(err, boltstore.ErrUnknownOutcome) || errors.Is(err, boltstore.ErrDamaged) {
+		r.doubt = cmp.Or(r.doubt, err)
+	}
+}
+
+// announce tells everybody of a committed checkpoint.
+func (r *runner) announce(ctx context.Context, e commit.Announce) error {
+	if err := failpoint.Hit(failpoint.BeforeAnnounce); err != nil {
+		return err
+	}
+	r.announced = max(r.announced, e.Checkpoint)
+	r.decisions.note("announced", "checkpoint", uint64(e.Checkpoint))
+	if r.committer.Settled() {
+		r.announced = max(r.announced, r.recovered)
+	}
+	i := slices.IndexFunc(r.unannounced, func(m *manifest.Manifest) bool { return m.Checkpoint == e.Checkpoint })
+	if i >= 0 { // else it is an old one of which only a commit was missing
+		m := r.unannounced[i]
+		r.unannounced = slices.Delete(r.unannounced, 0, i+1)
+		r.sendToAll(m.Fence, completedMessage(r.id, m.Fence, m.Checkpoint))
+		r.publishOffsets(ctx, m)
+	}
+	r.beside(ctx, r.retain, r.logged("retention"))
+	return nil
+}
+
+// onLevel takes what a transactional sink tells of its ids.
+func (r *runner) onLevel(l sinkLevel) {
+	if r.deployed == nil || r.deployed.fence != l.fence {
+		r.m.metrics.dropped("sink level")
+		return
+	}
+	h, ok := r.deployed.handouts[l.sinkRef]
+	if !ok {
+		r.m.metrics.dropped("sink level")
+		return
+	}
+	r.ready[l.sinkRef] = l.ready
+	r.tellReadiness(l.subtask)
+	if l.wanted > h.Count {
+		r.enqueue(growth{l.fence, l.sinkRef, min(l.wanted, maxIDs)})
+	}
+}
+
+// tellReadiness gives the coordinator the level of a subtask: the lowest of its sinks.
+func (r *runner) tellReadiness(s ident.Subtask) {
+	level := -1
+	for ref := range r.deployed.handouts {
+		if ref.subtask == s && (level < 0 || r.ready[ref] < level) {
+			level = r.ready[ref]
+		}
+	}
+	r.enqueue(checkpoint.SinkReadiness{Fence: r.deployed.fence, Subtask: s, Ready: max(level, 0)})
+}
+
+// gated lists the subtasks with transactional sinks.
+func (r *runner) gated() []ident.Subtask {
+	var out []ident.Subtask
+	for ref := range r.deployed.handouts {
+		if !slices.Contains(out, ref.subtask) {
+			out = append(out, ref.subtask)
+		}
+	}
+	slices.SortFunc(out, ident.Subtask.Compare)
+	return out
+}
+
+// growth asks for more ids for a sink.
+type growth struct {
+	fence ident.Fence
+	sinkRef
+	count int
+}
+
+// grow hands out more ids: durable first, then told.
+func (r *runner) grow(ctx context.Context, g growth) {
+	d := r.deployed
+	if d == nil || d.fence != g.fence || r.growing[g.sinkRef] {
+		return
+	}
+	h := d.handouts[g.sinkRef]
+	made := g.count - h.Count
+	if made <= 0 {
+		return
+	}
+	h.Count = g.count
+	r.growing[g.sinkRef] = true
+	r.beside(ctx, func(ctx context.Context) error { return r.storeHandouts(ctx, made, h) }, func(_ time.Time, err error) {
+		delete(r.growing, g.sinkRef)
+		r.doubtful(err)
+		if err != nil {
+			r.log.Warn("hand out transactional ids", "sink", g.sink, "subtask", g.subtask.String(), "reason", err)
+			return // the sink asks again with its next level
+		}
+		r.enqueue(commit.HandedOut{Handout: h})
+		if r.deployed != d {
+			return
+		}
+		d.handouts[g.sinkRef] = h
+		r.log.Info("more transactional ids", "sink", g.sink, "subtask", g.subtask.String(), "attempt", d.fence.Attempt, "count", h.Count)
+		r.m.sessions.send(d.placement[g.subtask], handOutMessage(r.id, d.fence, g.sinkRef, h.Count))
+	})
+}
+
+// storeHandouts makes hand-outs durable and counts the ids that they make.
+func (r *runner) storeHandouts(ctx context.Context, made int, list ...commit.Handout) error {
+	if err := failpoint.Hit(failpoint.BeforeHandOut); err != nil {
+		return err
+	}
+	now := time.Now()
+	err := r.m.store.Update(ctx, func(tx *boltstore.Tx) error {
+		err := countMade(tx, r.id, made, now)
+		for _, h := range list {
+			err = errors.Join(err, putHandout(tx, r.id, h))
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("store the transactional ids of attempt %d: %w", list[0].Attempt, err)
+	}
+	r.m.metrics.idsMade.WithLabelValues(r.name).Add(float64(made))
+	if r.m.ids.add(made, now) {
+		r.log.Warn("very many transactional ids: brokers remember each for 7 days, and suffer; jobs restart too often or have too many sink subtasks",
+			"last7Days", r.m.ids.recent(now), "limit", manyIDs)
+	}
+	for _, h := range list {
+		r.decisions.note("handedOut", "attempt", uint64(h.Attempt), "sink", h.Sink, "subtask", h.Subtask, "count", h.Count)
+	}
+	return failpoint.Hit(failpoint.AfterHandOut)
+}
+
+// handOutFirst hands out the first ids of an attempt, before it is deployed; false: it cannot be now.
+func (r *runner) handOutFirst(ctx context.Context, d *deployment) error {
+	if len(d.handouts) == 0 {
+		return nil
+	}
+	var list []commit.Handout
+	for _, h := range d.handouts {
+		list = append(list, h)
+	}
+	slices.SortFunc(list, func(a, b commit.Handout) int {
+		return cmp.Or(cmp.Compare(a.Sink, b.Sink), cmp.Compare(a.Subtask, b.Subtask))
+	})
+	if err := r.storeHandouts(ctx, len(list)*firstIDs, list...); err != nil {
+		return err
+	}
+	for _, h := range list {
+		r.enqueue(commit.HandedOut{Handout: h})
+	}
+	return nil
+}
+
+// committing says what of completed checkpoints is not visible yet, for people.
+func (r *runner) committing(now time.Time) string {
+	s := r.committer.Status()
+	switch {
+	case s.Uncommitted > 0 && now.Sub(s.Since) > time.Second:
+		return fmt.Sprintf("%d transactions of completed checkpoints are not committed after %s: %s",
+			s.Uncommitted, now.Sub(s.Since).Round(time.Second), cmp.Or(s.Reason, "waiting for Kafka"))
+	case s.Unfenced > 0 && s.Reason != "":
+		return fmt.Sprintf("%d transactional ids of ended attempts are not fenced yet: %s", s.Unfenced, s.Reason)
+	default:
+		return ""
+	}
+}
