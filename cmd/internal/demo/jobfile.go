@@ -6,7 +6,7 @@ import (
 )
 
 const (
-	guarantee = "at-least-once"
+	guarantee = "exactly-once"
 	// source is the name of the source in the job.
 	source = "orders"
 )
