@@ -5,7 +5,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 )
 
 // stampSource is the header with topic/partition/offset, in CEL.
@@ -80,7 +79,7 @@ func (w *Workload) partitioner() string {
 func (w *Workload) sinkProperties() map[string]string {
 	own := map[string]string{"bootstrap.servers": w.params.Brokers, "compression.type": "lz4"}
 	if w.params.Guarantee == "exactly-once" {
-		own["transaction.timeout.ms"] = fmt.Sprint(w.params.TransactionTimeout / time.Millisecond)
+		own["transaction.timeout.ms"] = fmt.Sprint(w.params.TransactionTimeout.Milliseconds())
 	}
 	maps.Copy(own, w.params.SinkProperties)
 	return own
