@@ -12,13 +12,18 @@ import (
 
 	"github.com/sluice-stream/sluice/connector/kafka/wire"
 	"github.com/sluice-stream/sluice/graph"
+	"github.com/sluice-stream/sluice/operator"
 )
 
 // idleSink takes records without a broker; drain empties it.
 func idleSink(t testing.TB, k *graph.KafkaSink, partitions int) *Sink {
 	t.Helper()
 	k.Properties = map[string]string{propBootstrap: "a:1", propBufferMemory: "1073741824"}
-	s, err := NewSink(SinkConfig{Kafka: k, Connections: NewConnections(nil)})
+	cfg := SinkConfig{Kafka: k, Connections: NewConnections(nil)}
+	if k.Guarantee == graph.ExactlyOnce {
+		cfg.Transactions = &operator.TransactionContext{Prefix: idPrefix, Owned: 1, Cap: 1, Level: func(operator.TransactionLevel) {}, Lease: func() error { return nil }}
+	}
+	s, err := NewSink(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,6 +33,10 @@ func idleSink(t testing.TB, k *graph.KafkaSink, partitions int) *Sink {
 	}
 	s.topics["out"] = s.newTopic(found)
 	s.producer = &wire.Producer{ID: 1}
+	if s.transactions != nil {
+		s.transactions.pool.Next(time.Now())
+		s.transactions.pool.Initialised(0, 1, 1)
+	}
 	close(s.ready)
 	return s
 }
@@ -57,8 +66,8 @@ func TestSinkWriteAllocates(t *testing.T) {
 		records = append(records, &kgo.Record{Topic: "in", Partition: int32(i % 4), Key: fmt.Appendf(nil, "key %d", i%100), Value: make([]byte, 100)})
 	}
 	b := batchOf(records...)
-	for _, p := range []graph.PartitionerMode{graph.ByKey, graph.RoundRobin, graph.Fixed, graph.Preserve} {
-		s := idleSink(t, &graph.KafkaSink{Topic: "out", Guarantee: graph.AtLeastOnce, Partitioner: p}, 4)
+	for i, p := range []graph.PartitionerMode{graph.ByKey, graph.RoundRobin, graph.Fixed, graph.Preserve, graph.Preserve} {
+		s := idleSink(t, &graph.KafkaSink{Topic: "out", Guarantee: []graph.Guarantee{graph.AtLeastOnce, graph.ExactlyOnce}[i/4], Partitioner: p}, 4)
 		n := testing.AllocsPerRun(20, func() {
 			if err := s.Write(context.Background(), b); err != nil {
 				t.Fatal(err)
@@ -90,11 +99,18 @@ func TestPassThroughAllocates(t *testing.T) {
 		produce(t, cl, records...)
 	}
 	for _, test := range []struct {
-		name string
-		mode graph.PartitionerMode
-		open bool
-	}{{"passed on", graph.Preserve, false}, {"opened", graph.Preserve, true}, {"by key", graph.ByKey, true}} {
-		w := startSink(t, &graph.KafkaSink{Topic: "out", Partitioner: test.mode, Properties: forSink(f)})
+		name  string
+		mode  graph.PartitionerMode
+		open  bool
+		exact bool
+	}{{"passed on", graph.Preserve, false, false}, {"opened", graph.Preserve, true, false}, {"by key", graph.ByKey, true, false}, {"passed on in transactions", graph.Preserve, false, true}, {"opened in transactions", graph.Preserve, true, true}} {
+		k := &graph.KafkaSink{Topic: "out", Partitioner: test.mode, Properties: forSink(f)}
+		var w *writing
+		if test.exact {
+			w = startTransactional(t, f, k).writing
+		} else {
+			w = startSink(t, k)
+		}
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		r := startSource(t, properties(f), position("in", 0, 0, rounds/2*size), position("in", 1, 0, rounds/2*size))
@@ -111,7 +127,7 @@ func TestPassThroughAllocates(t *testing.T) {
 			b.Release()
 		}
 		w.seal(1)
-		w.sealed(1)
+		<-w.sink.Sealed()
 		runtime.ReadMemStats(&after)
 		per := float64(after.Mallocs-before.Mallocs) / float64(records)
 		t.Logf("%s: %.4f allocations per record", test.name, per)
