@@ -228,11 +228,11 @@ func (c *checker) trigger(j *jobCheck, d Decision) {
 	j.checkpoints[d.Checkpoint] = &checkpointCheck{id: d.Checkpoint, attempt: d.Attempt, acks: map[string][]string{}}
 }
 
-// ack of a stale attempt or of an unknown checkpoint does not count; a completed line that counted it lacks an
-// ack then.
+// ack of a stale attempt, or of a checkpoint that is unknown or over, does not count; a completed line that
+// counted it lacks an ack then.
 func (c *checker) ack(j *jobCheck, d Decision) {
 	k := j.checkpoints[d.Checkpoint]
-	if k == nil || k.attempt != d.Attempt {
+	if k == nil || k.attempt != d.Attempt || j.attempt != d.Attempt || k.completed || k.aborted {
 		return
 	}
 	if before, again := k.acks[string(d.Subtask)]; again && !slices.Equal(before, d.Transactions) {
@@ -255,8 +255,6 @@ func (c *checker) checkOwner(j *jobCheck, d Decision, t string) {
 		c.fault("%s in attempt %d lists %s, an id of attempt %d", d.Subtask, d.Attempt, t, p.attempt)
 	case p.n >= j.handedOut[handoutKey{p.attempt, p.sink, p.subtask}]:
 		c.fault("%s lists %s, and only %d ids were handed out", d.Subtask, t, j.handedOut[handoutKey{p.attempt, p.sink, p.subtask}])
-	case j.fenced[transactionID(t)]:
-		c.fault("%s lists %s, whose id was fenced", d.Subtask, t)
 	}
 }
 

@@ -131,7 +131,7 @@ func (o *Oracle) Close() {
 func (o *Oracle) Verify(ctx context.Context) (Report, error) {
 	defer o.Close()
 	w := o.config.Workload
-	r := Report{Seed: o.config.Seed, Workload: w.Kind(), Faults: o.config.Faults}
+	r := Report{Seed: o.config.Seed, Workload: w.Kind(), Faults: append([]string{}, o.config.Faults...)}
 	reader, err := newScanner(o.config.Brokers)
 	if err != nil {
 		return r, err
@@ -199,10 +199,10 @@ func (o *Oracle) compareReaders(ctx context.Context, final *sightings, r *Report
 		live.awaitEnd(ctx, final)
 	}
 	o.Close()
+	r.LSOStallMs = o.live[0].longestStall(stopped).Milliseconds() // the other one waits for full fetches
 	var mismatch tally
 	for i, live := range o.live {
 		compareSightings(fmt.Sprintf("live reader %d", i+1), final, &live.saw, &mismatch)
-		r.LSOStallMs = max(r.LSOStallMs, live.longestStall(stopped).Milliseconds())
 		r.Verdict = append(r.Verdict, live.problems(mismatch.count > 0)...)
 	}
 	r.ReaderMismatch = mismatch.count

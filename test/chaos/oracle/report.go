@@ -34,7 +34,7 @@ type Report struct {
 	DetectMs      *int64 `json:"detectMs"`
 	RedeployMs    *int64 `json:"redeployMs"`
 	FirstOutputMs *int64 `json:"firstOutputMs"`
-	// LSOStallMs is the longest time in which a live reader got nothing from one output partition, between the
+	// LSOStallMs is the longest time in which the first live reader got nothing from one output partition, between the
 	// first record it got from it and the end of the load (Event LoadStopped). The load is steady and reaches
 	// all partitions, so the source had data all that time.
 	LSOStallMs int64 `json:"lsoStallMs"`
