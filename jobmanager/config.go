@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc/credentials"
+
+	"github.com/sluice-stream/sluice/checkpoint/boltstore"
 )
 
 // Config is what an operator sets for the job manager.
@@ -33,6 +35,8 @@ type Config struct {
 
 	// Dial replaces TCP for the probes of lost task managers, for tests; nil: TCP.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
+	// StoreHook stops, delays or fails the writes of the store, for tests; nil: nothing is called.
+	StoreHook func(boltstore.Step) error
 }
 
 // DefaultConfig has every default of DESIGN sections 4 and 8.1.

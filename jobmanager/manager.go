@@ -87,7 +87,7 @@ func Open(cfg Config, connector Connector, expressions graph.Expressions) (*Mana
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	store, err := boltstore.Open(cfg.DataDir, boltstore.Options{Logger: cfg.Logger})
+	store, err := boltstore.Open(cfg.DataDir, boltstore.Options{Logger: cfg.Logger, Hook: cfg.StoreHook})
 	if err != nil {
 		return nil, fmt.Errorf("open data directory: %w", err)
 	}
