@@ -76,12 +76,12 @@ func (b *bench) checkpointsAt(ctx context.Context, rate int) (report CheckpointR
 		return report, err
 	}
 	defer func() { err = errors.Join(err, cl.close()) }()
-	t, err := startTraffic(ctx, b.broker, fmt.Sprintf("checkpoints-%d", rate), rate)
+	t, err := startTraffic(ctx, b.broker, fmt.Sprintf("checkpoints-%d", rate), rate, trafficTick)
 	if err != nil {
 		return report, err
 	}
 	defer func() { err = errors.Join(err, t.close()) }()
-	spec := jobSpec{broker: b.broker.addr, source: t.source, target: t.target, startup: "latest", interval: checkpointInterval.String()}
+	spec := jobSpec{broker: b.broker.addr, source: t.source, target: t.target, startup: "latest", interval: checkpointInterval, guarantee: atLeastOnce}
 	if _, err := cl.submit(ctx, spec.yaml()); err != nil {
 		return report, err
 	}

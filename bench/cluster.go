@@ -47,7 +47,7 @@ func buildPrograms(ctx context.Context, dir string) (*programs, error) {
 	const module = "github.com/sluice-stream/sluice"
 	// As `make build` does.
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", dir+string(filepath.Separator),
-		module+"/cmd/jobmanager", module+"/cmd/taskmanager", module+"/cmd/sluice", module+"/bench/rivals/franz")
+		module+"/cmd/jobmanager", module+"/cmd/taskmanager", module+"/cmd/sluice", module+"/bench/rivals/franz", module+"/bench/rivals/txn")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if output, err := build.CombinedOutput(); err != nil {
 		return nil, errors.Join(fmt.Errorf("building the programs: %w\n%s", err, output), os.RemoveAll(dir))
@@ -91,7 +91,7 @@ func startCluster(p *programs, n int) (*cluster, error) {
 		return nil, fmt.Errorf("making a directory for a cluster: %w", err)
 	}
 	c := newCluster(p, dir)
-	err = c.startJobManager()
+	err = c.startJobManager("127.0.0.1:0", "127.0.0.1:0")
 	for i := 0; i < n && err == nil; i++ {
 		_, err = c.startTaskManager(fmt.Sprintf("tm-%d", i+1))
 	}
@@ -108,11 +108,13 @@ func newCluster(p *programs, dir string) *cluster {
 	return &cluster{programs: p, dir: dir, client: http.Client{Timeout: httpTimeout}}
 }
 
-func (c *cluster) startJobManager() error {
+// startJobManager starts it on these addresses; on those of one that was killed it takes that one's place,
+// with its data.
+func (c *cluster) startJobManager(listen, http string) error {
 	var err error
 	c.jm, err = process.Start(process.Spec{
 		Name: jobManagerName, Path: c.programs.path("jobmanager"), Dir: c.dir,
-		Args: []string{"--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data-dir", filepath.Join(c.dir, "data")},
+		Args: []string{"--listen", listen, "--http", http, "--data-dir", filepath.Join(c.dir, "data")},
 	})
 	if err != nil {
 		return err

@@ -2,11 +2,12 @@ package main
 
 import "fmt"
 
-// Goal is one figure to reach. Limits are upper ones.
+// Goal is one figure to reach: at most its limit, or at least.
 type Goal struct {
 	Name     string  `json:"name"`
 	Unit     string  `json:"unit"`
 	Limit    float64 `json:"limit"`
+	AtLeast  bool    `json:"atLeast,omitempty"` // the limit is a lower one
 	Measured float64 `json:"measured"`
 	Ratio    float64 `json:"ratio,omitempty"` // measured / limit; absent when the limit is 0
 	Met      bool    `json:"met"`
@@ -22,7 +23,10 @@ const (
 // The limits.
 const (
 	limitCPURatio     = 1.0 // of the franz-go loop
-	limitSpareMs      = 2000
+	limitLatencyMs    = 200
+	limitSpareMs      = 1500
+	limitSpareMaxMs   = 3000
+	limitManagerMs    = 5000
 	limitSlotMs       = 1000
 	limitIdleMiB      = 40
 	limitReadyMs      = 300
@@ -35,6 +39,19 @@ func newGoal(name, unit string, limit, measured float64) Goal {
 		g.Ratio = measured / limit
 	}
 	return g
+}
+
+func newGoalAtLeast(name, unit string, limit, measured float64) Goal {
+	g := newGoal(name, unit, limit, measured)
+	g.AtLeast, g.Met = true, measured >= limit
+	return g
+}
+
+func (g *Goal) limitText() string {
+	if g.AtLeast {
+		return fmt.Sprintf("≥ %g %s", g.Limit, g.Unit)
+	}
+	return fmt.Sprintf("%g %s", g.Limit, g.Unit)
 }
 
 func (g *Goal) ratioText() string {
@@ -76,15 +93,35 @@ func goalsOf(r *Report) []Goal {
 			goals = append(goals, newGoal(fmt.Sprintf("checkpoint p50 at %d records/s, trigger to durable", c.RecordsPerSec), unitMs, limitCheckpointMs, c.DurationMs.Median))
 		}
 	}
-	if rec := r.Recovery; rec != nil {
-		if len(rec.SpareSlots) > 0 {
-			goals = append(goals, newGoal("kill -9 with spare slots: first new output", unitMs, limitSpareMs,
-				sampleOf(rec.SpareSlots, func(r *Recovery) float64 { return r.FirstMs }).Median))
+	for _, ratio := range r.Ratios {
+		if ratio.Goal > 0 {
+			goals = append(goals, newGoalAtLeast(fmt.Sprintf("%s, %d B: records per second", ratio.Name, ratio.ValueBytes), unitRatio, ratio.Goal, ratio.Ratio.Median))
 		}
-		if len(rec.MissingSlot) > 0 {
-			goals = append(goals, newGoal("missing slots there: first new output", unitMs, limitSlotMs,
-				sampleOf(rec.MissingSlot, func(r *Recovery) float64 { return r.SlotToFirstMs }).Median))
-		}
+	}
+	if len(r.Latency) > 0 {
+		goals = append(goals, newGoal("latency p99, scheduled to committed and read, median of the runs", unitMs, limitLatencyMs,
+			sampleOf(r.Latency, func(l *LatencyReport) float64 { return l.LatencyMs.P99 }).Median))
+	}
+	return append(goals, recoveryGoals(r.Recovery)...)
+}
+
+func recoveryGoals(r *RecoveryReport) (goals []Goal) {
+	if r == nil {
+		return nil
+	}
+	first := func(r *Recovery) float64 { return r.FirstMs }
+	if len(r.SpareSlots) > 0 {
+		s := sampleOf(r.SpareSlots, first)
+		goals = append(goals,
+			newGoal("kill -9 of a task manager with spare slots: first new committed output, median", unitMs, limitSpareMs, s.Median),
+			newGoal("the same, max", unitMs, limitSpareMaxMs, s.Max))
+	}
+	if len(r.MissingSlot) > 0 {
+		goals = append(goals, newGoal("missing slots there: first new committed output, median", unitMs, limitSlotMs,
+			sampleOf(r.MissingSlot, func(r *Recovery) float64 { return r.SlotToFirstMs }).Median))
+	}
+	if len(r.JobManager) > 0 {
+		goals = append(goals, newGoal("kill -9 of the job manager, started at once: first new committed output, max", unitMs, limitManagerMs, sampleOf(r.JobManager, first).Max))
 	}
 	return goals
 }

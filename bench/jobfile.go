@@ -3,9 +3,16 @@ package main
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 const jobName = "bench"
+
+// The guarantees of a sink.
+const (
+	atLeastOnce = "at-least-once"
+	exactlyOnce = "exactly-once"
+)
 
 // jobSpec says which job file to write.
 type jobSpec struct {
@@ -13,7 +20,8 @@ type jobSpec struct {
 	filter                 string // CEL; empty: every record is passed on
 	startup                string // earliest or latest
 	bounded                bool
-	interval               string // of checkpoints
+	interval               time.Duration // of checkpoints; 0: off
+	guarantee              string
 }
 
 // yaml is the job file, as a user would write it: what is not said is the default.
@@ -45,9 +53,9 @@ sources:
     from: %s
     kafka:
       topic: %s
-      guarantee: at-least-once
+      guarantee: %s
       partitioner: preserve
       properties: {bootstrap.servers: '%s'}
-`, from, s.target, s.broker)
+`, from, s.target, s.guarantee, s.broker)
 	return b.String()
 }

@@ -2,9 +2,12 @@
 // the figures, their ratio and the goals. It asserts no time: figures belong to the machine they were
 // measured on. A wrong output is an error all the same.
 //
-//	go run ./bench                                   # everything, some 12 minutes
+//	go run ./bench                                   # everything, some 40 minutes
 //	go run ./bench --only throughput --sizes 100     # a part of it
 //	go run ./bench --only recovery,startup --kills 3
+//	go run ./bench --only exactly-once,latency --json figures.json
+//
+// The fields of the JSON are documented at Report and the types in it.
 package main
 
 import (
@@ -13,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
 	"slices"
@@ -29,6 +33,8 @@ import (
 const (
 	partStartup     = "startup"
 	partThroughput  = "throughput"
+	partExactlyOnce = "exactly-once"
+	partLatency     = "latency"
 	partCheckpoints = "checkpoints"
 	partRecovery    = "recovery"
 )
@@ -44,6 +50,8 @@ type options struct {
 	checkpoints  int
 	rates        []int // records per second while checkpoints are timed
 	interval     time.Duration
+	guarantee    string
+	latency      time.Duration
 	programs     string
 	json         string
 }
@@ -54,7 +62,7 @@ type bench struct {
 	broker   *broker
 	programs *programs
 	progress io.Writer
-	topics   int // output topics made so far
+	topics   int // made for the copies so far
 }
 
 func (b *bench) say(format string, args ...any) { fmt.Fprintf(b.progress, format+"\n", args...) }
@@ -77,21 +85,23 @@ func main() {
 }
 
 func parseOptions(args []string) (options, error) {
-	parts := []string{partStartup, partThroughput, partCheckpoints, partRecovery}
+	parts := []string{partStartup, partThroughput, partExactlyOnce, partLatency, partCheckpoints, partRecovery}
 	var o options
 	fs := pflag.NewFlagSet("bench", pflag.ContinueOnError)
 	fs.SortFlags = false
 	fs.StringSliceVar(&o.parts, "only", parts, "parts to run")
 	fs.StringSliceVar(&o.cases, "cases", []string{casePass, caseFilter}, "jobs of the throughput part: "+strings.Join(caseNames(), ", "))
-	fs.IntSliceVar(&o.sizes, "sizes", []int{100, 1024}, "bytes of a value in the throughput part")
+	fs.IntSliceVar(&o.sizes, "sizes", []int{100, 1024}, "bytes of a value in the throughput and exactly-once parts")
 	fs.IntVar(&o.records, "records", 10_000_000, "records of a run with values of up to 256 bytes; a fifth with larger ones")
-	fs.IntVar(&o.repeats, "repeats", 3, "runs of each contestant, interleaved")
-	fs.IntVar(&o.kills, "kills", 10, "kills of a task manager, with and without spare slots")
+	fs.IntVar(&o.repeats, "repeats", 3, "runs of each contestant, interleaved, and of the latency")
+	fs.IntVar(&o.kills, "kills", 20, "kills of a task manager with spare slots, without, and of the job manager: so many each")
 	fs.IntVar(&o.starts, "starts", 10, "starts of a cluster")
 	fs.IntVar(&o.checkpoints, "checkpoints", 60, "checkpoints to time at each rate")
 	fs.IntSliceVar(&o.rates, "rates", []int{0, 1000, 10_000}, "records per second while checkpoints are timed")
 	fs.DurationVar(&o.interval, "interval", time.Second, "checkpoint interval of the throughput and recovery parts")
-	fs.StringVar(&o.programs, "programs", "", "directory with jobmanager, taskmanager, sluice and franz; built when empty")
+	fs.StringVar(&o.guarantee, "guarantee", exactlyOnce, "of the sinks in the exactly-once, latency and recovery parts")
+	fs.DurationVar(&o.latency, "latency", time.Minute, "how long each run of the latency part is timed")
+	fs.StringVar(&o.programs, "programs", "", "directory with jobmanager, taskmanager, sluice, franz and txn; built when empty")
 	fs.StringVar(&o.json, "json", "", "file for the JSON; empty: stdout, after the tables")
 	if err := fs.Parse(args); err != nil {
 		return o, err
@@ -99,7 +109,7 @@ func parseOptions(args []string) (options, error) {
 	return o, errors.Join(
 		known("only", o.parts, parts), known("cases", o.cases, caseNames()), positive("records", o.records/(5*slabRecords)),
 		positive("repeats", o.repeats), positive("kills", o.kills), positive("starts", o.starts), positive("checkpoints", o.checkpoints),
-		positive("interval", int(o.interval)), validSizes(o.sizes), validRates(o.rates),
+		positive("interval", int(o.interval)), positive("latency", int(o.latency/time.Second)), known("guarantee", []string{o.guarantee}, []string{exactlyOnce, atLeastOnce}), validSizes(o.sizes), validRates(o.rates),
 	)
 }
 
@@ -165,7 +175,22 @@ func (b *bench) measure(ctx context.Context, report *Report) (err error) {
 		}
 		report.Startup = &s
 	}
-	if !slices.ContainsFunc([]string{partThroughput, partCheckpoints, partRecovery}, wants) {
+	withBroker := map[string]func() error{
+		partThroughput: func() (err error) { report.Runs, err = b.throughput(ctx); return err },
+		partExactlyOnce: func() (err error) {
+			report.ExactlyOnce, err = b.exactlyOnce(ctx)
+			report.Ratios = exactlyOnceRatios(report.ExactlyOnce)
+			return err
+		},
+		partLatency:     func() (err error) { report.Latency, err = b.latency(ctx); return err },
+		partCheckpoints: func() (err error) { report.Checkpoints, err = b.checkpoints(ctx); return err },
+		partRecovery: func() error {
+			r, err := b.recovery(ctx)
+			report.Recovery = &r
+			return err
+		},
+	}
+	if !slices.ContainsFunc(slices.Collect(maps.Keys(withBroker)), wants) {
 		return nil
 	}
 	b.say("starting Kafka")
@@ -176,20 +201,13 @@ func (b *bench) measure(ctx context.Context, report *Report) (err error) {
 	if err := b.warmUp(ctx); err != nil {
 		return err
 	}
-	if wants(partThroughput) {
-		if report.Runs, err = b.throughput(ctx); err != nil {
-			return err
+	for _, part := range []string{partThroughput, partExactlyOnce, partLatency, partCheckpoints, partRecovery} {
+		if !wants(part) {
+			continue
 		}
-	}
-	if wants(partCheckpoints) {
-		if report.Checkpoints, err = b.checkpoints(ctx); err != nil {
-			return err
+		if err := withBroker[part](); err != nil {
+			return fmt.Errorf("%s: %w", part, err)
 		}
-	}
-	if wants(partRecovery) {
-		r, err := b.recovery(ctx)
-		report.Recovery = &r
-		return err
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/sluice-stream/sluice/web"
@@ -16,10 +17,21 @@ const (
 	recoveryTimeout = 60 * time.Second
 )
 
-// Recovery is one kill -9 of a task manager. Milliseconds. A record is new if it was made after the
-// process was gone; the times end when a reader of the output has it.
+// victim is what is killed, and what is there to take its place.
+type victim string
+
+// The victims.
+const (
+	spareSlots  victim = "spare slots"  // a task manager; other slots are free
+	missingSlot victim = "missing slot" // a task manager; a replacement is started a moment later
+	jobManager  victim = "job manager"  // started again at once on the same addresses and data
+)
+
+// Recovery is one kill -9. Milliseconds. A record is new if it was due after the process was gone; the
+// times end when a read_committed reader of the output has it.
 type Recovery struct {
-	// FirstMs is the first new record in a partition that the killed task manager had, since the signal.
+	// FirstMs is the first new record since the signal: in a partition that the killed task manager had, or
+	// in any when it was the job manager.
 	FirstMs float64 `json:"firstMs"`
 	// AllMs is until every partition has had a new record, since the signal.
 	AllMs float64 `json:"allMs"`
@@ -30,79 +42,85 @@ type Recovery struct {
 	ProcessToFirstMs float64 `json:"processToFirstMs,omitempty"`
 	// WaitingMs is from the signal until the job was seen WAITING_FOR_SLOTS.
 	WaitingMs float64 `json:"waitingMs,omitempty"`
-	Load1     float64 `json:"loadAverage1"` // at the end
+	// ReadyMs is from the signal until the job manager served again.
+	ReadyMs float64 `json:"readyMs,omitempty"`
+	Load1   float64 `json:"loadAverage1"` // at the end
 }
 
-// RecoveryReport holds both kinds of recoveries.
+// RecoveryReport holds the recoveries by victim.
 type RecoveryReport struct {
 	SpareSlots  []Recovery `json:"spareSlots"`
 	MissingSlot []Recovery `json:"missingSlot"`
+	JobManager  []Recovery `json:"jobManager"`
 }
 
-// recovery kills task managers under a running pass-through job, with and without spare slots.
-func (b *bench) recovery(ctx context.Context) (RecoveryReport, error) {
-	var report RecoveryReport
-	var err error
-	if report.SpareSlots, err = b.kills(ctx, "spare", true); err != nil {
-		return report, fmt.Errorf("recovery: %w", err)
-	}
-	if report.MissingSlot, err = b.kills(ctx, "missing", false); err != nil {
-		return report, fmt.Errorf("recovery: %w", err)
+// recovery kills task managers and job managers under a running pass-through job.
+func (b *bench) recovery(ctx context.Context) (report RecoveryReport, err error) {
+	for _, part := range []struct {
+		victim victim
+		out    *[]Recovery
+	}{{spareSlots, &report.SpareSlots}, {missingSlot, &report.MissingSlot}, {jobManager, &report.JobManager}} {
+		if *part.out, err = b.kills(ctx, part.victim); err != nil {
+			return report, err
+		}
 	}
 	return report, nil
 }
 
-// drill is one cluster with its job, of which a task manager is killed.
+// drill is one cluster with its job, of which a process is killed.
 type drill struct {
 	b       *bench
 	cluster *cluster
 	traffic *traffic
-	spare   bool // there are slots for the subtasks of the killed task manager
+	victim  victim
 }
 
 // kills repeats one kind of drill. Each has a cluster and a job of its own: the restart policy makes a job
 // that fails again and again wait longer each time, which is not what is measured here.
-func (b *bench) kills(ctx context.Context, name string, spare bool) (out []Recovery, err error) {
-	t, err := startTraffic(ctx, b.broker, "recovery-"+name, recoveryRate)
+func (b *bench) kills(ctx context.Context, v victim) (out []Recovery, err error) {
+	t, err := startTraffic(ctx, b.broker, "recovery-"+strings.ReplaceAll(string(v), " ", "-"), recoveryRate, trafficTick)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, t.close()) }()
 	for i := range b.opts.kills {
 		stepCtx, cancel := context.WithTimeoutCause(ctx, recoveryTimeout, fmt.Errorf("kill %d took longer than %s", i+1, recoveryTimeout))
-		r, err := b.killOnce(stepCtx, t, spare)
+		r, err := b.killOnce(stepCtx, t, v)
 		cancel()
 		if err != nil {
-			return out, fmt.Errorf("kill %d, %s: %w", i+1, name, err)
+			return out, fmt.Errorf("kill %d, %s: %w", i+1, v, err)
 		}
-		b.say("kill %2d, slots %-7s: first new output %.0f ms after the kill, all partitions %.0f ms%s", i+1, name, r.FirstMs, r.AllMs, slotText(&r))
+		b.say("kill %2d, %-12s: first new committed output %.0f ms after the kill, all partitions %.0f ms%s", i+1, v, r.FirstMs, r.AllMs, r.since())
 		out = append(out, r)
 	}
 	return out, nil
 }
 
-func (b *bench) killOnce(ctx context.Context, t *traffic, spare bool) (r Recovery, err error) {
-	d := &drill{b: b, traffic: t, spare: spare}
+func (b *bench) killOnce(ctx context.Context, t *traffic, v victim) (r Recovery, err error) {
+	d := &drill{b: b, traffic: t, victim: v}
 	workers := partitions / slotsPerTM
-	if spare {
+	if v == spareSlots {
 		workers++
 	}
 	if d.cluster, err = startCluster(b.programs, workers); err != nil {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, d.cluster.close()) }()
-	spec := jobSpec{broker: b.broker.addr, source: t.source, target: t.target, startup: "latest", interval: b.opts.interval.String()}
+	spec := jobSpec{broker: b.broker.addr, source: t.source, target: t.target, startup: "latest", interval: b.opts.interval, guarantee: b.opts.guarantee}
 	if _, err := d.cluster.submit(ctx, spec.yaml()); err != nil {
 		return r, err
 	}
 	return d.run(ctx)
 }
 
-func slotText(r *Recovery) string {
-	if r.SlotToFirstMs == 0 {
-		return ""
+func (r *Recovery) since() string {
+	switch {
+	case r.SlotToFirstMs != 0:
+		return fmt.Sprintf("; %.0f ms after the missing slots were there", r.SlotToFirstMs)
+	case r.ReadyMs != 0:
+		return fmt.Sprintf("; the job manager served again after %.0f ms", r.ReadyMs)
 	}
-	return fmt.Sprintf("; %.0f ms after the missing slots were there", r.SlotToFirstMs)
+	return ""
 }
 
 // settle waits until the job runs, has drawn a checkpoint and passes records on in every
@@ -134,8 +152,8 @@ func readBy(job *web.Job, id string) []int32 {
 	return out
 }
 
-// victim picks a task manager that runs subtasks and lists the partitions that it reads.
-func (d *drill) victim(job *web.Job) (*taskManager, []int32, error) {
+// pick chooses a task manager that runs subtasks and lists the partitions that it reads.
+func (d *drill) pick(job *web.Job) (*taskManager, []int32, error) {
 	subtasks := job.Vertices[0].Subtasks
 	id := subtasks[rand.IntN(len(subtasks))].TaskManager
 	tm, err := d.cluster.taskManager(id)
@@ -155,7 +173,13 @@ func (d *drill) kill(ctx context.Context) (at time.Time, lost []int32, err error
 	if err != nil {
 		return at, nil, err
 	}
-	tm, lost, err := d.victim(&job)
+	if d.victim == jobManager {
+		at = time.Now()
+		err := d.cluster.jm.Kill9()
+		d.traffic.watch()
+		return at, readBy(&job, ""), err
+	}
+	tm, lost, err := d.pick(&job)
 	if err != nil {
 		return at, nil, err
 	}
@@ -183,22 +207,23 @@ func firstAndAll(arrived [partitions]time.Time, lost []int32) (first, all time.T
 	return first, all
 }
 
-// run kills, lets a replacement come if it is needed, and waits for new output.
+// run kills, sees to what is missing, and waits for new output.
 func (d *drill) run(ctx context.Context) (r Recovery, err error) {
 	at, lost, err := d.kill(ctx)
 	if err != nil {
 		return r, err
 	}
 	var replacement *taskManager
-	if !d.spare {
-		if _, err := d.cluster.waitJob(ctx, "WAITING_FOR_SLOTS", func(j *web.Job) bool { return j.State == "WAITING_FOR_SLOTS" }); err != nil {
+	switch d.victim {
+	case missingSlot:
+		if replacement, err = d.replace(ctx, at, &r); err != nil {
 			return r, err
 		}
-		r.WaitingMs = ms(time.Since(at))
-		time.Sleep(time.Duration(rand.Int64N(int64(time.Second))))
-		if replacement, err = d.cluster.startTaskManager("replacement"); err != nil {
+	case jobManager:
+		if err := d.cluster.startJobManager(d.cluster.grpc, d.cluster.http); err != nil {
 			return r, err
 		}
+		r.ReadyMs = ms(time.Since(at))
 	}
 	arrived, err := d.traffic.all(ctx)
 	if err != nil {
@@ -212,6 +237,16 @@ func (d *drill) run(ctx context.Context) (r Recovery, err error) {
 		r.ProcessToFirstMs = ms(first.Sub(replacement.started))
 	}
 	return r, nil
+}
+
+// replace waits until the job waits, for a moment, and starts a task manager.
+func (d *drill) replace(ctx context.Context, killed time.Time, r *Recovery) (*taskManager, error) {
+	if _, err := d.cluster.waitJob(ctx, "WAITING_FOR_SLOTS", func(j *web.Job) bool { return j.State == "WAITING_FOR_SLOTS" }); err != nil {
+		return nil, err
+	}
+	r.WaitingMs = ms(time.Since(killed))
+	time.Sleep(time.Duration(rand.Int64N(int64(time.Second))))
+	return d.cluster.startTaskManager("replacement")
 }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -9,12 +9,16 @@ import (
 	"text/tabwriter"
 )
 
-// Report is everything that was measured; its JSON is what docs are written from.
+// Report is everything that was measured; its JSON is what docs are written from. A part that was not run
+// is absent. Each Sample has n, min, median, p99 and max.
 type Report struct {
 	Machine     Machine            `json:"machine"`
 	Settings    map[string]any     `json:"settings"`
 	Startup     *StartupReport     `json:"startup,omitempty"`
-	Runs        []Run              `json:"runs,omitempty"`
+	Runs        []Run              `json:"runs,omitempty"`        // Sluice beside a franz-go loop
+	ExactlyOnce []Run              `json:"exactlyOnce,omitempty"` // beside checkpoints off and a bare transactional loop
+	Ratios      []ThroughputRatio  `json:"exactlyOnceRatios,omitempty"`
+	Latency     []LatencyReport    `json:"latency,omitempty"`
 	Checkpoints []CheckpointReport `json:"checkpoints,omitempty"`
 	Recovery    *RecoveryReport    `json:"recovery,omitempty"`
 	Goals       []Goal             `json:"goals"`
@@ -24,7 +28,7 @@ func (o *options) settings() map[string]any {
 	return map[string]any{
 		"parts": o.parts, "cases": o.cases, "sizes": o.sizes, "records": o.records, "repeats": o.repeats, "kills": o.kills,
 		"starts": o.starts, "checkpoints": o.checkpoints, "checkpointInterval": o.interval.String(), "partitions": partitions,
-		"taskManagers": partitions / slotsPerTM, "slotsPerTaskManager": slotsPerTM, "compression": "none", "guarantee": "at-least-once",
+		"taskManagers": partitions / slotsPerTM, "slotsPerTaskManager": slotsPerTM, "compression": "none", "guarantee": o.guarantee, "latencySeconds": o.latency.Seconds(),
 		"brokerHeapMiB": brokerHeapMiB, "recoveryRecordsPerSecond": recoveryRate, "checkpointRecordsPerSecond": o.rates,
 	}
 }
@@ -32,8 +36,8 @@ func (o *options) settings() map[string]any {
 // wrong names the runs whose output was not as it must be.
 func (r *Report) wrong() error {
 	var errs []error
-	for i := range r.Runs {
-		if run := &r.Runs[i]; run.Wrong != "" {
+	for _, run := range slices.Concat(r.Runs, r.ExactlyOnce) {
+		if run.Wrong != "" {
 			errs = append(errs, fmt.Errorf("%s, %s, %d-byte values: wrong output: %s", run.Contestant, run.Case, run.ValueBytes, run.Wrong))
 		}
 	}
@@ -42,10 +46,33 @@ func (r *Report) wrong() error {
 
 // of selects the valid runs of one contestant in one case.
 func (r *Report) of(name string, valueBytes int, contestant string) []Run {
+	return runsOf(r.Runs, name, valueBytes, contestant)
+}
+
+func runsOf(runs []Run, name string, valueBytes int, contestant string) []Run {
 	var out []Run
-	for _, run := range r.Runs {
+	for _, run := range runs {
 		if run.Case == name && run.ValueBytes == valueBytes && run.Contestant == contestant && run.Wrong == "" {
 			out = append(out, run)
+		}
+	}
+	return out
+}
+
+// sizesOf and namesOf list the sizes and contestants in the order of the runs.
+func sizesOf(runs []Run) []int {
+	return distinct(runs, func(r *Run) int { return r.ValueBytes })
+}
+
+func namesOf(runs []Run) []string {
+	return distinct(runs, func(r *Run) string { return r.Contestant })
+}
+
+func distinct[T comparable](runs []Run, of func(*Run) T) []T {
+	var out []T
+	for i := range runs {
+		if v := of(&runs[i]); !slices.Contains(out, v) {
+			out = append(out, v)
 		}
 	}
 	return out
@@ -70,6 +97,8 @@ func (r *Report) print(w io.Writer) {
 	fmt.Fprintf(w, "\n%s\n", r.Machine)
 	r.printStartup(w)
 	r.printRuns(w)
+	r.printExactlyOnce(w)
+	r.printLatency(w)
 	r.printCheckpoints(w)
 	r.printRecovery(w)
 	r.printGoals(w)
@@ -81,7 +110,7 @@ func (r *Report) printGoals(w io.Writer) {
 	}
 	table := newTable(w, "GOAL", "LIMIT", "MEASURED", "MEASURED / LIMIT", "")
 	for _, g := range r.Goals {
-		table.row(g.Name, fmt.Sprintf("%g %s", g.Limit, g.Unit), fmt.Sprintf("%.4g %s", g.Measured, g.Unit), g.ratioText(), g.verdict())
+		table.row(g.Name, g.limitText(), fmt.Sprintf("%.4g %s", g.Measured, g.Unit), g.ratioText(), g.verdict())
 	}
 	table.end()
 }
@@ -182,28 +211,6 @@ func (r *Report) printCheckpoints(w io.Writer) {
 		table.row(fmt.Sprintf("at %d records/s", c.RecordsPerSec), fmt.Sprintf("%.0f ms", c.IntervalMs), fmt.Sprint(d.N), fmt.Sprint(c.Failed),
 			fmt.Sprintf("%.1f ms", d.Median), fmt.Sprintf("%.1f ms", d.P99), fmt.Sprintf("%.1f–%.1f ms", d.Min, d.Max), write[0], write[1], fmt.Sprintf("%.1f", c.Load1))
 	}
-	table.end()
-}
-
-func (r *Report) printRecovery(w io.Writer) {
-	if r.Recovery == nil {
-		return
-	}
-	table := newTable(w, "KILL -9 OF A TASK MANAGER", "N", "MEDIAN (MIN–MAX)", "LOAD")
-	row := func(name string, kills []Recovery, figure func(*Recovery) float64) {
-		if len(kills) > 0 {
-			table.row(name, fmt.Sprint(len(kills)), milliseconds(sampleOf(kills, figure)),
-				fmt.Sprintf("%.1f", sampleOf(kills, func(r *Recovery) float64 { return r.Load1 }).Median))
-		}
-	}
-	first, all := func(r *Recovery) float64 { return r.FirstMs }, func(r *Recovery) float64 { return r.AllMs }
-	row("spare slots: kill to first new output of the lost partitions", r.Recovery.SpareSlots, first)
-	row("spare slots: kill to new output of every partition", r.Recovery.SpareSlots, all)
-	missing := r.Recovery.MissingSlot
-	row("no spare slots: kill to WAITING_FOR_SLOTS", missing, func(r *Recovery) float64 { return r.WaitingMs })
-	row("no spare slots: task manager ready to first new output", missing, func(r *Recovery) float64 { return r.SlotToFirstMs })
-	row("no spare slots: task manager ready to new output of every partition", missing, func(r *Recovery) float64 { return r.SlotToAllMs })
-	row("no spare slots: task manager's process to first new output", missing, func(r *Recovery) float64 { return r.ProcessToFirstMs })
 	table.end()
 }
 

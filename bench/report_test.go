@@ -19,14 +19,19 @@ import (
 
 func TestJobFilesAreValid(t *testing.T) {
 	for _, c := range testCases {
-		for _, bounded := range []bool{false, true} {
-			s := jobSpec{broker: "127.0.0.1:9092", source: "in-100", target: "out-1", filter: c.filter, startup: "earliest", bounded: bounded, interval: "1s"}
+		for _, s := range []jobSpec{
+			{startup: "earliest", bounded: true, interval: time.Second, guarantee: atLeastOnce},
+			{startup: "earliest", bounded: true, guarantee: atLeastOnce}, // checkpoints off
+			{startup: "latest", interval: 100 * time.Millisecond, guarantee: exactlyOnce},
+		} {
+			s.broker, s.source, s.target, s.filter = "127.0.0.1:9092", "in-100", "out-1", c.filter
 			job, err := spec.Parse([]byte(s.yaml()), "job.yaml", spec.Options{Checks: graph.Checks{Expressions: expression.Checker{}, Properties: kafka.CheckProperties}})
 			if err != nil {
 				t.Errorf("%s: %v\n%s", c.name, err, s.yaml())
 				continue
 			}
-			if job.Name != jobName || job.Parallelism != partitions || job.Checkpoint.Interval != time.Second || len(job.Operators) != min(1, len(c.filter)) {
+			if job.Name != jobName || job.Parallelism != partitions || job.Checkpoint.Interval != s.interval || len(job.Operators) != min(1, len(c.filter)) ||
+				string(job.Sinks[0].Kafka.Guarantee) != s.guarantee {
 				t.Errorf("%s: %+v", c.name, job)
 			}
 		}
@@ -138,7 +143,10 @@ func sampleReport() *Report {
 			JobManagerReadyMs: newSample([]float64{301}), TaskManagerReadyMs: newSample([]float64{20}), JobManagerIdle: 41 << 20, TaskManagerIdle: 39 << 20,
 		},
 		Checkpoints: []CheckpointReport{{DurationMs: newSample([]float64{1})}, {RecordsPerSec: 10, DurationMs: newSample([]float64{5, 7, 90})}},
-		Recovery:    &RecoveryReport{SpareSlots: []Recovery{{FirstMs: 100}}, MissingSlot: []Recovery{{FirstMs: 5000, SlotToFirstMs: 200}}},
+		Recovery: &RecoveryReport{
+			SpareSlots: []Recovery{{FirstMs: 150}, {FirstMs: 3300}, {FirstMs: 150}}, MissingSlot: []Recovery{{FirstMs: 5000, SlotToFirstMs: 200}}, JobManager: []Recovery{{FirstMs: 500, ReadyMs: 40}},
+		},
+		Latency: []LatencyReport{{LatencyMs: newSample([]float64{100})}, {LatencyMs: newSample([]float64{20})}, {LatencyMs: newSample([]float64{300})}},
 	}
 }
 
@@ -152,8 +160,10 @@ func TestGoals(t *testing.T) {
 		"pass-through, 100 B: CPU per record against franz-go": "0.30 met", // 0.6 against 2
 		"start of the job manager":                             "1.00 MISSED", "start of the task manager": "0.07 met",
 		"idle job manager": "1.02 MISSED", "idle task manager": "0.97 met",
-		"checkpoint p50 at 10 records/s, trigger to durable": "0.35 met", "kill -9 with spare slots: first new output": "0.05 met",
-		"missing slots there: first new output": "0.20 met",
+		"checkpoint p50 at 10 records/s, trigger to durable": "0.35 met", "kill -9 of a task manager with spare slots: first new committed output, median": "0.10 met", "the same, max": "1.10 MISSED",
+		"missing slots there: first new committed output, median":                      "0.20 met",
+		"kill -9 of the job manager, started at once: first new committed output, max": "0.10 met",
+		"latency p99, scheduled to committed and read, median of the runs":             "0.50 met",
 	}
 	for name, verdict := range want {
 		if verdicts[name] != verdict {
@@ -176,7 +186,7 @@ func TestReportIsPrinted(t *testing.T) {
 	r.Goals = goalsOf(r)
 	var text strings.Builder
 	r.print(&text)
-	for _, want := range []string{"0.600 (0.500–0.700)", "2.000 (1.000–3.000)", "0.30", "MISSED", "100 ms (100–100)", "5.0–90.0 ms"} {
+	for _, want := range []string{"0.600 (0.500–0.700)", "2.000 (1.000–3.000)", "0.30", "MISSED", "150 ms (150–3300)", "40 ms (40–40)", "5.0–90.0 ms"} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("no %q in\n%s", want, &text)
 		}
@@ -200,10 +210,39 @@ func TestOptions(t *testing.T) {
 		t.Errorf("defaults: %v", err)
 	}
 	for _, bad := range []string{
-		"--only=latency", "--cases=join", "--sizes=3", "--sizes=1000000", "--records=100", "--repeats=0", "--kills=-1", "--rates=-1", "--interval=0s", "--nothing",
+		"--only=speed", "--guarantee=none", "--latency=10ms", "--cases=join", "--sizes=3", "--sizes=1000000", "--records=100", "--repeats=0", "--kills=-1", "--rates=-1", "--interval=0s", "--nothing",
 	} {
 		if _, err := parseOptions([]string{bad}); err == nil {
 			t.Errorf("%s is accepted", bad)
+		}
+	}
+}
+
+// Ratios compare runs of the same round only, and no run whose output was wrong.
+func TestExactlyOnceRatios(t *testing.T) {
+	run := func(round int, contestant string, speed float64, wrong string) Run {
+		return Run{Case: casePass, ValueBytes: 100, Round: round, Contestant: contestant, RecordsPerSec: speed, Wrong: wrong}
+	}
+	short, bare := exactlyName(shortPeriod), bareName(shortPeriod)
+	r := Report{ExactlyOnce: []Run{
+		run(1, short, 99, ""), run(1, bare, 100, ""), run(2, short, 500, "2 lost"), run(2, bare, 10, ""), run(3, bare, 200, ""), run(3, short, 190, ""),
+	}}
+	r.Ratios = exactlyOnceRatios(r.ExactlyOnce)
+	if len(r.Ratios) != 1 || r.Ratios[0].Of != short || r.Ratios[0].To != bare || r.Ratios[0].Ratio != newSample([]float64{0.99, 0.95}) {
+		t.Fatalf("ratios %+v", r.Ratios)
+	}
+	goals := goalsOf(&r)
+	if len(goals) != 1 || !goals[0].AtLeast || goals[0].Limit != 0.97 || !goals[0].Met {
+		t.Errorf("goals %+v, want 0.97 or more, met by a median of 0.97", goals)
+	}
+	if err := r.wrong(); err == nil || !strings.Contains(err.Error(), "2 lost") {
+		t.Errorf("a wrong output is reported as %v", err)
+	}
+	var text strings.Builder
+	r.print(&text)
+	for _, want := range []string{"0.970 (0.950–0.990)", "≥ 0.97", short + " / " + bare} {
+		if !strings.Contains(text.String(), want) {
+			t.Errorf("no %q in\n%s", want, &text)
 		}
 	}
 }

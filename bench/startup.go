@@ -63,7 +63,7 @@ func startOnce(p *programs) (t startTimes, err error) {
 	c := newCluster(p, dir)
 	defer func() { err = errors.Join(err, c.close()) }()
 	began := time.Now()
-	if err := c.startJobManager(); err != nil {
+	if err := c.startJobManager("127.0.0.1:0", "127.0.0.1:0"); err != nil {
 		return t, err
 	}
 	t.jm = ms(time.Since(began))

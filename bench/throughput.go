@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -52,12 +53,25 @@ func caseNames() []string {
 	return names
 }
 
+// contestant is one that copies a topic in some way.
+type contestant struct {
+	name      string
+	interval  time.Duration // of checkpoints or transactions; 0: none
+	guarantee string
+	run       func(ctx context.Context, how *contestant, c *testCase, data *dataset, target string) (outcome, error)
+}
+
 // Run is one run of one contestant. CPU is user and system time of the contestant's processes over their
 // whole life up to the end of the run; the broker stands apart.
 type Run struct {
-	Case            string           `json:"case"`
-	ValueBytes      int              `json:"valueBytes"`
-	Contestant      string           `json:"contestant"`
+	Case       string `json:"case"`
+	ValueBytes int    `json:"valueBytes"`
+	Contestant string `json:"contestant"`
+	// IntervalMs is that of checkpoints or, of a bare loop, transactions; 0: none.
+	IntervalMs float64 `json:"intervalMs"`
+	// Round counts the repeats; in a round every contestant runs once.
+	Round           int              `json:"round"`
+	Guarantee       string           `json:"guarantee"`
 	RecordsIn       int64            `json:"recordsIn"`
 	RecordsOut      int64            `json:"recordsOut"`
 	Seconds         float64          `json:"seconds"`
@@ -71,7 +85,10 @@ type Run struct {
 	AllocsPerRecord float64          `json:"allocationsPerRecord"`
 	Checkpoints     int64            `json:"checkpoints"`
 	CheckpointMs    float64          `json:"checkpointMeanMs"`
-	Wrong           string           `json:"wrong,omitempty"`
+	// Transactions and StalledMs, the sum of all waits for an id, are what a bare transactional loop counts.
+	Transactions int64   `json:"transactions,omitempty"`
+	StalledMs    float64 `json:"stalledMs,omitempty"`
+	Wrong        string  `json:"wrong,omitempty"`
 }
 
 // outcome is what a contestant reports about itself.
@@ -80,6 +97,8 @@ type outcome struct {
 	peak         map[string]int64
 	mallocs      uint64
 	checkpoints  checkpointTimes
+	transactions int64
+	stalled      time.Duration
 }
 
 // throughput runs every case on every topic, the contestants in turn and in alternating order.
@@ -93,15 +112,16 @@ func (b *bench) throughput(ctx context.Context) ([]Run, error) {
 		for _, name := range b.opts.cases {
 			c := caseByName(name)
 			for i := range b.opts.repeats {
-				order := []string{sluiceName, franzName}
+				order := []*contestant{b.sluice(), b.franz()}
 				if i%2 == 1 {
-					order = []string{franzName, sluiceName}
+					slices.Reverse(order)
 				}
-				for _, contestant := range order {
-					run, err := b.one(ctx, c, data, contestant)
+				for _, how := range order {
+					run, err := b.one(ctx, c, data, how)
 					if err != nil {
-						return runs, fmt.Errorf("%s of %s, %d-byte values: %w", contestant, c.name, size, err)
+						return runs, err
 					}
+					run.Round = i + 1
 					runs = append(runs, run)
 				}
 			}
@@ -112,6 +132,12 @@ func (b *bench) throughput(ctx context.Context) ([]Run, error) {
 	}
 	return runs, nil
 }
+
+func (b *bench) sluice() *contestant {
+	return &contestant{name: sluiceName, interval: b.opts.interval, guarantee: atLeastOnce, run: b.runSluice}
+}
+
+func (b *bench) franz() *contestant { return &contestant{name: franzName, run: b.runFranz} }
 
 func caseByName(name string) *testCase {
 	for i := range testCases {
@@ -146,7 +172,8 @@ func (b *bench) fill(ctx context.Context, valueBytes int) (*dataset, error) {
 		records /= 5
 	}
 	b.say("loading %d records of %d bytes", records, valueBytes)
-	data, err := fillTopic(ctx, b.broker, fmt.Sprintf("in-%d", valueBytes), valueBytes, records)
+	b.topics++
+	data, err := fillTopic(ctx, b.broker, fmt.Sprintf("in-%d", b.topics), valueBytes, records)
 	if err != nil {
 		return nil, err
 	}
@@ -158,49 +185,49 @@ func (b *bench) fill(ctx context.Context, valueBytes int) (*dataset, error) {
 		return nil, err
 	}
 	b.say("one copy that does not count")
-	const target = "uncounted"
+	target := fmt.Sprintf("uncounted-%d", b.topics)
 	if err := b.broker.createTopic(ctx, target); err != nil {
 		return nil, err
 	}
-	if _, err := b.runFranz(ctx, caseByName(casePass), data, target); err != nil {
+	if _, err := b.runFranz(ctx, b.franz(), caseByName(casePass), data, target); err != nil {
 		return nil, err
 	}
 	return data, b.broker.deleteTopic(ctx, target)
 }
 
 // one makes a fresh output topic, runs one contestant, and verifies what it wrote.
-func (b *bench) one(ctx context.Context, c *testCase, data *dataset, contestant string) (Run, error) {
+func (b *bench) one(ctx context.Context, c *testCase, data *dataset, how *contestant) (result Run, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("%s of %s, %d-byte values: %w", how.name, c.name, data.valueBytes, err)
+		}
+	}()
 	ctx, cancel := context.WithTimeout(ctx, runTimeout)
 	defer cancel()
 	b.topics++
 	target := fmt.Sprintf("out-%d", b.topics)
 	if err := b.broker.createTopic(ctx, target); err != nil {
-		return Run{}, err
+		return result, err
 	}
 	start, err := b.others()
 	if err != nil {
-		return Run{}, err
+		return result, err
 	}
-	run := b.runFranz
-	if contestant == sluiceName {
-		run = b.runSluice
-	}
-	out, err := run(ctx, c, data, target)
+	out, err := how.run(ctx, how, c, data, target)
 	if err != nil {
-		return Run{}, err
+		return result, err
 	}
 	end, err := b.others()
 	if err != nil {
-		return Run{}, err
+		return result, err
 	}
 	want := &data.all
 	if c.filter != "" {
 		want = &data.infos
 	}
-	result := newRun(c, data, contestant, out)
+	result = newRun(c, data, how, out)
 	result.RecordsOut = want.total()
-	perMillion := 1e6 / float64(data.records)
-	result.BrokerPerM = (end.broker - start.broker).Seconds() * perMillion
+	result.BrokerPerM = (end.broker - start.broker).Seconds() * 1e6 / float64(data.records)
 	result.ForeignCPU = max(0, (end.machine - start.machine - (end.broker - start.broker) - (end.self - start.self) - out.cpu).Seconds())
 	if result.Wrong, err = verify(ctx, b.broker, target, want); err != nil {
 		return result, err
@@ -209,15 +236,16 @@ func (b *bench) one(ctx context.Context, c *testCase, data *dataset, contestant 
 	return result, b.broker.deleteTopic(ctx, target)
 }
 
-func newRun(c *testCase, data *dataset, contestant string, out outcome) Run {
+func newRun(c *testCase, data *dataset, how *contestant, out outcome) Run {
 	n := float64(data.records)
 	return Run{
-		Case: c.name, ValueBytes: data.valueBytes, Contestant: contestant, RecordsIn: int64(data.records),
+		Case: c.name, ValueBytes: data.valueBytes, Contestant: how.name, IntervalMs: ms(how.interval), Guarantee: how.guarantee, RecordsIn: int64(data.records),
 		Seconds: out.elapsed.Seconds(), RecordsPerSec: n / out.elapsed.Seconds(),
 		MiBPerSec:  n * float64(data.valueBytes) / (1 << 20) / out.elapsed.Seconds(),
 		CPUSeconds: out.cpu.Seconds(), CPUPerMillion: out.cpu.Seconds() / n * 1e6,
 		PeakRSSBytes: out.peak, AllocsPerRecord: float64(out.mallocs) / n,
 		Checkpoints: out.checkpoints.count, CheckpointMs: out.checkpoints.meanMs(),
+		Transactions: out.transactions, StalledMs: ms(out.stalled),
 	}
 }
 
@@ -226,7 +254,7 @@ func (r *Run) line() string {
 	if r.Wrong != "" {
 		verdict = "DISQUALIFIED: " + r.Wrong
 	}
-	return fmt.Sprintf("%-8s %4d B %-8s %9.0f records/s, %6.3f CPU-s per million (broker %.2f), %.4f allocations per record, %s",
+	return fmt.Sprintf("%-8s %4d B %-24s %9.0f records/s, %6.3f CPU-s per million (broker %.2f), %.4f allocations per record, %s",
 		r.Case, r.ValueBytes, r.Contestant, r.RecordsPerSec, r.CPUPerMillion, r.BrokerPerM, r.AllocsPerRecord, verdict)
 }
 
@@ -250,13 +278,13 @@ func (b *bench) others() (othersCPU, error) {
 
 // runSluice starts a fresh cluster, so that peak memory is that of this run, and waits for the bounded
 // job to finish. The time is that of `sluice submit --wait`.
-func (b *bench) runSluice(ctx context.Context, c *testCase, data *dataset, target string) (out outcome, err error) {
+func (b *bench) runSluice(ctx context.Context, how *contestant, c *testCase, data *dataset, target string) (out outcome, err error) {
 	cl, err := startCluster(b.programs, partitions/slotsPerTM)
 	if err != nil {
 		return out, err
 	}
 	defer func() { err = errors.Join(err, cl.close()) }()
-	spec := jobSpec{broker: b.broker.addr, source: data.topic, target: target, filter: c.filter, startup: "earliest", bounded: true, interval: b.opts.interval.String()}
+	spec := jobSpec{broker: b.broker.addr, source: data.topic, target: target, filter: c.filter, startup: "earliest", bounded: true, interval: how.interval, guarantee: how.guarantee}
 	start := time.Now()
 	answer, err := cl.submit(ctx, spec.yaml(), "--wait")
 	out.elapsed = time.Since(start)
@@ -295,16 +323,20 @@ func (c *cluster) processes() map[string]*process.Process {
 	return all
 }
 
-// runFranz runs the loop as a process. The time is that of the process.
-func (b *bench) runFranz(ctx context.Context, c *testCase, data *dataset, target string) (out outcome, err error) {
-	dir, err := os.MkdirTemp("", "sluice-bench-franz-")
+// runFranz runs the franz-go loop.
+func (b *bench) runFranz(ctx context.Context, _ *contestant, c *testCase, data *dataset, target string) (outcome, error) {
+	return b.runLoop(ctx, "franz", append([]string{"-brokers", b.broker.addr, "-source", data.topic, "-target", target}, c.franzArgs...))
+}
+
+// runLoop runs one of the rivals as a process. The time is that of the process.
+func (b *bench) runLoop(ctx context.Context, program string, args []string) (out outcome, err error) {
+	dir, err := os.MkdirTemp("", "sluice-bench-loop-")
 	if err != nil {
 		return out, fmt.Errorf("making a directory for the loop: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	args := append([]string{"-brokers", b.broker.addr, "-source", data.topic, "-target", target}, c.franzArgs...)
 	start := time.Now()
-	p, err := process.Start(process.Spec{Name: "franz", Path: b.programs.path("franz"), Args: args, Dir: dir})
+	p, err := process.Start(process.Spec{Name: program, Path: b.programs.path(program), Args: args, Dir: dir})
 	if err != nil {
 		return out, err
 	}
@@ -318,12 +350,15 @@ func (b *bench) runFranz(ctx context.Context, c *testCase, data *dataset, target
 		return out, fmt.Errorf("the loop ended with code %d: %s", p.ExitCode(), strings.TrimSpace(p.Tail(4<<10)))
 	}
 	var report struct {
-		Mallocs      uint64 `json:"mallocs"`
-		PeakRSSBytes int64  `json:"peakRSSBytes"`
+		Mallocs       uint64 `json:"mallocs"`
+		PeakRSSBytes  int64  `json:"peakRSSBytes"`
+		Transactions  int64  `json:"transactions"`
+		StalledMicros int64  `json:"stalledMicros"`
 	}
 	if err := json.Unmarshal([]byte(p.Stdout()), &report); err != nil {
 		return out, fmt.Errorf("reading what the loop printed: %w", err)
 	}
-	out.mallocs, out.peak = report.Mallocs, map[string]int64{"franz": report.PeakRSSBytes}
+	out.mallocs, out.peak = report.Mallocs, map[string]int64{program: report.PeakRSSBytes}
+	out.transactions, out.stalled = report.Transactions, time.Duration(report.StalledMicros)*time.Microsecond
 	return out, nil
 }

@@ -23,19 +23,23 @@ const (
 	ackEvery      = 16
 )
 
-// traffic writes records to a topic at a steady rate, each with the time of its making, and watches the
-// topic that a job copies them to.
+// traffic writes records to a topic at a steady rate, each with the time when it was due, whenever it could
+// be written (an open loop), and watches what a read_committed reader sees of the topic that a job copies
+// them to.
 type traffic struct {
 	source, target string
 	producer       *kgo.Client
 	consumer       *kgo.Client
-	rate           int // records per second, over all partitions
+	rate           int           // records per second, over all partitions
+	tick           time.Duration // records are written in groups of what became due in it
 	done           sync.WaitGroup
 	stop           context.CancelFunc
 
 	mu      sync.Mutex
 	err     error
-	armedAt time.Time             // guarded by mu: records made from here on are watched for
+	armedAt time.Time             // guarded by mu: records due from here on are watched for
+	timedAt time.Time             // guarded by mu: records due from here on are timed; zero: none
+	delays  []float64             // guarded by mu: from due to read, milliseconds
 	arrived [partitions]time.Time // guarded by mu: the first such record
 	news    chan struct{}         // a token when arrived has changed
 	acks    []float64             // guarded by mu: how long writes to the source took, milliseconds
@@ -43,8 +47,8 @@ type traffic struct {
 }
 
 // startTraffic creates both topics and begins.
-func startTraffic(ctx context.Context, b *broker, name string, rate int) (*traffic, error) {
-	t := &traffic{source: name + "-in", target: name + "-out", rate: rate, news: make(chan struct{}, 1), armedAt: time.Unix(0, math.MaxInt64)}
+func startTraffic(ctx context.Context, b *broker, name string, rate int, tick time.Duration) (*traffic, error) {
+	t := &traffic{source: name + "-in", target: name + "-out", rate: rate, tick: tick, news: make(chan struct{}, 1), armedAt: time.Unix(0, math.MaxInt64)}
 	for _, topic := range []string{t.source, t.target} {
 		if err := b.createTopic(ctx, topic); err != nil {
 			return nil, err
@@ -58,7 +62,7 @@ func startTraffic(ctx context.Context, b *broker, name string, rate int) (*traff
 	for p := range int32(partitions) {
 		starts[p] = kgo.NewOffset().At(0)
 	}
-	t.consumer, err = kgo.NewClient(b.options(kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{t.target: starts}))...)
+	t.consumer, err = kgo.NewClient(b.options(kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{t.target: starts}), kgo.FetchIsolationLevel(kgo.ReadCommitted()))...)
 	if err != nil {
 		t.producer.Close()
 		return nil, fmt.Errorf("making a client: %w", err)
@@ -85,14 +89,14 @@ func (t *traffic) close() error {
 
 // produce catches up with the schedule at each tick, so that the mean rate holds on a busy machine.
 func (t *traffic) produce(ctx context.Context) {
-	tick := time.NewTicker(trafficTick)
+	tick := time.NewTicker(t.tick)
 	defer tick.Stop()
 	start := time.Now()
 	for i := 0; ; {
 		due := int(time.Since(start).Seconds() * float64(t.rate))
 		for ; i < due; i++ {
-			made := time.Now()
-			t.producer.Produce(ctx, &kgo.Record{Value: stamp(made, i), Partition: int32(i % partitions), Timestamp: made}, t.acked)
+			at := start.Add(time.Duration(i) * time.Second / time.Duration(t.rate))
+			t.producer.Produce(ctx, &kgo.Record{Value: stamp(at, i), Partition: int32(i % partitions), Timestamp: time.Now()}, t.acked)
 		}
 		select {
 		case <-tick.C:
@@ -102,7 +106,7 @@ func (t *traffic) produce(ctx context.Context) {
 	}
 }
 
-// acked notes how long one record in ackEvery took; its timestamp is when it was made.
+// acked notes how long one record in ackEvery took; its timestamp is when it was written.
 func (t *traffic) acked(r *kgo.Record, err error) {
 	t.written.note(r, err)
 	if err != nil || r.Offset%ackEvery != 0 {
@@ -171,27 +175,46 @@ func (t *traffic) tell() {
 }
 
 func (t *traffic) see(r *kgo.Record, now time.Time) {
-	made, err := stampOf(r.Value)
+	due, err := stampOf(r.Value)
 	if err != nil {
 		t.fail(fmt.Errorf("partition %d of %s, offset %d: %w", r.Partition, t.target, r.Offset, err))
 		return
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !made.Before(t.armedAt) && t.arrived[r.Partition].IsZero() {
+	if !due.Before(t.armedAt) && t.arrived[r.Partition].IsZero() {
 		t.arrived[r.Partition] = now
 		t.tell()
 	}
+	if !t.timedAt.IsZero() && !due.Before(t.timedAt) {
+		t.delays = append(t.delays, ms(now.Sub(due)))
+	}
 }
 
-// watch forgets what has arrived and watches for records that are made from now on.
+// times begins to time the records that are due from now on.
+func (t *traffic) times() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.timedAt, t.delays = time.Now(), nil
+}
+
+// timed ends that and sums up the times from due to read of those that have been read.
+func (t *traffic) timed() (Sample, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	out := newSample(t.delays)
+	t.timedAt, t.delays = time.Time{}, nil
+	return out, t.err
+}
+
+// watch forgets what has arrived and watches for records that are due from now on.
 func (t *traffic) watch() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.armedAt, t.arrived = time.Now(), [partitions]time.Time{}
 }
 
-// all waits until a record that was made after watch has arrived in each partition, and says when.
+// all waits until a record that was due after watch has arrived in each partition, and says when.
 func (t *traffic) all(ctx context.Context) ([partitions]time.Time, error) {
 	for {
 		t.mu.Lock()

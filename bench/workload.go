@@ -172,36 +172,41 @@ func (p *produceError) get() error {
 	return p.err
 }
 
-// verify reads a topic with franz-go, which shares no code with Sluice, and compares it with what must be
-// there. wrong says what is not as it must be; empty when all is. For a rival that is franz-go itself the
-// reader is independent of its writing side only.
+// verify reads a topic with franz-go, which shares no code with Sluice, as a read_committed reader and
+// compares it with what must be there. wrong says what is not as it must be; empty when all is. For a
+// rival that is franz-go itself the reader is independent of its writing side only.
 func verify(ctx context.Context, b *broker, topic string, want *digest) (wrong string, err error) {
 	ends, err := b.ends(ctx, topic)
 	if err != nil {
 		return "", err
 	}
-	starts, left := map[int32]kgo.Offset{}, int64(0)
+	starts, left := map[int32]kgo.Offset{}, map[int32]int64{}
 	for partition, end := range ends {
 		if end > 0 {
-			starts[int32(partition)] = kgo.NewOffset().At(0)
-			left += end
+			starts[int32(partition)], left[int32(partition)] = kgo.NewOffset().At(0), end
 		}
 	}
 	var got reading
-	if left > 0 {
-		client, err := kgo.NewClient(b.options(kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: starts}), kgo.FetchMaxBytes(8<<20))...)
+	if len(left) > 0 {
+		// The last record of a partition may be the marker of a transaction.
+		client, err := kgo.NewClient(b.options(kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: starts}), kgo.FetchMaxBytes(8<<20),
+			kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords())...)
 		if err != nil {
 			return "", fmt.Errorf("making a client: %w", err)
 		}
 		defer client.Close()
-		for left > 0 {
+		for len(left) > 0 {
 			fetches := client.PollFetches(ctx)
 			if err := fetches.Err(); err != nil {
 				return "", fmt.Errorf("reading %s: %w", topic, err)
 			}
 			fetches.EachRecord(func(r *kgo.Record) {
-				left--
-				got.add(r)
+				if !r.Attrs.IsControl() {
+					got.add(r)
+				}
+				if r.Offset+1 >= left[r.Partition] {
+					delete(left, r.Partition)
+				}
 			})
 		}
 	}

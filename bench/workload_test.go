@@ -112,7 +112,7 @@ func TestVerifySeesWhatIsWrong(t *testing.T) {
 
 func TestTrafficCountsOnlyNewRecords(t *testing.T) {
 	ctx, b := testContext(t), fakeBroker(t)
-	traffic, err := startTraffic(ctx, b, "traffic", 4000)
+	traffic, err := startTraffic(ctx, b, "traffic", 4000, trafficTick)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,5 +149,79 @@ func TestTrafficCountsOnlyNewRecords(t *testing.T) {
 	ends, err := b.ends(ctx, traffic.source)
 	if err != nil || ends[0] == 0 || ends[3] == 0 {
 		t.Errorf("the source holds %v records, %v", ends, err)
+	}
+}
+
+// A read_committed reader does not see what was aborted, and markers are not records.
+func TestVerifyReadsCommitted(t *testing.T) {
+	ctx, b := testContext(t), fakeBroker(t)
+	data, err := fillTopic(ctx, b, "in", 100, 400)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.createTopic(ctx, "out"); err != nil {
+		t.Fatal(err)
+	}
+	client, err := kgo.NewClient(b.options(kgo.DefaultProduceTopic("out"), kgo.TransactionalID("copy"))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	for _, end := range []kgo.TransactionEndTry{kgo.TryAbort, kgo.TryCommit, kgo.TryAbort} {
+		if err := client.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range b.cluster.Read(t, "in") {
+			client.Produce(ctx, &kgo.Record{Partition: r.Partition, Value: r.Value, Timestamp: r.Timestamp}, nil)
+		}
+		if err := errors.Join(client.Flush(ctx), client.EndTransaction(ctx, end)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if wrong, err := verify(ctx, b, "out", &data.all); err != nil || wrong != "" {
+		t.Errorf("one committed copy between two aborted ones: %q, %v", wrong, err)
+	}
+}
+
+// Delays are from when a record was due, not from when it was written.
+func TestTrafficTimesFromDue(t *testing.T) {
+	tr := &traffic{news: make(chan struct{}, 1), armedAt: time.Unix(1<<40, 0)}
+	now := time.Now()
+	see := func(due time.Time, delay time.Duration) {
+		tr.see(&kgo.Record{Value: stamp(due, 0), Timestamp: due.Add(time.Hour)}, due.Add(delay))
+	}
+	see(now, time.Second)
+	tr.times()
+	see(now.Add(-time.Minute), time.Second)
+	see(now.Add(time.Minute), 20*time.Millisecond)
+	see(now.Add(time.Minute), 40*time.Millisecond)
+	if got, err := tr.timed(); err != nil || got != newSample([]float64{20, 40}) {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+func TestMarkerProbe(t *testing.T) {
+	ctx, b := testContext(t), fakeBroker(t)
+	p, err := startMarkerProbe(ctx, b, "marker", time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []Sample
+	for ctx.Err() == nil && len(got) < 3 {
+		if s := p.times(); s.N > 0 {
+			got = append(got, s)
+		}
+		<-time.After(time.Millisecond)
+	}
+	if err := p.close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range got {
+		if s.Min < 0 || s.Max > 30_000 {
+			t.Errorf("a marker took %+v", s)
+		}
+	}
+	if len(got) < 3 {
+		t.Errorf("measured %v, then nothing more", got)
 	}
 }

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+)
+
+// The contestants of the exactly-once part.
+const (
+	offName     = "checkpoints off"
+	loopIDs     = 4
+	shortPeriod = 100 * time.Millisecond
+	longPeriod  = time.Second
+)
+
+func exactlyName(interval time.Duration) string { return fmt.Sprintf("%s %s", exactlyOnce, interval) }
+func bareName(interval time.Duration) string    { return fmt.Sprintf("bare loop %s", interval) }
+
+// exactlyOnceContestants are a pass-through job without checkpoints and with transactions of two lengths,
+// and the bare transactional loop with the same lengths.
+func (b *bench) exactlyOnceContestants() []*contestant {
+	out := []*contestant{{name: offName, guarantee: atLeastOnce, run: b.runSluice}}
+	for _, interval := range []time.Duration{longPeriod, shortPeriod} {
+		out = append(out,
+			&contestant{name: exactlyName(interval), interval: interval, guarantee: b.opts.guarantee, run: b.runSluice},
+			&contestant{name: bareName(interval), interval: interval, guarantee: "transactions", run: b.runBare})
+	}
+	return out
+}
+
+func (b *bench) runBare(ctx context.Context, how *contestant, _ *testCase, data *dataset, target string) (outcome, error) {
+	return b.runLoop(ctx, "txn", []string{
+		"-brokers", b.broker.addr, "-source", data.topic, "-target", target, "-interval", how.interval.String(), "-ids", fmt.Sprint(loopIDs),
+	})
+}
+
+// exactlyOnce runs all of them in turn. Each round begins with another one, so that none is always the
+// first behind the same other.
+func (b *bench) exactlyOnce(ctx context.Context) ([]Run, error) {
+	var runs []Run
+	all := b.exactlyOnceContestants()
+	for _, size := range b.opts.sizes {
+		data, err := b.fill(ctx, size)
+		if err != nil {
+			return runs, err
+		}
+		for i := range b.opts.repeats {
+			for k := range all {
+				run, err := b.one(ctx, caseByName(casePass), data, all[(i+k)%len(all)])
+				if err != nil {
+					return runs, err
+				}
+				run.Round = i + 1
+				runs = append(runs, run)
+			}
+		}
+		if err := b.broker.deleteTopic(ctx, data.topic); err != nil {
+			return runs, err
+		}
+	}
+	return runs, nil
+}
+
+// ThroughputRatio compares the records per second of two contestants: the ratio in each round, in which
+// they ran soon after each other.
+type ThroughputRatio struct {
+	ValueBytes int    `json:"valueBytes"`
+	Name       string `json:"name"`
+	Of         string `json:"of"`
+	To         string `json:"to"`
+	Ratio      Sample `json:"ratio"`
+	// Goal is what the median is to reach; 0: none.
+	Goal float64 `json:"goal,omitempty"`
+}
+
+// The comparisons, with what is to be reached.
+var comparisons = []struct {
+	of, to string
+	goal   float64
+}{
+	{exactlyName(shortPeriod), bareName(shortPeriod), 0.97},
+	{exactlyName(longPeriod), bareName(longPeriod), 0},
+	{exactlyName(shortPeriod), offName, 0.90},
+	{exactlyName(longPeriod), offName, 0.97},
+	{bareName(shortPeriod), bareName(longPeriod), 0},
+}
+
+// exactlyOnceRatios compares valid runs of the same round.
+func exactlyOnceRatios(runs []Run) []ThroughputRatio {
+	var out []ThroughputRatio
+	for _, size := range sizesOf(runs) {
+		for _, c := range comparisons {
+			var values []float64
+			to := runsOf(runs, casePass, size, c.to)
+			for _, of := range runsOf(runs, casePass, size, c.of) {
+				if i := slices.IndexFunc(to, func(r Run) bool { return r.Round == of.Round }); i >= 0 {
+					values = append(values, of.RecordsPerSec/to[i].RecordsPerSec)
+				}
+			}
+			if len(values) > 0 {
+				out = append(out, ThroughputRatio{ValueBytes: size, Name: c.of + " / " + c.to, Of: c.of, To: c.to, Ratio: newSample(values), Goal: c.goal})
+			}
+		}
+	}
+	return out
+}
+
+func (r *Report) printExactlyOnce(w io.Writer) {
+	if len(r.ExactlyOnce) == 0 {
+		return
+	}
+	table := newTable(w, "PASS-THROUGH", "VALUE", "RECORDS/S median (min–max)", "MiB/S", "CPU-S PER MILLION median (min–max)", "BROKER", "FOREIGN CPU-S", "TRANSACTIONS OR CHECKPOINTS")
+	for _, size := range sizesOf(r.ExactlyOnce) {
+		for _, name := range namesOf(r.ExactlyOnce) {
+			runs := runsOf(r.ExactlyOnce, casePass, size, name)
+			if len(runs) == 0 {
+				table.row(name, fmt.Sprintf("%d B", size), "no valid run")
+				continue
+			}
+			speed, cpu := sampleOf(runs, recordsPerSec), sampleOf(runs, cpuPerMillion)
+			table.row(name, fmt.Sprintf("%d B", size),
+				fmt.Sprintf("%.0f k (%.0f–%.0f)", speed.Median/1e3, speed.Min/1e3, speed.Max/1e3),
+				fmt.Sprintf("%.0f", speed.Median*float64(size)/(1<<20)),
+				fmt.Sprintf("%.3f (%.3f–%.3f)", cpu.Median, cpu.Min, cpu.Max),
+				fmt.Sprintf("%.2f", sampleOf(runs, func(r *Run) float64 { return r.BrokerPerM }).Median),
+				fmt.Sprintf("%.1f", sampleOf(runs, func(r *Run) float64 { return r.ForeignCPU }).Median),
+				fmt.Sprintf("%.0f", sampleOf(runs, func(r *Run) float64 { return float64(r.Transactions + r.Checkpoints) }).Median))
+		}
+	}
+	table.end()
+	ratios := newTable(w, "RECORDS/S", "VALUE", "RATIO median (min–max)", "GOAL")
+	for _, ratio := range r.Ratios {
+		goal := "-"
+		if ratio.Goal > 0 {
+			goal = fmt.Sprintf("≥ %.2f", ratio.Goal)
+		}
+		ratios.row(ratio.Name, fmt.Sprintf("%d B", ratio.ValueBytes), fmt.Sprintf("%.3f (%.3f–%.3f)", ratio.Ratio.Median, ratio.Ratio.Min, ratio.Ratio.Max), goal)
+	}
+	ratios.end()
+}
