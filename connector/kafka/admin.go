@@ -97,7 +97,8 @@ type patternOf struct {
 }
 
 // Check asks the brokers whether the job can run: are they there, do they speak a Kafka that is new
-// enough, do the topics exist with leaders, may we see them. It joins everything that is wrong.
+// enough, do the topics exist with leaders, may we see them, and then whether its transactions may live long
+// enough. It joins everything that is wrong.
 func (a *Admin) Check(ctx context.Context, job *graph.Job) error {
 	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
 	defer cancel()
@@ -111,7 +112,10 @@ func (a *Admin) Check(ctx context.Context, job *graph.Job) error {
 	for _, r := range results {
 		faults = append(faults, r...)
 	}
-	return errors.Join(faults...)
+	if len(faults) > 0 {
+		return errors.Join(faults...)
+	}
+	return a.CheckTransactions(ctx, job)
 }
 
 func demandsOf(job *graph.Job) ([]*demand, []error) {
