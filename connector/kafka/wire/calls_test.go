@@ -349,6 +349,17 @@ func TestVersions(t *testing.T) {
 	}
 }
 
+func TestBrokerConfig(t *testing.T) {
+	f := startFake(t, kfake.NumBrokers(2), kfake.BrokerConfigs(map[string]string{"transaction.max.timeout.ms": "5000"}))
+	got, err := openCluster(t, f).BrokerConfig(testContext(t), 1, "transaction.max.timeout.ms")
+	if err != nil || len(got) != 1 || got["transaction.max.timeout.ms"] != "5000" {
+		t.Fatal(got, err)
+	}
+	if _, err := openCluster(t, f).BrokerConfig(testContext(t), 77, "transaction.max.timeout.ms"); !HasCode(err, CodeBrokerNotAvailable) {
+		t.Fatal(err)
+	}
+}
+
 func TestTopicConfig(t *testing.T) {
 	f := startFake(t, kfake.SeedTopics(1, "t"))
 	got, err := openCluster(t, f).TopicConfig(testContext(t), "t", "max.message.bytes")
