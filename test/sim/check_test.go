@@ -43,10 +43,9 @@ type barrierKey struct {
 	id ident.CheckpointID
 }
 
-// barrierHistory is one checkpoint: the sources that have emitted its barrier, the acks that were sent.
+// barrierHistory is one checkpoint: the acks that were sent.
 type barrierHistory struct {
-	sources []ident.Subtask
-	acks    map[ident.Subtask]checkpoint.Ack
+	acks map[ident.Subtask]checkpoint.Ack
 }
 
 func newHistory() history {
@@ -86,22 +85,6 @@ func (h *history) barrierOf(job ident.JobID, f ident.Fence, id ident.CheckpointI
 
 func (h *history) acked(a checkpoint.Ack) {
 	h.barrierOf(a.Job, a.Fence, a.Checkpoint).acks[a.Subtask] = a
-}
-
-// barrier lets a barrier flow from a source to the sinks of its attempt.
-func (w *world) barrier(j *job, f ident.Fence, id ident.CheckpointID, source ident.Subtask) {
-	b := w.history.barrierOf(j.id, f, id)
-	b.sources = append(b.sources, source)
-	if len(b.sources) < len(j.sources) {
-		return
-	}
-	for _, tm := range w.tms {
-		for _, in := range tm.instances {
-			if in.job == j && in.fence == f && in.subtask.Vertex == "sink" {
-				tm.later(w.delay(), func() { tm.onBarrier(in, id) })
-			}
-		}
-	}
 }
 
 // checkDeploy: the attempt number is new, the checkpoint is the newest, the job may run, and what ran
@@ -209,6 +192,7 @@ func (w *world) checkRecord(j *job, old, rec jobcore.Record) {
 	}
 	if rec.State.Terminal() {
 		w.checkNothingWrites(j)
+		w.checkFenced(j)
 	}
 }
 

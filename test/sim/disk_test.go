@@ -6,6 +6,7 @@ import (
 	"github.com/sluice-stream/sluice/checkpoint"
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/ident"
+	"github.com/sluice-stream/sluice/jobmanager/commit"
 	jobcore "github.com/sluice-stream/sluice/jobmanager/job"
 )
 
@@ -21,13 +22,15 @@ type stored struct {
 	reserved  ident.CheckpointID
 	newest    ident.CheckpointID
 	manifests []*manifest.Manifest // oldest first
+	marks     map[manifest.TransactionKey]bool
+	handouts  []commit.Handout // not fenced for good, in the order in which they came
 }
 
 func newDisk() *disk { return &disk{jobs: map[ident.JobID]*stored{}} }
 
 // facts are what the recovery decision is made from.
 func (s *stored) facts(id ident.JobID) checkpoint.Facts {
-	f := checkpoint.Facts{Job: id, Identity: identity, Parallelism: 1, MaxParallelism: 128, Witness: checkpoint.WitnessAgrees, Newest: s.newest}
+	f := checkpoint.Facts{Job: id, Identity: identity, Parallelism: 1, MaxParallelism: 128, Witness: checkpoint.WitnessAgrees, Newest: s.newest, Marked: s.marked}
 	for _, m := range s.manifests {
 		f.Found = append(f.Found, checkpoint.Found{Checkpoint: m.Checkpoint, Manifest: m})
 	}
@@ -36,15 +39,31 @@ func (s *stored) facts(id ident.JobID) checkpoint.Facts {
 
 func (s *stored) latest() *manifest.Manifest { return s.manifests[len(s.manifests)-1] }
 
-// put makes a manifest durable and lets retention run.
+func (s *stored) marked(k manifest.TransactionKey) bool { return s.marks[k] }
+
+// put makes a manifest durable.
 func (s *stored) put(m *manifest.Manifest, reserve ident.CheckpointID) {
 	s.manifests = append(s.manifests, m)
 	s.newest, s.reserved = m.Checkpoint, max(s.reserved, reserve)
-	drop := checkpoint.Retention(s.manifests, retain, nil).Drop
+}
+
+// retain drops what retention does not keep.
+func (s *stored) retain() {
+	drop := checkpoint.Retention(s.manifests, retained, s.marked).Drop
 	s.manifests = slices.DeleteFunc(s.manifests, func(m *manifest.Manifest) bool { return slices.Contains(drop, m.Checkpoint) })
+}
+
+// putHandout notes how many ids were handed out.
+func (s *stored) putHandout(h commit.Handout) {
+	i := slices.IndexFunc(s.handouts, func(o commit.Handout) bool { return o.HandoutKey == h.HandoutKey })
+	if i < 0 {
+		s.handouts = append(s.handouts, h)
+		return
+	}
+	s.handouts[i].Count = max(s.handouts[i].Count, h.Count)
 }
 
 const (
 	identity = "graph"
-	retain   = 2
+	retained = 2
 )

@@ -5,7 +5,9 @@ import (
 
 	"github.com/sluice-stream/sluice/checkpoint"
 	"github.com/sluice-stream/sluice/ident"
+	"github.com/sluice-stream/sluice/jobmanager/commit"
 	jobcore "github.com/sluice-stream/sluice/jobmanager/job"
+	"github.com/sluice-stream/sluice/operator"
 	"github.com/sluice-stream/sluice/slots"
 )
 
@@ -45,6 +47,9 @@ func (w *world) bootJM() {
 			final := s.latest().Final
 			if w.bug == bugForgetFinal {
 				final = false
+			}
+			if w.bug == bugFenceNamed {
+				r.fenceNamed()
 			}
 			r.handle(jobcore.Recovered{Final: final})
 		}
@@ -96,6 +101,7 @@ func (jm *jobManager) register(tm *taskManager) bool {
 	jm.sessions[tm.id] = s
 	jm.open(tm, s)
 	jm.w.logf("%s registers with %d slots", tm.id, tm.slots)
+	jm.signOfLife()
 	jm.grant(jm.pool.Register(tm.id, tm.slots))
 	return true
 }
@@ -109,6 +115,7 @@ func (jm *jobManager) resume(tm *taskManager) bool {
 	for _, r := range jm.runners {
 		r.post(jobcore.WorkerResumed{Worker: tm.id})
 	}
+	jm.signOfLife()
 	return true
 }
 
@@ -183,6 +190,22 @@ func (jm *jobManager) streamTo(worker ident.WorkerID) *stream {
 func (jm *jobManager) onReport(j *job, ev jobcore.SubtaskStatus) {
 	if r := jm.runner(j.id); r != nil {
 		r.handle(ev)
+	}
+}
+
+// onLevel takes the level of a sink, from the newest stream of its task manager only.
+func (jm *jobManager) onLevel(j *job, f ident.Fence, s ident.Subtask, l operator.TransactionLevel) {
+	if r := jm.runner(j.id); r != nil {
+		r.onLevel(f, s, l)
+	}
+}
+
+// signOfLife tells that a task manager came back.
+func (jm *jobManager) signOfLife() {
+	for _, r := range jm.runners {
+		if r.committer.Status().Unfenced > 0 {
+			r.post(commit.SignOfLife{})
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
+	"github.com/sluice-stream/sluice/jobmanager/commit"
 	jobcore "github.com/sluice-stream/sluice/jobmanager/job"
 	"github.com/sluice-stream/sluice/slots"
 )
@@ -28,12 +29,13 @@ type runner struct {
 	fence    ident.Fence
 	trigger  *checkpoint.Trigger
 	settling ident.Fence
-	// completedHealed counts checkpoints since the faults stopped.
+	// completedHealed counts announced checkpoints since the faults stopped.
 	completedHealed int
+	committing
 }
 
 func newRunner(jm *jobManager, j *job, s *stored) *runner {
-	r := &runner{jm: jm, job: j, disk: s}
+	r := &runner{jm: jm, job: j, disk: s, committing: newCommitting(jm.w, s)}
 	policy := graph.Restart{Strategy: graph.ExponentialDelay, Max: 3 * time.Second, Attempts: j.attempts, HealthyAfter: 10 * time.Second}
 	r.machine = jobcore.New(jobcore.Config{
 		Epoch: jm.epoch, Slots: j.parallelism, Subtasks: j.subtasks, Sources: j.sources, Restart: policy,
@@ -43,7 +45,7 @@ func newRunner(jm *jobManager, j *job, s *stored) *runner {
 	if jm.w.bug == bugForgetReserved {
 		start.Reserved, start.Latest = s.newest, nil
 	}
-	r.coord = checkpoint.NewCoordinator(checkpoint.Config{Interval: time.Second, Timeout: 5 * time.Second, TolerableFailures: 3}, start)
+	r.coord = checkpoint.NewCoordinator(checkpoint.Config{Interval: time.Second, Timeout: 5 * time.Second, TolerableFailures: tolerable}, start)
 	return r
 }
 
@@ -69,6 +71,8 @@ func (r *runner) handle(ev fmt.Stringer) {
 			r.stepJob(ev)
 		case checkpoint.Event:
 			r.stepCheckpoint(ev)
+		case commit.Event:
+			r.stepCommit(ev)
 		}
 	}
 	r.arm()
@@ -77,8 +81,10 @@ func (r *runner) handle(ev fmt.Stringer) {
 // arm sets the timer to the next deadline.
 func (r *runner) arm() {
 	due := r.coord.Deadline()
-	if d := r.machine.Deadline(); due.IsZero() || !d.IsZero() && d.Before(due) {
-		due = d
+	for _, d := range []time.Time{r.machine.Deadline(), r.committer.Deadline()} {
+		if due.IsZero() || !d.IsZero() && d.Before(due) {
+			due = d
+		}
 	}
 	if r.jm.dead || due.IsZero() {
 		r.armed = 0
@@ -93,7 +99,7 @@ func (r *runner) arm() {
 	w.after(at-w.now, func() {
 		if r.armed == at && !r.jm.dead {
 			r.armed = 0
-			r.queue = append(r.queue, jobcore.Tick{})
+			r.queue = append(r.queue, jobcore.Tick{}, commit.Tick{})
 			r.handle(checkpoint.Tick{})
 		}
 	})
@@ -136,38 +142,27 @@ func (r *runner) performJob(eff jobcore.Effect) {
 	case jobcore.CancelAttempt:
 		r.cancel(e)
 	case jobcore.StartCheckpoints:
-		r.queue = append(r.queue, checkpoint.AttemptStarted{Fence: e.Fence, Subtasks: r.job.subtasks, Sources: r.job.sources})
+		r.queue = append(r.queue, checkpoint.AttemptStarted{Fence: e.Fence, Subtasks: r.job.subtasks, Sources: r.job.sources, Gated: r.job.sinks()})
+		for _, s := range r.job.sinks() { // levels may have come before
+			r.queue = append(r.queue, checkpoint.SinkReadiness{Fence: e.Fence, Subtask: s, Ready: r.ready[s]})
+		}
 	case jobcore.StopCheckpoints:
 		w.history.stopped(r.job, e.Fence)
 		r.queue = append(r.queue, checkpoint.AttemptEnded{Fence: e.Fence, Why: e.Why})
 	case jobcore.FinalCheckpoint:
 		r.queue = append(r.queue, checkpoint.FinalRequested{Fence: e.Fence, Drain: e.Drain})
+	case jobcore.AttemptGone:
+		r.queue = append(r.queue, commit.AttemptGone{Attempt: e.Attempt})
 	case jobcore.CleanUp:
 		w.checkNothingWrites(r.job)
-		r.cleanUp()
+		if w.bug == bugTerminalEarly {
+			r.queue = append(r.queue, jobcore.CleanedUp{})
+			return
+		}
+		r.queue = append(r.queue, commit.CleanUp{})
 	case jobcore.Transition:
 		w.edges[jobcore.Edge{From: e.From, Event: e.Event, To: e.To}]++
 	}
-}
-
-// cleanUp answers after a while; rarely the committer finds that data is lost.
-func (r *runner) cleanUp() {
-	w := r.jm.w
-	w.after(w.delay(), func() {
-		if w.chance(w.odds.loseData) {
-			r.loseData()
-		}
-		r.handle(jobcore.CleanedUp{})
-	})
-}
-
-// loseData is the committer's finding that a transaction of a completed checkpoint is lost.
-func (r *runner) loseData() {
-	if r.jm.dead || r.disk.newest == 0 {
-		return
-	}
-	r.job.dataLost = true
-	r.handle(jobcore.DataLost{Failure: jobcore.Failure{Class: jobcore.External, Message: "simulated"}})
 }
 
 func (r *runner) persist(rec jobcore.Record) {
@@ -185,6 +180,14 @@ func (r *runner) persist(rec jobcore.Record) {
 func (r *runner) deploy(e jobcore.Deploy) {
 	w := r.jm.w
 	d := checkpoint.Decide(r.disk.facts(r.job.id))
+	if d.Action == checkpoint.CommitThenRestore && !r.committer.Settled() {
+		r.held = &e
+		return
+	}
+	if d.Action == checkpoint.CommitThenRestore { // what cannot be committed any more is on its way to the job
+		r.queue = append(r.queue, jobcore.DeployFailed{Fence: e.Fence, Failure: jobcore.Failure{Class: jobcore.Internal, Message: d.String()}, Refused: true})
+		return
+	}
 	from := d.Manifest
 	if w.bug == bugRestoreOlder && len(r.disk.manifests) > 1 {
 		from = r.disk.manifests[len(r.disk.manifests)-2]
@@ -193,7 +196,7 @@ func (r *runner) deploy(e jobcore.Deploy) {
 	if d.Action != checkpoint.Restore && w.bug == bugNone {
 		w.violate("%s cannot be restored: %s", r.job.id, d)
 	}
-	r.deployed, r.fence, r.trigger = map[ident.WorkerID][]placed{}, e.Fence, nil
+	r.deployed, r.fence, r.trigger, r.handouts = map[ident.WorkerID][]placed{}, e.Fence, nil, nil
 	var gone []ident.WorkerID
 	held := r.jm.pool.Held(r.job.id)
 	for _, s := range r.job.subtasks {
@@ -205,6 +208,9 @@ func (r *runner) deploy(e jobcore.Deploy) {
 			continue
 		}
 		p := placed{subtask: s, slot: slot.Index}
+		if s.Vertex == "sink" {
+			p.ids = handedIDs{prefixOf(w, r.job, s.Index, e.Fence.Attempt), firstIDs}
+		}
 		for _, pos := range from.Positions {
 			if pos.Split == splitOf(r.job, s) && s.Vertex == "src" {
 				p.from = pos.Next
@@ -214,6 +220,15 @@ func (r *runner) deploy(e jobcore.Deploy) {
 	}
 	if len(gone) > 0 {
 		r.queue = append(r.queue, jobcore.DeployFailed{Fence: e.Fence, Failure: jobcore.Failure{Class: jobcore.External, Message: "gone"}, Gone: gone})
+		return
+	}
+	if w.chance(w.odds.diskFull) {
+		r.queue = append(r.queue, jobcore.DeployFailed{Fence: e.Fence, Failure: jobcore.Failure{Class: jobcore.Internal, Message: errDiskFull.Error()}})
+		return
+	}
+	r.handOut(e.Fence)
+	if w.chance(w.odds.crashAtEffect) {
+		r.jm.die("before the deployment is sent")
 		return
 	}
 	for _, tm := range w.tms {
@@ -231,8 +246,15 @@ func (r *runner) repeat(e jobcore.RepeatDeploy) {
 	}
 	st, parts, j := r.jm.streamTo(e.Worker), r.deployed[e.Worker], r.job
 	st.toTM(func(tm *taskManager) { tm.onDeploy(j, e.Fence, parts) })
-	if m := r.coord.Status().Latest; m != nil && m.Fence == e.Fence {
-		st.toTM(func(tm *taskManager) { tm.onCompleted(j, e.Fence, m.Checkpoint) })
+	if m := r.coord.Status().Latest; m != nil && m.Fence == e.Fence && r.announced > 0 {
+		announced := r.announced
+		st.toTM(func(tm *taskManager) { tm.onCompleted(j, e.Fence, announced) })
+	}
+	for _, p := range parts {
+		if p.subtask.Vertex == "sink" {
+			count := r.handouts[p.subtask].Count
+			st.toTM(func(tm *taskManager) { tm.onHandOut(j, e.Fence, p.subtask, count) })
+		}
 	}
 	if t := r.trigger; t != nil {
 		st.toTM(func(tm *taskManager) { tm.onTrigger(j, *t) })
@@ -284,7 +306,14 @@ func (r *runner) stepCheckpoint(ev checkpoint.Event) {
 	if e, ok := ev.(checkpoint.AttemptEnded); ok {
 		r.settling = e.Fence
 	}
+	if r.settling != (ident.Fence{}) && w.bug == bugFenceDuringWrite {
+		r.queue = append(r.queue, commit.AttemptOver{Attempt: r.settling.Attempt})
+	}
 	if r.settling != (ident.Fence{}) && (!r.coord.Settling() || w.bug == bugSettleEarly) {
+		r.queue = append(r.queue, commit.AttemptOver{Attempt: r.settling.Attempt})
+		if w.bug == bugNoFinalRound {
+			r.queue = append(r.queue, commit.AttemptGone{Attempt: r.settling.Attempt})
+		}
 		r.queue = append(r.queue, jobcore.CheckpointSettled{Fence: r.settling})
 		r.settling = ident.Fence{}
 	}
@@ -305,11 +334,15 @@ func (r *runner) performCheckpoint(eff checkpoint.Effect) {
 		r.reserve(e.Through)
 	case checkpoint.Persist:
 		w.checkManifest(j, e.Manifest)
+		if w.bug == bugCommitEarly {
+			r.queue = append(r.queue, commit.Completed{Manifest: e.Manifest})
+		}
 		r.write(e)
 	case checkpoint.Completed:
 		r.completed(e)
 	case checkpoint.Abort:
 		r.trigger = nil
+		r.toAll(e.Fence, func(tm *taskManager) { tm.onAborted(j, e.Fence, e.Checkpoint) })
 	case checkpoint.FailAttempt:
 		r.queue = append(r.queue, jobcore.CheckpointsFailing{Fence: e.Fence, Why: e.Why})
 	case checkpoint.Die:
@@ -368,19 +401,14 @@ func (r *runner) durable(e checkpoint.Persist) {
 	r.jm.w.logf("%s: checkpoint %d of %s is durable", r.job.id, e.Manifest.Checkpoint, e.Manifest.Fence)
 	r.jm.w.checkDurable(r.job, r.disk, e.Manifest)
 	r.disk.put(e.Manifest, e.ReserveThrough)
+	r.jm.w.named(r.job, e.Manifest)
 }
 
 func (r *runner) completed(e checkpoint.Completed) {
-	w, j, m := r.jm.w, r.job, e.Manifest
+	m := e.Manifest
 	r.trigger = nil
-	if w.healed {
-		r.completedHealed++
-	}
-	for _, tm := range w.tms {
-		if r.deployed[tm.id] != nil && m.Fence == r.fence {
-			r.jm.streamTo(tm.id).toTM(func(tm *taskManager) { tm.onCompleted(j, m.Fence, m.Checkpoint) })
-		}
-	}
+	r.unannounced = append(r.unannounced, m)
+	r.queue = append(r.queue, commit.Completed{Manifest: m})
 	r.queue = append(r.queue, jobcore.CheckpointCompleted{Fence: m.Fence, Checkpoint: m.Checkpoint, Final: m.Final})
 }
 

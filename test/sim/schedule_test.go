@@ -1,8 +1,10 @@
 package sim
 
 import (
+	"fmt"
 	"time"
 
+	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	jobcore "github.com/sluice-stream/sluice/jobmanager/job"
 )
 
@@ -12,16 +14,28 @@ func (w *world) schedule() {
 	for _, j := range w.jobs {
 		w.after(w.between(0, 2*time.Second), func() { w.submit(j) })
 		if w.rng.IntN(2) == 0 {
-			w.after(w.between(0, faultPhase), func() { w.ask(j, w.rng.IntN(3)) })
+			w.after(w.between(0, w.faultPhase), func() { w.ask(j, w.rng.IntN(3)) })
 		}
 		if w.rng.IntN(6) == 0 {
-			w.after(w.between(0, faultPhase), func() { w.ask(j, 0) })
+			w.after(w.between(0, w.faultPhase), func() { w.ask(j, 0) })
 		}
 	}
 	w.after(time.Second, w.faults)
-	w.run(faultPhase, func() bool { return false })
+	w.run(w.faultPhase, func() bool { return false })
 	w.heal()
-	w.run(faultPhase+healPhase, w.arrived)
+	w.arrive()
+	for _, j := range w.jobs {
+		if !w.disk.jobs[j.id].record.State.Terminal() {
+			w.ask(j, 0)
+		}
+	}
+	w.arrive()
+	w.settle()
+}
+
+// arrive waits until every job is where its user wants it.
+func (w *world) arrive() {
+	w.run(w.now+healPhase, w.arrived)
 	if !w.arrived() {
 		w.violate("the cluster has been healthy for %s: %s", healPhase, w.situation())
 	}
@@ -33,7 +47,7 @@ func (w *world) submit(j *job) {
 		w.after(500*time.Millisecond, func() { w.submit(j) })
 		return
 	}
-	s := &stored{record: jobcore.NewRecord()}
+	s := &stored{record: jobcore.NewRecord(), marks: map[manifest.TransactionKey]bool{}}
 	s.manifests = append(s.manifests, zero(j))
 	w.disk.jobs[j.id], j.submitted = s, true
 	r := newRunner(w.jm, j, s)
@@ -81,16 +95,14 @@ func (w *world) faults() {
 			tm.unreachable = true
 			w.after(w.between(0, 10*time.Second), func() { tm.unreachable = false })
 		}
+		if tm.alive && w.chance(w.odds.pauseTM) {
+			tm.pause(w.between(0, 20*time.Second))
+		}
 		if w.chance(w.odds.killTM) {
 			tm.kill("kill -9")
 		}
 		if w.chance(w.odds.failSubtask) {
 			tm.failOne()
-		}
-	}
-	for _, j := range w.jobs {
-		if w.jm != nil && j.submitted && w.chance(w.odds.loseData) {
-			w.jm.runner(j.id).loseData()
 		}
 	}
 	if w.jm != nil && w.chance(w.odds.crashJM) {
@@ -114,7 +126,7 @@ func (w *world) heal() {
 		w.tms = append(w.tms, newTaskManager(w, len(w.tms), missing))
 	}
 	for _, tm := range w.tms {
-		tm.unreachable = false
+		tm.unreachable, tm.pausedUntil = false, min(tm.pausedUntil, w.now)
 		tm.boot()
 	}
 	w.bootJM()
@@ -162,8 +174,8 @@ func (w *world) checkEnd(j *job, state jobcore.State) {
 	case jobcore.FailedDataLoss:
 		ok = j.dataLost
 	}
-	if !ok {
-		w.violate("%s ended %s: bound %d, final checkpoint %t, restarts %d", j.id, state, j.bound, final, j.attempts)
+	if !ok || j.dataLost && state != jobcore.FailedDataLoss {
+		w.violate("%s ended %s: bound %d, final checkpoint %t, restarts %d, data lost %t: %v", j.id, state, j.bound, final, j.attempts, j.dataLost, w.disk.jobs[j.id].record)
 	}
 }
 
@@ -176,6 +188,9 @@ func (w *world) situation() string {
 		text += string(j.id) + " " + w.disk.jobs[j.id].record.String()
 		if r := w.jm.runner(j.id); r != nil {
 			text += " " + r.machine.Waiting(w.time())
+		}
+		if r := w.jm.runner(j.id); r != nil {
+			text += fmt.Sprintf(" %+v %s", r.committer.Status(), r.coord.Status().Waiting)
 		}
 		if e, waits := w.jm.pool.Explain(j.id, w.time()); waits {
 			text += " (" + e.String() + ")"

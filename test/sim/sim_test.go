@@ -185,13 +185,49 @@ const (
 	bugCertainLoss
 	// bugVacateEarly frees slots when the cancel is sent, not when it is confirmed.
 	bugVacateEarly
+	// bugAckOwnOnly lists only what was sealed for the checkpoint itself.
+	bugAckOwnOnly
+	// bugAckEarly does not wait for the answers of the broker.
+	bugAckEarly
+	// bugAbortOnExpiry aborts the sealed transaction of a checkpoint that failed.
+	bugAbortOnExpiry
+	// bugReuseEpoch begins a second transaction with the same producer id and epoch.
+	bugReuseEpoch
+	// bugReuseBurnt goes on with an id whose InitProducerId was not answered.
+	bugReuseBurnt
+	// bugIgnoreOrder sends batches of a transaction before those of the sealed one are answered.
+	bugIgnoreOrder
+	// bugShareIDs gives all attempts the same ids.
+	bugShareIDs
+	// bugNoLease goes on with InitProducerId and AddPartitions when the lease is over.
+	bugNoLease
+	// bugCommitEarly commits before the manifest is durable.
+	bugCommitEarly
+	// bugAnnounceEarly announces before the committed marks are durable.
+	bugAnnounceEarly
+	// bugFenceDuringWrite fences while a manifest is being written.
+	bugFenceDuringWrite
+	// bugFenceNamed fences after a start what completed checkpoints name.
+	bugFenceNamed
+	// bugFenceBusy takes CONCURRENT_TRANSACTIONS for the end of a fence.
+	bugFenceBusy
+	// bugNoFence fences nothing.
+	bugNoFence
+	// bugNoFinalRound does not fence again once an attempt is gone for certain.
+	bugNoFinalRound
+	// bugForgetHandout hands out more ids that are not durable.
+	bugForgetHandout
+	// bugTerminalEarly ends a job before all is committed and fenced.
+	bugTerminalEarly
 	bugEnd
 )
 
 // String names the mistake.
 func (b bug) String() string {
 	names := [...]string{"none", "old ack", "count acks", "restore older", "settle early", "forget attempt", "forget reserved",
-		"forget cancel", "forget final", "certain loss", "vacate early"}
+		"forget cancel", "forget final", "certain loss", "vacate early", "ack lists only its own", "ack before flush", "abort on expiry",
+		"reuse epoch", "reuse burnt id", "order across seal", "share ids", "no lease", "commit before durable", "announce before mark",
+		"fence during write", "fence named", "fence takes busy for done", "no fence", "no final round", "forget hand-out", "terminal early"}
 	if b < 0 || int(b) >= len(names) {
 		return fmt.Sprintf("bug(%d)", int(b))
 	}

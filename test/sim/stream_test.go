@@ -42,6 +42,19 @@ func (s *stream) toJM(f func(jm *jobManager)) {
 	}
 }
 
+// levelToJM hands over a level: the newest one counts, so none is repeated, and none of an older stream comes
+// after one of a newer.
+func (s *stream) levelToJM(f func(jm *jobManager)) {
+	if s == nil || !s.isOpen || s.cut {
+		return
+	}
+	s.send(&s.up, func() {
+		if !s.jm.dead && s.isOpen && !s.cut {
+			f(s.jm)
+		}
+	})
+}
+
 // toTM hands a message to the task manager.
 func (s *stream) toTM(f func(tm *taskManager)) {
 	if s == nil || !s.isOpen {
@@ -49,7 +62,7 @@ func (s *stream) toTM(f func(tm *taskManager)) {
 	}
 	s.send(&s.down, func() {
 		if s.isOpen && !s.cut {
-			f(s.tm)
+			s.tm.when(s.tm.incarnation, func() { f(s.tm) })
 		}
 	})
 }

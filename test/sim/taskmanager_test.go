@@ -26,6 +26,8 @@ type taskManager struct {
 	canceled    map[ident.JobID]ident.Fence
 	acks        []checkpoint.Ack // newer than what was announced as completed
 	unreachable bool             // dials fail
+	// pausedUntil is when a process that was stopped goes on.
+	pausedUntil time.Duration
 }
 
 // instance is one subtask in this process.
@@ -43,6 +45,11 @@ type instance struct {
 	from, frozenAt int64
 	since          time.Duration
 	frozen         bool
+	// sent is what a source has emitted, in so many batches.
+	sent    int64
+	batches int
+	sink    *sinkTask // of a sink that runs
+	ids     handedIDs
 }
 
 func newTaskManager(w *world, n, slots int) *taskManager {
@@ -80,11 +87,27 @@ func (s *stream) isCut() bool { return s != nil && s.isOpen && s.cut }
 // later runs f if the process still lives then.
 func (tm *taskManager) later(d time.Duration, f func()) {
 	inc := tm.incarnation
-	tm.w.after(d, func() {
-		if tm.alive && tm.incarnation == inc {
-			f()
-		}
-	})
+	tm.w.after(d, func() { tm.when(inc, f) })
+}
+
+// when runs f in a process, once it does not stand still.
+func (tm *taskManager) when(incarnation int, f func()) {
+	switch {
+	case !tm.alive || tm.incarnation != incarnation:
+	case tm.paused():
+		tm.w.after(tm.pausedUntil-tm.w.now, func() { tm.when(incarnation, f) })
+	default:
+		f()
+	}
+}
+
+func (tm *taskManager) paused() bool { return tm.w.now < tm.pausedUntil }
+
+// pause stops the process for a while, as SIGSTOP does.
+func (tm *taskManager) pause(d time.Duration) {
+	tm.w.logf("%s stands still for %s", tm.id, d)
+	tm.stream.cutNow()
+	tm.pausedUntil = tm.w.now + d
 }
 
 func (tm *taskManager) dialSoon() {
@@ -120,6 +143,9 @@ func (tm *taskManager) resumed() {
 	tm.w.logf("%s resumed", tm.id)
 	for _, in := range tm.instances {
 		tm.report(in, nil)
+		if in.sink != nil && !in.over {
+			in.sink.tellLevel()
+		}
 	}
 	for _, a := range tm.acks {
 		tm.stream.toJM(func(jm *jobManager) { jm.onAck(a) })
@@ -196,6 +222,7 @@ type placed struct {
 	subtask ident.Subtask
 	slot    int
 	from    int64
+	ids     handedIDs // of a sink
 }
 
 func (tm *taskManager) onDeploy(j *job, fence ident.Fence, parts []placed) {
@@ -222,7 +249,7 @@ func (tm *taskManager) onDeploy(j *job, fence ident.Fence, parts []placed) {
 					p.slot, tm.id, in.subtask, in.job.id, in.fence, p.subtask, j.id, fence)
 			}
 		}
-		in := &instance{job: j, fence: fence, subtask: p.subtask, slot: p.slot, state: jobcore.SubtaskDeploying, from: p.from}
+		in := &instance{job: j, fence: fence, subtask: p.subtask, slot: p.slot, state: jobcore.SubtaskDeploying, from: p.from, sent: p.from, ids: p.ids}
 		tm.instances = append(tm.instances, in)
 		tm.report(in, nil)
 		tm.later(tm.w.between(0, 50*time.Millisecond), func() { tm.runs(in) })
@@ -235,6 +262,12 @@ func (tm *taskManager) runs(in *instance) {
 	}
 	in.state, in.since = jobcore.SubtaskRunning, tm.w.now
 	tm.report(in, nil)
+	if in.subtask.Vertex == "sink" {
+		in.sink = newSinkTask(tm, in, in.ids)
+		in.sink.wake()
+		return
+	}
+	tm.emitLater(in)
 	if in.job.bound > 0 && in.subtask.Vertex == "src" {
 		tm.later(time.Duration(max(0, in.job.bound-in.from))*time.Millisecond, func() { tm.atEnd(in) })
 	}
@@ -288,22 +321,39 @@ func (tm *taskManager) onTrigger(j *job, t checkpoint.Trigger) {
 		if t.Kind == checkpoint.KindDrain {
 			tm.atEnd(in)
 		}
+		tm.emit(in)
+		for i := range in.job.sinks() {
+			tm.w.flowOf(j, t.Fence).send(in.subtask.Index, i, element{barrier: t.Checkpoint})
+		}
 		pos := manifest.Position{Split: splitOf(j, in.subtask), Next: at, LeaderEpoch: -1, Stop: -1}
-		tm.ackSoon(in, t.Checkpoint, []manifest.Position{pos})
-		tm.w.barrier(j, t.Fence, t.Checkpoint, in.subtask)
+		tm.ackSoon(in, t.Checkpoint, []manifest.Position{pos}, nil)
 	}
 }
 
-// onBarrier is a barrier that has come in at all inputs of a sink.
-func (tm *taskManager) onBarrier(in *instance, id ident.CheckpointID) {
-	if in.ending || id <= in.barrier || !slices.Contains(tm.instances, in) {
-		return
+// onHandOut gives a sink more ids.
+func (tm *taskManager) onHandOut(j *job, fence ident.Fence, sink ident.Subtask, below int) {
+	for _, in := range tm.instances {
+		if in.job != j || in.fence != fence || in.subtask != sink || in.over {
+			continue
+		}
+		in.ids.count = max(in.ids.count, below)
+		if in.sink != nil {
+			in.sink.pool.HandOut(in.ids.count)
+			in.sink.wake()
+		}
 	}
-	in.barrier = id
-	tm.ackSoon(in, id, nil)
 }
 
-func (tm *taskManager) ackSoon(in *instance, id ident.CheckpointID, at []manifest.Position) {
+// onAborted gives a checkpoint up.
+func (tm *taskManager) onAborted(j *job, fence ident.Fence, id ident.CheckpointID) {
+	for _, in := range slices.Clone(tm.instances) {
+		if in.job == j && in.fence == fence && in.sink != nil && !in.over {
+			in.sink.aborted(id)
+		}
+	}
+}
+
+func (tm *taskManager) ackSoon(in *instance, id ident.CheckpointID, at []manifest.Position, transactions []manifest.Transaction) {
 	tm.later(tm.w.delay(), func() {
 		if in.ending {
 			return
@@ -313,7 +363,7 @@ func (tm *taskManager) ackSoon(in *instance, id ident.CheckpointID, at []manifes
 			tm.stream.toJM(func(jm *jobManager) { jm.onDecline(in.job, d) })
 			return
 		}
-		a := checkpoint.Ack{Ack: manifest.Ack{Job: in.job.id, Fence: in.fence, Checkpoint: id, Subtask: in.subtask, Positions: at}}
+		a := checkpoint.Ack{Ack: manifest.Ack{Job: in.job.id, Fence: in.fence, Checkpoint: id, Subtask: in.subtask, Positions: at, Transactions: transactions}}
 		tm.w.history.acked(a)
 		tm.acks = append(tm.acks, a)
 		tm.stream.toJM(func(jm *jobManager) { jm.onAck(a) })
@@ -322,6 +372,12 @@ func (tm *taskManager) ackSoon(in *instance, id ident.CheckpointID, at []manifes
 
 func (tm *taskManager) onCompleted(j *job, fence ident.Fence, id ident.CheckpointID) {
 	tm.acks = slices.DeleteFunc(tm.acks, func(a checkpoint.Ack) bool { return a.Job == j.id && a.Fence == fence && a.Checkpoint <= id })
+	for _, in := range slices.Clone(tm.instances) {
+		if in.job == j && in.fence == fence && in.sink != nil && !in.over {
+			in.sink.pool.Completed(id)
+			in.sink.wake()
+		}
+	}
 }
 
 // failOne lets one subtask fail.

@@ -17,7 +17,6 @@ const (
 	leaseMargin      = time.Second
 	resumeWindow     = 2 * time.Second
 	killAfter        = 30 * time.Second // a task manager whose cancel hangs ends itself
-	faultPhase       = 25 * time.Second
 	healPhase        = 10 * time.Minute
 )
 
@@ -35,6 +34,10 @@ type odds struct {
 	slow                                    float64 // per message
 	loseData                                float64 // per clean-up, and per second while the job lives
 	slowDisk                                float64 // per write
+	pauseTM                                 float64 // per second
+	// Per request to Kafka: not a byte of it is sent; it is lost; it is carried out after the client has given
+	// up; its answer is lost; it is carried out twice; it is slow; the coordinator is still loading.
+	unsent, lostRequest, lateRequest, lostAnswer, repeatRequest, slowKafka, busyBroker float64
 }
 
 func drawOdds(rng *rand.Rand) odds {
@@ -48,7 +51,9 @@ func drawOdds(rng *rand.Rand) odds {
 		breakStream: some(0.4), cutStream: some(0.1), killTM: some(0.15), crashJM: some(0.1), crashAtEffect: some(0.02),
 		loseLate: rng.Float64(), repeatUp: some(0.3), failSubtask: some(0.2), decline: some(0.1), diskFull: some(0.2),
 		hangCancel: some(0.1), slow: some(0.2), loseData: some(0.02),
-		slowDisk: some(0.6),
+		slowDisk: some(0.6), pauseTM: some(0.1),
+		unsent: some(0.1), lostRequest: some(0.1), lateRequest: some(0.1), lostAnswer: some(0.15), repeatRequest: some(0.1),
+		slowKafka: some(0.2), busyBroker: some(0.05),
 	}
 }
 
@@ -72,6 +77,15 @@ type world struct {
 	edges map[jobcore.Edge]int
 	// history is what has really happened, for the checks.
 	history history
+
+	kafka *kafka
+	flows map[attemptKey]*flow
+	truth truth
+	// faultPhase is how long faults happen; emitEvery is how often sources emit.
+	faultPhase, emitEvery time.Duration
+	transactionTimeout    time.Duration
+	// taskManagersOut and jobManagerOut are when these do not reach Kafka.
+	taskManagersOut, jobManagerOut outage
 }
 
 // violation is what a check found; it ends the schedule.
@@ -118,13 +132,13 @@ func (w *world) writing() time.Duration {
 // after lets f happen d from now.
 func (w *world) after(d time.Duration, f func()) {
 	w.count++
-	heap.Push(&w.queue, entry{at: w.now + d, seq: w.count, do: f})
+	heap.Push(&w.queue, planned{at: w.now + d, seq: w.count, do: f})
 }
 
 // run lets things happen until the time is over or done says so.
 func (w *world) run(until time.Duration, done func() bool) {
 	for len(w.queue) > 0 && w.queue[0].at <= until {
-		e := heap.Pop(&w.queue).(entry)
+		e := heap.Pop(&w.queue).(planned)
 		w.now = e.at
 		e.do()
 		if done() {
@@ -134,21 +148,21 @@ func (w *world) run(until time.Duration, done func() bool) {
 	w.now = until
 }
 
-type entry struct {
+type planned struct {
 	at  time.Duration
 	seq uint64
 	do  func()
 }
 
 // agenda is a heap of what is to happen; what was put in first happens first at the same time.
-type agenda []entry
+type agenda []planned
 
 func (a agenda) Len() int { return len(a) }
 func (a agenda) Less(i, j int) bool {
 	return a[i].at < a[j].at || a[i].at == a[j].at && a[i].seq < a[j].seq
 }
 func (a agenda) Swap(i, j int) { a[i], a[j] = a[j], a[i] }
-func (a *agenda) Push(x any)   { *a = append(*a, x.(entry)) }
+func (a *agenda) Push(x any)   { *a = append(*a, x.(planned)) }
 func (a *agenda) Pop() any {
 	last := (*a)[len(*a)-1]
 	*a = (*a)[:len(*a)-1]
@@ -181,9 +195,13 @@ func newJob(n, parallelism, sinks int) *job {
 	return j
 }
 
+// sinks are the subtasks that write to Kafka.
+func (j *job) sinks() []ident.Subtask { return j.subtasks[len(j.sources):] }
+
 func newWorld(seed uint64, b bug, log *strings.Builder) *world {
 	rng := rand.New(rand.NewPCG(seed, 0x51_0ce_5eed))
 	w := &world{seed: seed, rng: rng, odds: drawOdds(rng), bug: b, log: log, disk: newDisk(), edges: map[jobcore.Edge]int{}, history: newHistory()}
+	w.drawKafka()
 	slots := 0
 	for i := range 2 + rng.IntN(2) {
 		n := 1 + rng.IntN(2)
