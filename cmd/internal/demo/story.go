@@ -155,7 +155,7 @@ func (r *run) finish(ctx context.Context) error {
 		return err
 	}
 	r.result.Restarts = j.Restarts
-	r.opts.Show.Say("job is FINISHED after %d checkpoints", j.Checkpoints.Completed)
+	r.opts.Show.Say("job is FINISHED with checkpoint %d", checkpointOf(&j))
 	return nil
 }
 
