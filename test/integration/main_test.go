@@ -3,6 +3,7 @@
 package integration
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"testing"
@@ -11,19 +12,23 @@ import (
 	"github.com/sluice-stream/sluice/test/integration/kafkaenv"
 )
 
-// binaries are built once for all tests of this package; TestMain sets and closes them.
-var binaries *cluster.Binaries
+// binaries are built once for all tests of this package; TestMain sets and closes them. Those that can be
+// told to fail (SLUICE_FAILPOINTS) are failing.
+var binaries, failing *cluster.Binaries
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
 	var err error
-	if binaries, err = cluster.NewBinaries(); err != nil {
+	if binaries, err = cluster.NewBinaries(); err == nil {
+		failing, err = cluster.NewBinaries("failpoints")
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	code := m.Run()
-	if err := binaries.Close(); err != nil {
+	if err := errors.Join(binaries.Close(), failing.Close()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

@@ -26,7 +26,13 @@ type rig struct {
 
 func newRig(t *testing.T, kafka *kafkaenv.Cluster) *rig {
 	t.Helper()
-	return &rig{Cluster: cluster.New(t, binaries), kafka: kafka, prefix: fmt.Sprintf("t%08x-", rand.Uint32())}
+	return newRigOf(t, binaries, kafka)
+}
+
+// newRigOf is newRig with other programs.
+func newRigOf(t *testing.T, programs *cluster.Binaries, kafka *kafkaenv.Cluster) *rig {
+	t.Helper()
+	return &rig{Cluster: cluster.New(t, programs), kafka: kafka, prefix: fmt.Sprintf("t%08x-", rand.Uint32())}
 }
 
 // start runs a job manager and task managers tm-1, tm-2, … with these slots.

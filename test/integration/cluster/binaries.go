@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 )
 
@@ -17,9 +18,9 @@ type Binaries struct {
 
 // NewBinaries prepares a directory; the programs are built when the first test asks for one, once.
 // SLUICE_TEST_RACE=1 builds them with the race detector. SLUICE_TEST_BINARIES names a directory of programs
-// to test instead, such as a release.
-func NewBinaries() (*Binaries, error) {
-	if dir := os.Getenv("SLUICE_TEST_BINARIES"); dir != "" {
+// to test instead, such as a release; with build tags, which no release has, the programs are always built.
+func NewBinaries(tags ...string) (*Binaries, error) {
+	if dir := os.Getenv("SLUICE_TEST_BINARIES"); dir != "" && len(tags) == 0 {
 		return &Binaries{dir: dir, foreign: true, build: func() error { return nil }}, nil
 	}
 	dir, err := os.MkdirTemp("", "sluice-bin-")
@@ -29,11 +30,11 @@ func NewBinaries() (*Binaries, error) {
 	if err := os.Chmod(dir, 0o755); err != nil { // see Cluster.Unprivileged
 		return nil, fmt.Errorf("opening the directory of the programs to others: %w", err)
 	}
-	return &Binaries{dir: dir, build: sync.OnceValue(func() error { return build(dir) })}, nil
+	return &Binaries{dir: dir, build: sync.OnceValue(func() error { return build(dir, tags) })}, nil
 }
 
-func build(dir string) error {
-	args := []string{"build", "-o", dir + string(filepath.Separator)}
+func build(dir string, tags []string) error {
+	args := []string{"build", "-tags", strings.Join(tags, ","), "-o", dir + string(filepath.Separator)}
 	if os.Getenv("SLUICE_TEST_RACE") == "1" {
 		args = append(args, "-race")
 	}

@@ -34,6 +34,7 @@ type Cluster struct {
 	workers    map[string]*process.Process
 	started    map[string]*process.Process // by log name, for the logs
 	runs       int
+	environment []string
 	// credential is the user of the job manager after Unprivileged.
 	credential *syscall.Credential
 }
@@ -84,13 +85,17 @@ func (c *Cluster) start(tb testing.TB, program, name string, as *syscall.Credent
 	}
 	c.runs++
 	log := fmt.Sprintf("%02d-%s", c.runs, name)
-	p, err := process.Start(process.Spec{Name: log, Path: path, Args: args, Dir: c.dir, Credential: as})
+	p, err := process.Start(process.Spec{Name: log, Path: path, Args: args, Dir: c.dir, Env: c.environment, Credential: as})
 	if err != nil {
 		tb.Fatal(err)
 	}
 	c.started[log] = p
 	return p
 }
+
+// SetEnvironment says what daemons have in their environment, NAME=VALUE, beside that of the test, if they
+// are started from now on.
+func (c *Cluster) SetEnvironment(variables ...string) { c.environment = variables }
 
 // Start starts one of the programs without waiting for it to be ready. It ends with the test.
 func (c *Cluster) Start(tb testing.TB, program, name string, args ...string) *process.Process {
