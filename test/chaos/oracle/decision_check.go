@@ -106,10 +106,12 @@ func (c *checker) check(d Decision) {
 			fenced: map[string]bool{}, handedOut: map[handoutKey]int{}, subtasks: map[string]bool{}}
 		c.jobs[d.Job] = j
 	}
-	if slices.Contains(terminal, j.state) && !(d.Event == "state" && d.To == j.state) {
+	// What arrives is logged before it is judged, so an ack may be late; so may a publication that had begun.
+	late := d.Event == "ack" || d.Event == "published"
+	if slices.Contains(terminal, j.state) && !late && !(d.Event == "state" && d.To == j.state) {
 		c.fault("%s of job %s, which is %s", d.Event, d.Job, j.state)
 	}
-	if d.Epoch != 0 && d.Epoch != c.epoch {
+	if d.Epoch != 0 && d.Epoch != c.epoch && !late {
 		c.fault("%s of epoch %d, the job manager's is %d", d.Event, d.Epoch, c.epoch)
 	}
 	handlers := map[string]func(*jobCheck, Decision){
@@ -228,11 +230,11 @@ func (c *checker) trigger(j *jobCheck, d Decision) {
 	j.checkpoints[d.Checkpoint] = &checkpointCheck{id: d.Checkpoint, attempt: d.Attempt, acks: map[string][]string{}}
 }
 
-// ack of a stale attempt, or of a checkpoint that is unknown or over, does not count; a completed line that
+// ack of a stale attempt or epoch, or of a checkpoint that is unknown or over, does not count; a completed line that
 // counted it lacks an ack then.
 func (c *checker) ack(j *jobCheck, d Decision) {
 	k := j.checkpoints[d.Checkpoint]
-	if k == nil || k.attempt != d.Attempt || j.attempt != d.Attempt || k.completed || k.aborted {
+	if k == nil || k.attempt != d.Attempt || j.attempt != d.Attempt || k.completed || k.aborted || d.Epoch != c.epoch {
 		return
 	}
 	if before, again := k.acks[string(d.Subtask)]; again && !slices.Equal(before, d.Transactions) {
