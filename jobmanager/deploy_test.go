@@ -26,6 +26,10 @@ func (fakeConnector) Commit(context.Context, *graph.Job, *manifest.Transaction) 
 	return false, nil
 }
 
+func (fakeConnector) ReadCommitted(context.Context, *graph.Job, ident.JobID, []manifest.Position) (ident.CheckpointID, bool, error) {
+	return 0, false, nil
+}
+
 func (fakeConnector) Fence(context.Context, *graph.Job, string, string, string) error { return nil }
 
 func (fakeConnector) CheckProperties(graph.Kind, map[string]string) []error { return nil }

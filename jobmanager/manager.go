@@ -52,6 +52,8 @@ type Connector interface {
 	Fence(ctx context.Context, job *graph.Job, sink, cluster, id string) error
 	// PublishOffsets writes the positions of a completed checkpoint where the job wants them published.
 	PublishOffsets(ctx context.Context, job *graph.Job, m *manifest.Manifest) error
+	// ReadCommitted gives the highest checkpoint of a job that its published offsets name.
+	ReadCommitted(ctx context.Context, job *graph.Job, id ident.JobID, positions []manifest.Position) (highest ident.CheckpointID, found bool, err error)
 	// Assign spreads the splits of one source over its subtasks.
 	Assign(positions []manifest.Position, parallelism int) [][]manifest.Position
 }

@@ -108,6 +108,8 @@ type runner struct {
 	// the newest that is.
 	unannounced []*manifest.Manifest
 	announced   ident.CheckpointID
+	// earlier is the newest manifest of an earlier start of the job manager; nil: the job is new.
+	earlier *manifest.Manifest
 	// recovered is the newest checkpoint that an earlier start of the job manager completed.
 	recovered ident.CheckpointID
 	// doubt is why nobody can tell what is durable; nil: all is well.
@@ -177,6 +179,9 @@ func (r *runner) run(ctx context.Context) (err error) {
 	defer close(r.over)
 	defer r.contain()
 	r.children = &errgroup.Group{}
+	if err := r.checkRollback(ctx); err != nil {
+		return err
+	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {

@@ -52,6 +52,7 @@ func (m *Manager) newRunner(id ident.JobID, j *graph.Job, plan *graph.Physical, 
 		Epoch: m.epoch, Slots: plan.Slots, Subtasks: plan.Subtasks(), Sources: sourceSubtasks(plan), Restart: j.Restart, Lease: m.cfg.HeartbeatTimeout + time.Second, Rand: rand.Float64,
 	}, stored.Record)
 	if before.recovered {
+		r.earlier = start.Latest
 		r.enqueue(commit.Tick{}) // what the last start left to commit and to fence
 		r.enqueue(job.Recovered{Final: start.Latest != nil && start.Latest.Final})
 	} else {

@@ -118,7 +118,6 @@ func (m *Machine) Step(now time.Time, ev Event) []Effect {
 
 // proceed begins whatever can begin.
 func (m *Machine) proceed() {
-	m.announce()
 	if keys := m.marks.take(m.now); keys != nil {
 		m.emit(Mark{slices.Clone(keys)})
 	}

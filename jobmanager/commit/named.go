@@ -127,6 +127,7 @@ func (m *Machine) completed(ev Completed) {
 		return
 	}
 	m.name(ev.Manifest.Checkpoint, ev.Manifest.Fence.Attempt, ev.Manifest.Transactions)
+	m.announce()
 }
 
 // name begins the commits of a checkpoint.
@@ -171,6 +172,7 @@ func (m *Machine) committed(ev Committed) {
 		t.state, t.err = lost, ev.Err
 		m.named.lost++
 		m.resolve(t)
+		m.announce()
 	case ev.Err != nil:
 		t.state = waiting
 		l.commits.push(t, m.failed(&t.failures, "commit "+t.Key().String(), ev.Err))
@@ -178,6 +180,9 @@ func (m *Machine) committed(ev Committed) {
 		m.succeeded(&t.failures)
 		t.state = committed
 		m.marks.waiting = append(m.marks.waiting, ev.Key)
+		if failpoint.Bug(failpoint.AnnounceBeforeMark) {
+			m.announce()
+		}
 	}
 }
 
@@ -199,6 +204,7 @@ func (m *Machine) marked(ev Marked) {
 		t.state = marked
 		m.resolve(t)
 	}
+	m.announce()
 }
 
 // resolve ends the wait of the id that a transaction stood on.

@@ -72,6 +72,11 @@ func (a *Admin) PublishOffsets(_ context.Context, _ *graph.Job, m *manifest.Mani
 	return nil
 }
 
+// ReadCommitted finds nothing: the log keeps no offsets.
+func (a *Admin) ReadCommitted(context.Context, *graph.Job, ident.JobID, []manifest.Position) (ident.CheckpointID, bool, error) {
+	return 0, false, nil
+}
+
 // Published are the checkpoints whose offsets were published.
 func (a *Admin) Published() []ident.CheckpointID {
 	a.mu.Lock()
