@@ -49,6 +49,7 @@ type Cluster struct {
 	logger  *slog.Logger
 	conn    *grpc.ClientConn
 	jm      *process
+	disk    *disk // of the job manager that runs
 	tms     map[string]*process
 }
 
@@ -116,6 +117,7 @@ func (c *Cluster) close() {
 		c.StopJobManager()
 	}
 	c.conn.Close()
+	c.Log.Close()
 }
 
 // StartJobManager starts the job manager on its data directory.
@@ -127,6 +129,12 @@ func (c *Cluster) StartJobManager() {
 		c.t.Fatal(err)
 	}
 	cfg := jobmanager.DefaultConfig()
+	disk := &disk{crashed: make(chan struct{}), die: func() {
+		c.Admin.crashed.Store(true)
+		c.Network.Kill(jmHost)
+	}}
+	c.disk, cfg.StoreHook = disk, disk.hook
+	c.Admin.crashed.Store(false)
 	cfg.DataDir, cfg.Logger, cfg.Dial = c.dir, c.logger.With("host", jmHost), c.Network.From(jmHost)
 	m, err := jobmanager.Open(cfg, c.Admin, expression.Checker{})
 	if err != nil {
@@ -149,6 +157,25 @@ func (c *Cluster) KillJobManager() {
 	c.t.Helper()
 	c.Network.Kill(jmHost)
 	c.StopJobManager()
+}
+
+// CrashJobManager ends the job manager like kill -9: nothing that it has begun takes effect any more.
+func (c *Cluster) CrashJobManager() {
+	c.t.Helper()
+	c.disk.crash()
+	_ = c.jm.end() // its store has broken down
+	c.jm = nil
+}
+
+// AwaitCrash waits until the job manager has come to the point at which it is to crash.
+func (c *Cluster) AwaitCrash(limit time.Duration) {
+	c.t.Helper()
+	select {
+	case <-c.disk.crashed:
+		c.CrashJobManager()
+	case <-time.After(limit):
+		c.t.Fatalf("the job manager did not come to the point of its crash within %s\n%s", limit, c.dump())
+	}
 }
 
 // StartTaskManager starts a task manager on the host of its name.
@@ -339,6 +366,30 @@ func (c *Cluster) BoundedCountJob(name string, parallelism int) *graph.Job {
 	job := c.CountJob(name, parallelism)
 	job.Sources[0].Kafka.Bounded.Mode = graph.BoundLatest
 	return job
+}
+
+// ExactlyOnce makes the sink of a job transactional.
+func ExactlyOnce(job *graph.Job) *graph.Job {
+	job.Sinks[0].Kafka.Guarantee = graph.ExactlyOnce
+	job.Sinks[0].Kafka.Properties = map[string]string{"bootstrap.servers": "log:9092"}
+	return job
+}
+
+// CheckExact fails the test unless every key was counted to the number of its records in `in`, each number
+// once and in order, and no transaction is open.
+func (c *Cluster) CheckExact() {
+	c.t.Helper()
+	c.CheckNothingTwice()
+	c.CheckCounts()
+}
+
+// CheckNothingTwice fails the test if a count is missing, comes twice or too late, or a transaction stays open.
+func (c *Cluster) CheckNothingTwice() {
+	c.t.Helper()
+	c.Await(5*time.Second, "no transaction is open", func() bool { return len(c.Log.Open()) == 0 })
+	if _, err := c.Log.ExactCounts("out"); err != nil {
+		c.t.Fatal(err)
+	}
 }
 
 // CheckCounts fails the test unless every key was counted to the number of its records in `in`.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
@@ -16,6 +17,9 @@ import (
 // Admin is the jobmanager.Connector of a Log.
 type Admin struct {
 	Log *Log
+
+	// crashed says that the job manager does nothing any more, whatever its goroutines still do.
+	crashed atomic.Bool
 
 	mu        sync.Mutex
 	published []ident.CheckpointID
@@ -54,14 +58,35 @@ func (a *Admin) StartPositions(_ context.Context, job *graph.Job) ([]manifest.Po
 	return out, nil, nil
 }
 
-// Commit has nothing to commit: the log has no transactions.
-func (a *Admin) Commit(_ context.Context, _ *graph.Job, t *manifest.Transaction) (bool, error) {
-	return true, errors.New("no such transaction: " + t.TransactionalID)
+// errCrashed is what a job manager hears that is dead already.
+var errCrashed = errors.New("the process is dead")
+
+// Commit is jobmanager.Connector's.
+func (a *Admin) Commit(ctx context.Context, _ *graph.Job, t *manifest.Transaction) (refused bool, err error) {
+	err = a.call(ctx, Call{API: EndTxn, ID: t.TransactionalID}, func() error {
+		return a.Log.commit(t.TransactionalID, producer{t.ProducerID, t.ProducerEpoch})
+	})
+	return isVerdict(err), err
 }
 
-// Fence has nothing to fence.
-func (a *Admin) Fence(_ context.Context, _ *graph.Job, _, _, id string) error {
-	return errors.New("no such transactional id: " + id)
+// Fence is jobmanager.Connector's.
+func (a *Admin) Fence(ctx context.Context, _ *graph.Job, _, _, id string) error {
+	return a.call(ctx, Call{API: InitProducerID, ID: id}, func() error {
+		_, err := a.Log.initProducerID(id, time.Minute)
+		return err
+	})
+}
+
+func (a *Admin) call(ctx context.Context, c Call, do func() error) error {
+	if a.crashed.Load() {
+		return errCrashed
+	}
+	c.Host = jmHost
+	err := a.Log.call(ctx, c, callDelay, do)
+	if a.crashed.Load() {
+		return errCrashed
+	}
+	return err
 }
 
 // PublishOffsets notes the checkpoint.
@@ -136,7 +161,10 @@ func (c hostConnectors) NewSource(_ *graph.Node, positions []manifest.Position, 
 }
 
 // NewSink is taskmanager.Connectors'.
-func (c hostConnectors) NewSink(node *graph.Node, _ operator.SinkContext) (operator.Sink, error) {
+func (c hostConnectors) NewSink(node *graph.Node, sc operator.SinkContext) (operator.Sink, error) {
+	if sc.Transactions != nil {
+		return newTransactional(c, node, sc), nil
+	}
 	return &sink{c: c, topic: node.Sink.Kafka.Topic, in: make(chan written, 64), sealed: make(chan operator.SealedEpoch, 16)}, nil
 }
 
@@ -176,18 +204,20 @@ func (s *source) round(ctx context.Context) (read bool, changed <-chan struct{},
 		if p.Stop >= 0 {
 			limit = min(limit, int(p.Stop-p.Next))
 		}
-		messages, _ := s.c.Log.read(p.Topic, p.Partition, p.Next, limit)
-		if len(messages) == 0 {
+		messages, next, _ := s.c.Log.read(p.Topic, p.Partition, p.Next, limit)
+		if next == p.Next {
 			continue
 		}
 		b := &operator.Batch{Origins: []operator.Origin{{Topic: p.Topic, Partition: p.Partition}}}
-		for k, m := range messages {
+		for _, m := range messages {
 			b.Records = append(b.Records, operator.Record{
 				Key: b.Put([]byte(m.Key)), Value: b.Put([]byte(m.Value)), Headers: operator.Null, StreamKey: operator.Null,
-				Timestamp: -1, Offset: p.Next + int64(k),
+				Timestamp: -1, Offset: m.offset,
 			})
 		}
-		p.Next += int64(len(messages))
+		if p.Next = next; len(messages) == 0 {
+			b = nil
+		}
 		select {
 		case <-ctx.Done():
 			return false, nil, ctx.Err()
@@ -245,16 +275,8 @@ func (s *sink) Run(ctx context.Context) error {
 }
 
 func (s *sink) acknowledge(ctx context.Context, batch []written) error {
-	for {
-		held, changed := s.c.Log.acks()
-		if !held {
-			break
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-changed:
-		}
+	if err := s.c.awaitAcks(ctx); err != nil {
+		return err
 	}
 	for _, w := range batch {
 		if ctx.Err() != nil {
@@ -271,6 +293,21 @@ func (s *sink) acknowledge(ctx context.Context, batch []written) error {
 		}
 	}
 	return nil
+}
+
+// awaitAcks waits while acknowledgements are held back.
+func (c *Connectors) awaitAcks(ctx context.Context) error {
+	for {
+		held, changed := c.Log.acks()
+		if !held {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changed:
+		}
+	}
 }
 
 // Write is operator.Sink's.

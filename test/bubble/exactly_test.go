@@ -1,0 +1,104 @@
+package bubble
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/sluice-stream/sluice/graph"
+)
+
+// exact starts two task managers with two slots each and fills `in`; the job counts exactly once.
+func exact(c *Cluster, records int) *graph.Job {
+	c.StartTaskManager("tm-1", 2)
+	c.StartTaskManager("tm-2", 2)
+	c.CountJob("count", 4)
+	c.Log.Fill("in", records, 100)
+	return ExactlyOnce(c.BoundedCountJob("count", 4))
+}
+
+// endless is exact without an end.
+func endless(c *Cluster, records int) *graph.Job {
+	job := exact(c, records)
+	job.Sources[0].Kafka.Bounded.Mode = graph.BoundNone
+	return job
+}
+
+func TestExactlyOnceFinishes(t *testing.T) {
+	Run(t, func(c *Cluster) {
+		c.Submit(exact(c, 20_000))
+		c.AwaitCheckpoints(10*time.Second, "count", 2)
+		if n := len(c.Log.All("out")); n == 0 || n == 20_000 {
+			t.Errorf("%d records are visible while the job runs", n)
+		}
+		c.AwaitState(time.Minute, "count", "FINISHED")
+		c.CheckExact()
+		j := c.Job("count")
+		if j.Attempt != 1 || j.Checkpoints.Failed != 0 || !j.Checkpoints.Latest.Committed {
+			t.Errorf("attempt %d, checkpoints %+v", j.Attempt, j.Checkpoints)
+		}
+		if n := len(c.Log.TransactionalIDs()); n != 16 {
+			t.Errorf("%d transactional ids were used by 4 sink subtasks, want 4 each", n)
+		}
+	})
+}
+
+// TestExactlyOnceThroughLoss loses a task manager, or the job manager, or both.
+func TestExactlyOnceThroughLoss(t *testing.T) {
+	tests := []struct {
+		name string
+		lose func(c *Cluster)
+	}{
+		{"task manager", func(c *Cluster) {
+			c.KillTaskManager("tm-2")
+			c.StartTaskManager("tm-2", 2)
+		}},
+		{"job manager", func(c *Cluster) {
+			c.CrashJobManager()
+			c.StartJobManager()
+		}},
+		{"job manager for a minute", func(c *Cluster) {
+			c.CrashJobManager()
+			time.Sleep(time.Minute)
+			c.StartJobManager()
+		}},
+		{"both", func(c *Cluster) {
+			c.CrashJobManager()
+			c.KillTaskManager("tm-2")
+			c.StartJobManager()
+			c.StartTaskManager("tm-2", 2)
+		}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			Run(t, func(c *Cluster) {
+				c.Submit(exact(c, 20_000))
+				c.AwaitCheckpoints(10*time.Second, "count", 3)
+				test.lose(c)
+				c.AwaitState(time.Minute, "count", "FINISHED")
+				if j := c.Job("count"); j.Attempt < 2 {
+					t.Errorf("attempt %d", j.Attempt)
+				}
+				c.CheckExact()
+			})
+		})
+	}
+}
+
+// TestJobManagerCrashesAnywhere crashes the job manager at one step of its writes after the other: before a
+// write, between the database and its witness, and after both.
+func TestJobManagerCrashesAnywhere(t *testing.T) {
+	for n := 1; n <= 60; n += 1 {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			Run(t, func(c *Cluster) {
+				c.Submit(exact(c, 12_000))
+				c.AwaitCheckpoints(10*time.Second, "count", 1)
+				c.disk.crashAfter(n)
+				c.AwaitCrash(time.Minute)
+				c.StartJobManager()
+				c.AwaitState(time.Minute, "count", "FINISHED")
+				c.CheckExact()
+			})
+		})
+	}
+}
