@@ -1,0 +1,107 @@
+package fault
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/sluice-stream/sluice/test/chaos/rig"
+)
+
+// brokerDown is how long one broker is away.
+const brokerDown = 10 * time.Second
+
+// The internal topics of Kafka whose leaders coordinate.
+const (
+	transactionTopic = "__transaction_state"
+	groupTopic       = "__consumer_offsets"
+)
+
+// brokerFaults: no restart is due, as Kafka is back within the 30 s that a source or a sink waits for it.
+func brokerFaults() []Fault {
+	all := []Fault{}
+	leaders := []struct {
+		of    string
+		topic func(*Scene) string
+	}{
+		{"source", func(s *Scene) string { return s.Workload.In() }},
+		{"sink", func(s *Scene) string { return s.Workload.Out() }},
+		{"transactions", func(*Scene) string { return transactionTopic }},
+		{"group", func(*Scene) string { return groupTopic }},
+	}
+	for _, leader := range leaders {
+		all = append(all,
+			Fault{
+				ID: "F8", Variant: leader.of + "-kill", What: "kill -9 of the broker that leads a partition of: " + leader.of,
+				Inject: func(ctx context.Context, s *Scene) error { return killLeader(ctx, s, leader.topic(s)) },
+			},
+			Fault{
+				ID: "F8", Variant: leader.of + "-hang", What: "SIGSTOP of the broker that leads a partition of: " + leader.of,
+				Inject: func(ctx context.Context, s *Scene) error { return hangLeader(ctx, s, leader.topic(s)) },
+			})
+	}
+	return append(all, Fault{
+		ID: "F9", What: "all brokers are down for the outage", Inject: killKafka, Expect: Expect{MaxAttempts: 3},
+	})
+}
+
+// leader is the broker, counted from 0, that leads a random partition of a topic.
+func (s *Scene) leader(ctx context.Context, topic string) (int, error) {
+	admin, err := s.Admin()
+	if err != nil {
+		return 0, err
+	}
+	defer admin.Close()
+	topics, err := admin.ListTopicsWithInternal(ctx, topic)
+	if err != nil {
+		return 0, fmt.Errorf("looking for the leader of %s: %w", topic, err)
+	}
+	partitions := topics[topic].Partitions.Sorted()
+	if len(partitions) == 0 || topics[topic].Err != nil {
+		return 0, fmt.Errorf("looking for the leader of %s: no partitions: %w", topic, topics[topic].Err)
+	}
+	return int(partitions[s.Rand.IntN(len(partitions))].Leader) - 1, nil
+}
+
+func killLeader(ctx context.Context, s *Scene, topic string) error {
+	node, err := s.leader(ctx, topic)
+	if err != nil {
+		return err
+	}
+	s.Begin()
+	if err := s.KillBroker(node); err != nil {
+		return err
+	}
+	if err := pause(ctx, brokerDown); err != nil {
+		return err
+	}
+	return s.StartBroker(ctx, node)
+}
+
+func hangLeader(ctx context.Context, s *Scene, topic string) error {
+	node, err := s.leader(ctx, topic)
+	if err != nil {
+		return err
+	}
+	s.Begin()
+	if err := s.Kafka.Node(node).Pause(); err != nil {
+		return err
+	}
+	if err := pause(ctx, brokerDown); err != nil {
+		return err
+	}
+	return s.Kafka.Node(node).Resume()
+}
+
+func killKafka(ctx context.Context, s *Scene) error {
+	s.Begin()
+	for node := range rig.Brokers {
+		if err := s.KillBroker(node); err != nil {
+			return err
+		}
+	}
+	if err := pause(ctx, s.Outage); err != nil {
+		return err
+	}
+	return s.Ground.Heal(ctx)
+}

@@ -1,0 +1,108 @@
+package fault
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/sluice-stream/sluice/internal/failpoint"
+	"github.com/sluice-stream/sluice/test/chaos/rig"
+	"github.com/sluice-stream/sluice/test/integration/process"
+)
+
+// The actions of a crash point.
+const (
+	crash      = "crash"
+	failOnce   = "error"
+	pauseOnce  = "pause"
+	endsWithin = 3 * time.Second // after which a process that met an error counts as alive
+)
+
+// steady are the points that every checkpoint passes: armed from the start, they act in a later passage.
+var steady = []failpoint.Point{
+	failpoint.Trigger, failpoint.Barrier, failpoint.Snapshot, failpoint.Seal, failpoint.Flushed, failpoint.SendAck,
+	failpoint.ReceiveAck, failpoint.BeforePersist, failpoint.BetweenWitness, failpoint.AfterPersist, failpoint.BeforeCommit,
+	failpoint.AfterCommit, failpoint.BeforeMark, failpoint.AfterMark, failpoint.BeforeAnnounce, failpoint.BeforePublish,
+	failpoint.AfterPublish, failpoint.BeforeRetention, failpoint.AfterRetention, failpoint.BeforeInit, failpoint.AfterInit,
+}
+
+// onRestart are the points that an attempt passes as it begins or ends: armed in a job manager that takes
+// over a running job.
+var onRestart = []failpoint.Point{failpoint.BeforeFence, failpoint.BeforeHandOut, failpoint.AfterHandOut}
+
+// crashPoints is F4: every arrow of a checkpoint, and every way to fail there.
+func crashPoints() []Fault {
+	var all []Fault
+	for _, action := range []string{crash, failOnce, pauseOnce} {
+		for _, point := range steady {
+			all = append(all, crashPoint(point, action, false))
+		}
+		for _, point := range onRestart {
+			all = append(all, crashPoint(point, action, true))
+		}
+	}
+	return all
+}
+
+func crashPoint(point failpoint.Point, action string, restart bool) Fault {
+	const passages = 15
+	f := Fault{
+		ID: "F4", Variant: fmt.Sprintf("%s=%s", point, action), What: fmt.Sprintf("%s at %s", action, point),
+		Expect: Expect{MaxAttempts: 3},
+	}
+	switch {
+	case action == crash && restart:
+		f.Expect.MinAttempts = 1
+	case action == crash:
+		f.Expect.MinAttempts = 1
+	case action == pauseOnce && !restart:
+		f.Expect.MaxAttempts = 0 // a second is less than any timeout
+	}
+	if restart {
+		f.Inject = func(ctx context.Context, s *Scene) error { return atTakeOver(ctx, s, point, action) }
+		return f
+	}
+	if strings.HasPrefix(string(point), "tm/") {
+		f.Tune = func(t *Tuning) { t.TaskManagers, t.WorkerEnv = 2, []string{passage(point, action, passages)} }
+		f.Inject = func(ctx context.Context, s *Scene) error {
+			id := rig.TaskManagerName(1)
+			return survive(ctx, s, s.TaskManager(id), point, func() error { return s.StartTaskManager(id) })
+		}
+		return f
+	}
+	f.Tune = func(t *Tuning) { t.JobManagerEnv = []string{passage(point, action, passages)} }
+	f.Inject = func(ctx context.Context, s *Scene) error {
+		return survive(ctx, s, s.JobManager(), point, func() error { return s.StartJobManager() })
+	}
+	return f
+}
+
+// survive waits until the process has come to the point, and starts it again if that ended it.
+func survive(ctx context.Context, s *Scene, p *process.Process, point failpoint.Point, start func() error) error {
+	if err := fired(ctx, p, point); err != nil {
+		return err
+	}
+	s.Begin()
+	timer := time.NewTimer(endsWithin)
+	defer timer.Stop()
+	select {
+	case <-p.Done():
+		return start()
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// atTakeOver kills the job manager, and lets the next one meet the point as it takes over.
+func atTakeOver(ctx context.Context, s *Scene, point failpoint.Point, action string) error {
+	if err := s.KillJobManager(); err != nil {
+		return err
+	}
+	if err := s.StartJobManager(passage(point, action, 1)); err != nil && s.JobManager().Running() {
+		return err
+	}
+	return survive(ctx, s, s.JobManager(), point, func() error { return s.StartJobManager() })
+}

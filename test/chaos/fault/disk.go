@@ -1,0 +1,189 @@
+package fault
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/sluice-stream/sluice/internal/failpoint"
+	"github.com/sluice-stream/sluice/test/integration/cluster"
+)
+
+const (
+	smallDiskBytes = 16 << 20
+	// diskTrouble is how long a disk stays full or slow.
+	diskTrouble = 10 * time.Second
+	database    = "checkpoints.db"
+	// refusedWithin bounds how long a job manager looks at a data directory that it refuses.
+	refusedWithin = 30 * time.Second
+)
+
+func diskFaults() []Fault {
+	takeOver := Expect{MinAttempts: 1, MaxAttempts: 2, States: []string{running}}
+	return []Fault{
+		{ID: "F14", What: "the disk of the job manager is full", Tune: func(t *Tuning) { t.DiskBytes = smallDiskBytes }, Inject: fillDisk},
+		{
+			ID: "F15", What: "a write to the job manager's disk has an unknown outcome, once",
+			Tune:   func(t *Tuning) { t.JobManagerEnv = []string{passage(failpoint.BetweenWitness, failOnce, 15)} },
+			Inject: unknownWrite, Expect: takeOver,
+		},
+		{
+			ID: "F16", What: "each write to the job manager's disk takes a second longer",
+			Tune: func(t *Tuning) { t.JobManagerEnv = []string{passage(failpoint.BeforePersist, pauseOnce, 0)} },
+			Inject: func(ctx context.Context, s *Scene) error {
+				s.Begin()
+				return pause(ctx, diskTrouble)
+			},
+		},
+		{ID: "F18", Variant: "flip", What: "a bit of the database is flipped", Inject: damaged(flipBits), Expect: takeOver},
+		{ID: "F18", Variant: "truncated", What: "the database is cut in half", Inject: damaged(truncate), Expect: takeOver},
+		{ID: "F18", Variant: "deleted", What: "the database is deleted", Inject: damaged(func(f, _ string) error { return os.Remove(f) }), Expect: takeOver},
+		{ID: "F18", Variant: "old", What: "an older copy of the database is put back", Inject: damaged(func(f, old string) error { return copyFile(old, f) }), Expect: takeOver},
+		{ID: "F18", Variant: "two", What: "a second job manager is started on the same directory", Inject: secondJobManager},
+	}
+}
+
+// fillDisk leaves no byte free for a while. The checkpoint that cannot be written stays pending.
+func fillDisk(ctx context.Context, s *Scene) error {
+	ballast := filepath.Join(filepath.Dir(s.DataDir()), "ballast")
+	s.Begin()
+	file, err := os.Create(ballast)
+	if err != nil {
+		return fmt.Errorf("filling the disk: %w", err)
+	}
+	block := make([]byte, 4096)
+	for err == nil {
+		_, err = file.Write(block)
+	}
+	if err := file.Close(); err != nil && !errors.Is(err, syscall.ENOSPC) {
+		return fmt.Errorf("filling the disk: %w", err)
+	}
+	if !errors.Is(err, syscall.ENOSPC) {
+		return fmt.Errorf("filling the disk: %w", err)
+	}
+	if err := pause(ctx, diskTrouble); err != nil {
+		return err
+	}
+	return os.Remove(ballast)
+}
+
+// unknownWrite waits until the job manager has met the error: it ends, as only a start reads the truth.
+func unknownWrite(ctx context.Context, s *Scene) error {
+	p := s.JobManager()
+	if err := fired(ctx, p, failpoint.BetweenWitness); err != nil {
+		return err
+	}
+	s.Begin()
+	select {
+	case <-p.Done():
+	case <-time.After(refusedWithin):
+		return fmt.Errorf("the job manager lives on after a write of unknown outcome")
+	}
+	if p.ExitCode() == 0 {
+		return errors.New("the job manager ended with code 0 after a write of unknown outcome, want another")
+	}
+	return s.StartJobManager()
+}
+
+// damaged kills the job manager and damages its database: it must refuse to start, by its file. With the true
+// database it goes on.
+func damaged(damage func(file, old string) error) func(context.Context, *Scene) error {
+	return func(ctx context.Context, s *Scene) error {
+		file := filepath.Join(s.DataDir(), database)
+		old, good := file+".old", file+".good"
+		if err := copyFile(file, old); err != nil {
+			return err
+		}
+		before, err := s.now(ctx)
+		if err != nil {
+			return err
+		}
+		if _, err := s.WaitFor(ctx, s.Job, "three checkpoints further", patience, func(j *cluster.Job) bool { return j.LatestID() > before.LatestID()+2 }); err != nil {
+			return err
+		}
+		s.Begin()
+		if err := s.KillJobManager(); err != nil {
+			return err
+		}
+		if err := errors.Join(copyFile(file, good), damage(file, old)); err != nil {
+			return err
+		}
+		if err := s.refuse(ctx, s.DataDir()); err != nil {
+			return err
+		}
+		if err := os.Rename(good, file); err != nil {
+			return fmt.Errorf("repairing the database: %w", err)
+		}
+		return s.StartJobManager()
+	}
+}
+
+// refuse starts a job manager that must end by itself with an error that names what is wrong.
+func (s *Scene) refuse(ctx context.Context, names string) error {
+	p, err := s.SpawnJobManager("refused")
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, refusedWithin)
+	defer cancel()
+	select {
+	case <-p.Done():
+	case <-ctx.Done():
+		return errors.Join(errors.New("the job manager does not refuse its data directory"), p.Kill9())
+	}
+	if p.ExitCode() <= 0 || !strings.Contains(p.Stderr(), names) {
+		return fmt.Errorf("the job manager ended with code %d, and a message that should name %s: %s", p.ExitCode(), names, p.Tail(2048))
+	}
+	return nil
+}
+
+func secondJobManager(ctx context.Context, s *Scene) error {
+	s.Begin()
+	return s.refuse(ctx, fmt.Sprint(s.JobManager().Pid()))
+}
+
+// flipBits flips a bit in every copy of the sink's name: at least one is of a record that is read.
+func flipBits(file, _ string) error {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return fmt.Errorf("damaging the database: %w", err)
+	}
+	name := []byte("guarantee")
+	if !bytes.Contains(data, name) {
+		name = []byte("startup")
+	}
+	if !bytes.Contains(data, name) {
+		return fmt.Errorf("damaging the database: no job is found in %s", file)
+	}
+	for at := 0; ; at++ {
+		i := bytes.Index(data[at:], name)
+		if i < 0 {
+			break
+		}
+		at += i
+		data[at] ^= 1
+	}
+	return os.WriteFile(file, data, 0o600)
+}
+
+func truncate(file, _ string) error {
+	info, err := os.Stat(file)
+	if err != nil {
+		return fmt.Errorf("damaging the database: %w", err)
+	}
+	return os.Truncate(file, info.Size()/2)
+}
+
+func copyFile(from, to string) error {
+	data, err := os.ReadFile(from)
+	if err != nil {
+		return fmt.Errorf("copying the database: %w", err)
+	}
+	return os.WriteFile(to, data, 0o600)
+}

@@ -1,0 +1,134 @@
+package fault
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/sluice-stream/sluice/internal/failpoint"
+	"github.com/sluice-stream/sluice/test/chaos/rig"
+	"github.com/sluice-stream/sluice/test/integration/cluster"
+)
+
+const canceled = "CANCELED"
+
+func orderlyFaults() []Fault {
+	restart := Expect{MinAttempts: 1, MaxAttempts: 2, States: []string{running}}
+	ends := Expect{MaxAttempts: 1, Final: canceled}
+	return []Fault{
+		{ID: "F29", Variant: "term-tm", What: "SIGTERM of a task manager; it comes back", Inject: termWorker, Expect: restart},
+		{ID: "F29", Variant: "term-jm", What: "SIGTERM of the job manager; it comes back", Inject: termJobManager, Expect: restart},
+		{
+			ID: "F29", Variant: "cancel-checkpoint", What: "cancel while a checkpoint is being written; then the job manager is killed",
+			Tune: func(t *Tuning) { t.JobManagerEnv = []string{passage(failpoint.BeforePersist, pauseOnce, 12)} },
+			Inject: func(ctx context.Context, s *Scene) error {
+				if err := fired(ctx, s.JobManager(), failpoint.BeforePersist); err != nil {
+					return err
+				}
+				s.Begin()
+				return cancelForGood(ctx, s)
+			},
+			Expect: ends,
+		},
+		{
+			ID: "F29", Variant: "cancel-restart", What: "cancel while the job waits for slots; then the slots come back and the job manager is killed",
+			Tune: func(t *Tuning) { t.TaskManagers = 2 }, Inject: cancelWaiting, Expect: ends,
+		},
+		{ID: "F29", Variant: "submit-twice", What: "the same job is submitted again while it runs", Inject: submitAgain},
+	}
+}
+
+func termWorker(ctx context.Context, s *Scene) error {
+	victim, err := s.host(ctx)
+	if err != nil {
+		return err
+	}
+	before, err := s.attempt(ctx)
+	if err != nil {
+		return err
+	}
+	s.Begin()
+	if err := s.Term(s.TaskManager(victim)); err != nil {
+		return err
+	}
+	if err := s.again(ctx, before); err != nil {
+		return err
+	}
+	return s.StartTaskManager(victim)
+}
+
+func termJobManager(ctx context.Context, s *Scene) error {
+	s.Begin()
+	if err := s.Term(s.JobManager()); err != nil {
+		return err
+	}
+	if err := pause(ctx, time.Second); err != nil {
+		return err
+	}
+	return s.StartJobManager()
+}
+
+// cancelForGood cancels the job, kills the job manager and starts it again: the job must not come back.
+func cancelForGood(ctx context.Context, s *Scene) error {
+	result, err := s.Sluice(ctx, "cancel", s.Job)
+	if err != nil {
+		return err
+	}
+	if result.Code != 0 {
+		return fmt.Errorf("cancel: exit code %d: %s", result.Code, result.Stderr)
+	}
+	if _, err := s.state(ctx, canceled); err != nil {
+		return err
+	}
+	if err := s.KillJobManager(); err != nil {
+		return err
+	}
+	if err := s.StartJobManager(); err != nil {
+		return err
+	}
+	if err := s.startAll(); err != nil {
+		return err
+	}
+	if err := pause(ctx, 3*time.Second); err != nil { // long enough to be deployed
+		return err
+	}
+	_, err = s.state(ctx, canceled)
+	return err
+}
+
+func cancelWaiting(ctx context.Context, s *Scene) error {
+	s.Begin()
+	if err := s.KillTaskManager(rig.TaskManagerName(1)); err != nil {
+		return err
+	}
+	if _, err := s.state(ctx, waiting); err != nil {
+		return err
+	}
+	return cancelForGood(ctx, s)
+}
+
+// submitAgain must be refused, with the first job untouched.
+func submitAgain(ctx context.Context, s *Scene) error {
+	s.Begin()
+	if id, err := s.Submit(ctx, "again", s.Workload.JobFile()); err == nil {
+		return fmt.Errorf("a second job of the same name was accepted as %s", id)
+	}
+	before, err := s.now(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = s.WaitFor(ctx, s.Job, "past a checkpoint", patience, func(j *cluster.Job) bool { return j.LatestID() > before.LatestID() })
+	return err
+}
+
+// notRun are the faults of the reference that cannot be brought about by this suite.
+func notRun() []Fault {
+	return []Fault{
+		{ID: "F17", What: "the clock jumps", NotRun: "the clock of one process cannot be set: the machine's is everybody's, and Go reads it without the C library that could be tricked. Leases are tested on virtual time (test/bubble)."},
+		{ID: "F19", What: "a state file of another job is put in place", NotRun: "the state of the workloads is small and stands in the database; the store of state files is tested by itself (checkpoint/blob)."},
+		{ID: "F25", Variant: "partitions", What: "partitions are added to the input", NotRun: "found when the job is submitted anew; partition.discovery.interval.ms is refused."},
+		{ID: "F25", Variant: "retention", What: "the input is deleted past the offsets of the job", NotRun: "the job cannot go on by design; tested on real brokers in test/integration (start offset out of range)."},
+		{ID: "F26", Variant: "acl", What: "the right to write is revoked", NotRun: "the brokers of the suite have no authorizer."},
+		{ID: "F27", What: "credentials or certificates expire", NotRun: "the brokers of the suite have neither SASL nor TLS."},
+	}
+}

@@ -1,0 +1,150 @@
+package fault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/sluice-stream/sluice/internal/failpoint"
+)
+
+const (
+	// expiry is the transaction timeout of F23; the broker looks for expired transactions every 10 s.
+	expiry = time.Minute
+	// tooLong is an outage in which a transaction surely expires, notTooLong one in which it does not.
+	tooLong, notTooLong = 90 * time.Second, 20 * time.Second
+)
+
+func transactionFaults() []Fault {
+	beforeCommit := func(t *Tuning) {
+		t.TransactionTimeout = expiry
+		t.JobManagerEnv = []string{passage(failpoint.BeforeCommit, crash, 15)}
+	}
+	return []Fault{
+		{
+			ID: "F23", Variant: "expired", What: "everything is down for longer than the transaction timeout, with a completed checkpoint uncommitted",
+			Tune: beforeCommit, Inject: func(ctx context.Context, s *Scene) error { return outlast(ctx, s, tooLong) },
+			Expect: Expect{MaxAttempts: 2, Final: "FAILED_DATA_LOSS", DataLoss: true, Failure: "transaction"},
+		},
+		{
+			ID: "F23", Variant: "in-time", What: "everything is down for less than the transaction timeout, with a completed checkpoint uncommitted",
+			Tune: beforeCommit, Inject: func(ctx context.Context, s *Scene) error { return outlast(ctx, s, notTooLong) },
+			Expect: Expect{MinAttempts: 1, MaxAttempts: 3, States: []string{running}},
+		},
+		{
+			ID: "F24", Variant: "once", What: "a foreign producer takes over transactional ids of the job", Inject: hijackOnce,
+			Expect: Expect{MinAttempts: 1, MaxAttempts: 2, States: []string{running}},
+		},
+		{
+			ID: "F24", Variant: "again", What: "a foreign producer takes over transactional ids of the job, again and again", Inject: hijackAgain,
+			Expect: Expect{MinAttempts: 1, MaxAttempts: 4, Final: "FAILED", Failure: "fenced"},
+		},
+	}
+}
+
+// outlast waits until the job manager has died before a commit, kills the rest and waits.
+func outlast(ctx context.Context, s *Scene, outage time.Duration) error {
+	if err := fired(ctx, s.JobManager(), failpoint.BeforeCommit); err != nil {
+		return err
+	}
+	s.Begin()
+	<-s.JobManager().Done() // kill -9 by its own hand
+	for _, id := range s.TaskManagers() {
+		if err := s.KillTaskManager(id); err != nil {
+			return err
+		}
+	}
+	if err := pause(ctx, outage); err != nil {
+		return err
+	}
+	if err := s.StartJobManager(); err != nil {
+		return err
+	}
+	return s.startAll()
+}
+
+// hijack does InitProducerId on every id of the job with an open transaction, as a foreign producer with the same
+// ids does, and says how many there were.
+func hijack(ctx context.Context, s *Scene) (int, error) {
+	client, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(s.Direct(), ",")...))
+	if err != nil {
+		return 0, fmt.Errorf("making a foreign producer: %w", err)
+	}
+	defer client.Close()
+	admin, err := s.Admin()
+	if err != nil {
+		return 0, err
+	}
+	defer admin.Close()
+	transactions, err := admin.ListTransactions(ctx, nil, []string{"Ongoing"})
+	if err != nil {
+		return 0, fmt.Errorf("listing transactions: %w", err)
+	}
+	taken := 0
+	for _, t := range transactions.Sorted() {
+		if !strings.Contains(t.TxnID, "/"+s.Job+"/") {
+			continue
+		}
+		request := kmsg.NewPtrInitProducerIDRequest()
+		id := t.TxnID
+		request.TransactionalID, request.TransactionTimeoutMillis = &id, int32(time.Minute/time.Millisecond)
+		request.ProducerID, request.ProducerEpoch = -1, -1
+		if _, err := request.RequestWith(ctx, client); err != nil {
+			return taken, fmt.Errorf("taking over %s: %w", t.TxnID, err)
+		}
+		taken++
+	}
+	return taken, nil
+}
+
+// hijackSome repeats hijack until there was something to take over.
+func hijackSome(ctx context.Context, s *Scene) error {
+	for range 100 {
+		taken, err := hijack(ctx, s)
+		if err != nil || taken > 0 {
+			return err
+		}
+		if err := pause(ctx, 50*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return errors.New("the job has no open transaction to take over")
+}
+
+func hijackOnce(ctx context.Context, s *Scene) error {
+	before, err := s.attempt(ctx)
+	if err != nil {
+		return err
+	}
+	s.Begin()
+	if err := hijackSome(ctx, s); err != nil {
+		return err
+	}
+	return s.again(ctx, before)
+}
+
+// hijackAgain goes on until the job gives up.
+func hijackAgain(ctx context.Context, s *Scene) error {
+	s.Begin()
+	for range 300 {
+		job, err := s.Rig.Job(ctx, s.Job)
+		if err != nil {
+			return err
+		}
+		if job.State == "FAILED" {
+			return nil
+		}
+		if _, err := hijack(ctx, s); err != nil {
+			return err
+		}
+		if err := pause(ctx, 200*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return errors.New("the job goes on though its ids are taken over again and again")
+}

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/sluice-stream/sluice/test/chaos/fault"
+)
+
+// sums adds up the runs of one fault.
+type sums struct {
+	fault                               string
+	runs, red                           int
+	in, out, lost, dup, order, phantom  int64
+	hung                                int
+	completed, failed                   int
+	stallMs                             int64
+	detectMs, redeployMs, firstOutputMs []int64
+}
+
+func (s *sums) add(o Outcome) {
+	s.runs++
+	if !o.OK() {
+		s.red++
+	}
+	s.in, s.out = s.in+o.RecordsIn, s.out+o.RecordsOut
+	s.lost, s.dup, s.order, s.phantom = s.lost+o.Lost, s.dup+o.Duplicates, s.order+o.OutOfOrder+o.WrongCounts, s.phantom+o.Phantoms
+	for _, reason := range o.Verdict {
+		if strings.HasPrefix(reason, "LSO") {
+			s.hung++
+		}
+	}
+	s.completed, s.failed = s.completed+o.CheckpointsCompleted, s.failed+o.CheckpointsFailed
+	s.stallMs = max(s.stallMs, o.LSOStallMs)
+	for _, measured := range []struct {
+		to *[]int64
+		ms *int64
+	}{{&s.detectMs, o.DetectMs}, {&s.redeployMs, o.RedeployMs}, {&s.firstOutputMs, o.FirstOutputMs}} {
+		if measured.ms != nil {
+			*measured.to = append(*measured.to, *measured.ms)
+		}
+	}
+}
+
+// quantiles is p50 / p95 / max of what was measured.
+func quantiles(ms []int64) string {
+	if len(ms) == 0 {
+		return "–"
+	}
+	slices.Sort(ms)
+	at := func(q float64) int64 { return ms[min(len(ms)-1, int(q*float64(len(ms))))] }
+	return fmt.Sprintf("%d / %d / %d", at(0.5), at(0.95), ms[len(ms)-1])
+}
+
+const explanation = `Written by ` + "`make chaos`" + `. Each run: fresh topics and processes on a Kafka of three brokers (replication 3, two in
+sync), a proxy on every line, a load with mixed compressions and aborted transactions, one fault, recovery, and an oracle that reads
+Kafka with another client than Sluice's. Times are p50 / p95 / max in milliseconds from the fault on: until the job manager
+acts, until it deploys again, until the next committed record is read. *Stall* is the longest time in which a reader got nothing from
+some partition. *Order* includes wrong running counts. Faults are explained by ` + "`go run ./test/chaos --list`" + `.
+`
+
+// report is the Markdown of all runs.
+func report(outcomes []Outcome, faults []fault.Fault, set settings) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# Reliability: the fault suite\n\n%s\n", explanation)
+	fmt.Fprintf(&b, "Kafka %s, %s, %s/%s with %d processors, guarantee %s, %d records per second, seeds %d to %d, workload %s, outage %s.\n\n",
+		set.kafka, runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), set.guarantee, set.rate,
+		set.firstSeed, set.firstSeed+int64(max(set.seeds, set.mixed, 1))-1, set.workload, set.outage)
+	total := sums{fault: "**all**"}
+	byFault := map[string]*sums{}
+	for _, o := range outcomes {
+		if byFault[o.Fault] == nil {
+			byFault[o.Fault] = &sums{fault: o.Fault}
+		}
+		byFault[o.Fault].add(o)
+		total.add(o)
+	}
+	fmt.Fprintf(&b, "%s\n\n", bound(total.runs, total.red))
+	b.WriteString("| fault | runs | not right | in | out | lost | dup | order | phantom | hung LSO | checkpoints (failed) | detect | redeploy | first output | stall |\n")
+	b.WriteString("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n")
+	ordered := slices.SortedFunc(maps.Values(byFault), func(x, y *sums) int {
+		return cmp.Or(numbered(x.fault)-numbered(y.fault), strings.Compare(x.fault, y.fault))
+	})
+	for _, s := range append(ordered, &total) {
+		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %d | %d | %d | %d | %d | %d (%d) | %s | %s | %s | %d |\n", s.fault, s.runs, s.red, s.in, s.out, s.lost,
+			s.dup, s.order, s.phantom, s.hung, s.completed, s.failed, quantiles(s.detectMs), quantiles(s.redeployMs), quantiles(s.firstOutputMs), s.stallMs)
+	}
+	writeRed(&b, outcomes)
+	writeNotRun(&b, faults)
+	return b.String()
+}
+
+// numbered orders F2 before F12; what has no number comes last.
+func numbered(name string) int {
+	var n int
+	if _, err := fmt.Sscanf(name, "F%d", &n); err != nil {
+		return 1000
+	}
+	return n
+}
+
+// bound is the rule of three: of n runs without a failure, the rate of failures is below 3/n with a confidence
+// of 95 %.
+func bound(runs, red int) string {
+	if red > 0 || runs == 0 {
+		return fmt.Sprintf("%d of %d runs are not right.", red, runs)
+	}
+	return fmt.Sprintf("All of %d runs are right: with a confidence of 95 %% less than %.2g %% of such runs would not be (rule of three).", runs, 300/float64(runs))
+}
+
+func writeRed(b *strings.Builder, outcomes []Outcome) {
+	header := "\n## Runs that are not right\n\n"
+	for _, o := range outcomes {
+		if !o.OK() {
+			fmt.Fprintf(b, "%s- %s, workload %s, seed %d: %s\n", header, o.Fault, o.Workload, o.Seed, strings.ReplaceAll(strings.Join(o.Verdict, "; "), "\n", " "))
+			header = ""
+		}
+	}
+}
+
+func writeNotRun(b *strings.Builder, faults []fault.Fault) {
+	header := "\n## Faults that are not run\n\n"
+	for _, f := range faults {
+		if f.NotRun != "" {
+			fmt.Fprintf(b, "%s- %s, %s: %s\n", header, f.Name(), f.What, f.NotRun)
+			header = ""
+		}
+	}
+}

@@ -1,0 +1,343 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sluice-stream/sluice/test/chaos/fault"
+	"github.com/sluice-stream/sluice/test/chaos/oracle"
+	"github.com/sluice-stream/sluice/test/chaos/rig"
+	"github.com/sluice-stream/sluice/test/chaos/workload"
+	"github.com/sluice-stream/sluice/test/integration/cluster"
+	"github.com/sluice-stream/sluice/test/integration/kafkaenv"
+)
+
+const (
+	// runTimeout bounds one run, the outage of a fault aside.
+	runTimeout = 8 * time.Minute
+	// recoverTimeout bounds the wait for a healthy job before and after the fault, and for lag 0.
+	recoverTimeout = 2 * time.Minute
+	// warmCheckpoints are complete before the fault, and more are complete after it.
+	warmCheckpoints = 3
+)
+
+// Suite is what all runs have in common.
+type Suite struct {
+	ground     *rig.Ground
+	programs   *rig.Programs
+	kafka      kafkaenv.Kind
+	guarantee  string
+	rate       int // records per second
+	largeEvery int // records
+	outage     time.Duration
+	keep       bool     // the directories of failed runs
+	env        []string // of every process, such as a seeded bug
+}
+
+// Run is one run of the suite.
+type Run struct {
+	Fault fault.Fault
+	Kind  workload.Kind
+	Seed  int64
+}
+
+// Outcome is what one run gave; as JSON one object.
+type Outcome struct {
+	oracle.Report
+	Fault      string   `json:"fault"`
+	Kafka      string   `json:"kafka"`
+	States     []string `json:"states"`
+	Attempts   int64    `json:"attempts"`
+	DurationMs int64    `json:"durationMs"`
+}
+
+// stage is the parts of a run while it goes on.
+type stage struct {
+	suite    *Suite
+	run      Run
+	work     *workload.Workload
+	dir      string
+	rig      *rig.Rig
+	job      string
+	oracle   *oracle.Oracle
+	load     *load
+	timeline *timeline
+	began    time.Time // of the fault
+	before   cluster.Job
+}
+
+// Run makes one run and judges it. What kept it from being judged is a reason too.
+func (s *Suite) Run(ctx context.Context, run Run) Outcome {
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, runTimeout+s.outage)
+	defer cancel()
+	out, err := s.judge(ctx, run)
+	out.Fault, out.Kafka, out.Seed, out.Workload, out.Faults = run.Fault.Name(), string(s.kafka), run.Seed, run.Kind, []string{run.Fault.Name()}
+	if err != nil {
+		out.Verdict = append(out.Verdict, "harness: "+err.Error())
+	}
+	out.DurationMs = time.Since(began).Milliseconds()
+	return out
+}
+
+func (s *Suite) judge(ctx context.Context, run Run) (out Outcome, err error) {
+	if err := s.ground.Heal(ctx); err != nil {
+		return out, err
+	}
+	st := &stage{suite: s, run: run}
+	defer func() { err = errors.Join(err, st.close(len(out.Verdict) > 0 || err != nil)) }()
+	if err := st.setUp(ctx); err != nil {
+		return out, err
+	}
+	if err := st.warmUp(ctx); err != nil {
+		return out, err
+	}
+	reasons, err := st.strike(ctx)
+	if err != nil {
+		return out, err
+	}
+	if run.Fault.Expect.Final == "" {
+		if err := st.quiesce(ctx); err != nil {
+			return out, err
+		}
+		if err := st.end(ctx); err != nil {
+			return out, err
+		}
+	}
+	out.Report, err = st.oracle.Verify(ctx)
+	if err != nil {
+		return out, err
+	}
+	out.Attempts, out.States = st.timeline.attempts()-st.before.Attempt, st.timeline.states(st.began)
+	out.Verdict = append(tolerate(out.Verdict, run.Fault.Expect), append(reasons, st.expectations(out.Attempts, out.States)...)...)
+	return out, nil
+}
+
+// tolerate drops the reasons that the fault excuses: a job that ended in the middle left input unread.
+func tolerate(reasons oracle.Verdict, expect fault.Expect) oracle.Verdict {
+	if expect.Final == "" && !expect.DataLoss {
+		return reasons
+	}
+	var left oracle.Verdict
+	for _, reason := range reasons {
+		if !strings.HasPrefix(reason, "lost") {
+			left = append(left, reason)
+		}
+	}
+	return left
+}
+
+// setUp makes topics, starts the processes and the load, and submits the job.
+func (st *stage) setUp(ctx context.Context) (err error) {
+	s := st.suite
+	if st.dir, err = os.MkdirTemp("", "sluice-chaos-"); err != nil {
+		return fmt.Errorf("making a directory for a run: %w", err)
+	}
+	tuning := fault.Tuning{TaskManagers: 3}
+	if st.run.Fault.Tune != nil {
+		st.run.Fault.Tune(&tuning)
+	}
+	st.work, err = workload.New(st.run.Kind, workload.Params{
+		Name: fmt.Sprintf("chaos-%x-%x", time.Now().UnixNano(), st.run.Seed), Brokers: s.ground.Led(), Replication: rig.Brokers,
+		Guarantee: s.guarantee, CheckpointTimeout: tuning.CheckpointTimeout, TransactionTimeout: tuning.TransactionTimeout,
+	})
+	if err != nil {
+		return err
+	}
+	brokers := strings.Split(s.ground.Direct(), ",")
+	if err := st.work.CreateTopics(ctx, brokers...); err != nil {
+		return err
+	}
+	options := rig.Options{
+		Ground: s.ground, Programs: s.programs, Dir: st.dir, TaskManagers: tuning.TaskManagers, Slots: (st.work.Slots() + 1) / 2,
+		Env: s.env, JobManagerEnv: tuning.JobManagerEnv, WorkerEnv: tuning.WorkerEnv,
+	}
+	if tuning.DiskBytes > 0 {
+		if options.DataDir, err = mountDisk(filepath.Join(st.dir, "disk"), tuning.DiskBytes); err != nil {
+			return err
+		}
+	}
+	if st.rig, err = rig.Start(ctx, options); err != nil {
+		return err
+	}
+	if st.job, err = st.rig.Submit(ctx, "job", st.work.JobFile()); err != nil {
+		return err
+	}
+	st.timeline = watch(st.rig, st.job)
+	generator, err := st.work.NewGenerator(workload.Load{Brokers: brokers, Seed: st.run.Seed, Rate: s.rate, LargeEvery: s.largeEvery})
+	if err != nil {
+		return err
+	}
+	st.load = startLoad(generator)
+	st.oracle, err = oracle.Start(ctx, oracle.Config{
+		Seed: st.run.Seed, Workload: st.work, Brokers: brokers, Journal: st.load.Journal, Acknowledged: st.load.Acknowledged,
+		DecisionLog: st.rig.DecisionLog(), Job: st.job,
+	})
+	return err
+}
+
+// warmUp waits until the job has completed a few checkpoints.
+func (st *stage) warmUp(ctx context.Context) (err error) {
+	st.before, err = st.rig.WaitFor(ctx, st.job, "warm", recoverTimeout, func(j *cluster.Job) bool {
+		return j.State == "RUNNING" && j.LatestID() >= warmCheckpoints
+	})
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, st.rig.Tails(4<<10))
+	}
+	samples, err := sample(ctx, st.rig)
+	st.oracle.SampleBefore(anyRole(samples)...)
+	return err
+}
+
+// strike injects the fault and waits until the job is healthy again. Reasons are what went otherwise than
+// expected.
+func (st *stage) strike(ctx context.Context) (reasons []string, err error) {
+	f := st.run.Fault
+	scene := &fault.Scene{
+		Rig: st.rig, Job: st.job, Workload: st.work, Rand: rand.New(rand.NewPCG(uint64(st.run.Seed), 1)), Outage: st.suite.outage,
+		Begin: func() {
+			st.began = time.Now()
+			st.oracle.Note(oracle.Fault, st.began)
+		},
+	}
+	if err := f.Inject(ctx, scene); err != nil {
+		return nil, fmt.Errorf("%s: %w\n%s", f.Name(), err, st.rig.Tails(4<<10))
+	}
+	if err := st.rig.Heal(ctx); err != nil {
+		return nil, err
+	}
+	if f.Expect.Final != "" {
+		if err := st.stopLoad(); err != nil {
+			return nil, err
+		}
+		last, err := st.rig.WaitFor(ctx, st.job, f.Expect.Final, recoverTimeout, func(j *cluster.Job) bool { return j.State == f.Expect.Final })
+		if err != nil {
+			return nil, err
+		}
+		return failureOf(&last, f.Expect), nil
+	}
+	now, err := st.rig.WaitFor(ctx, st.job, "there", recoverTimeout, func(*cluster.Job) bool { return true })
+	if err != nil {
+		return nil, err
+	}
+	healthy, err := st.rig.WaitFor(ctx, st.job, "healthy again", recoverTimeout, func(j *cluster.Job) bool {
+		return j.State == "RUNNING" && j.LatestID() >= now.LatestID()+warmCheckpoints
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w\n%s", err, st.rig.Tails(4<<10))
+	}
+	samples, err := sample(ctx, st.rig)
+	st.oracle.SampleAfter(samples...)
+	return failureOf(&healthy, f.Expect), err
+}
+
+func failureOf(job *cluster.Job, expect fault.Expect) []string {
+	switch {
+	case expect.Failure == "":
+		return nil
+	case job.Failure == nil:
+		return []string{fmt.Sprintf("state: the job gives no reason, want one with %q", expect.Failure)}
+	case !strings.Contains(job.Failure.Message, expect.Failure):
+		return []string{fmt.Sprintf("state: the job gives as reason %q, want one with %q", job.Failure.Message, expect.Failure)}
+	default:
+		return nil
+	}
+}
+
+func (st *stage) stopLoad() error {
+	st.oracle.Note(oracle.LoadStopped, time.Now())
+	return st.load.stop()
+}
+
+// quiesce stops the load and waits until all of it is read, covered by a checkpoint and announced.
+func (st *stage) quiesce(ctx context.Context) error {
+	if err := st.stopLoad(); err != nil {
+		return err
+	}
+	admin, err := st.rig.Admin()
+	if err != nil {
+		return err
+	}
+	defer admin.Close()
+	ends, err := admin.ListEndOffsets(ctx, st.work.In(), st.work.Compacted())
+	if err = errors.Join(err, ends.Error()); err != nil {
+		return fmt.Errorf("listing the ends of the input: %w", err)
+	}
+	covered := func(j *cluster.Job) bool {
+		if j.State != "RUNNING" || j.Checkpoints.Latest == nil || !j.Checkpoints.Latest.Committed {
+			return false
+		}
+		for _, topics := range j.Checkpoints.Latest.Offsets {
+			for topic, partitions := range topics {
+				for partition, at := range partitions {
+					number, err := strconv.Atoi(partition)
+					if end, ok := ends.Lookup(topic, int32(number)); err != nil || ok && at < end.Offset {
+						return false
+					}
+				}
+			}
+		}
+		return true
+	}
+	job, err := st.rig.WaitFor(ctx, st.job, "at lag 0", recoverTimeout, covered)
+	if err != nil {
+		return fmt.Errorf("%w\nends %v\n%s", err, ends, st.rig.Tails(4<<10))
+	}
+	_, err = st.rig.WaitFor(ctx, st.job, "past one more checkpoint", recoverTimeout, func(j *cluster.Job) bool {
+		return j.LatestID() > job.LatestID() && j.Checkpoints.Latest.Committed
+	})
+	return err
+}
+
+// end ends the job, by cancel or by stop, in turn with the seed.
+func (st *stage) end(ctx context.Context) error {
+	verb, state := "cancel", "CANCELED"
+	if st.run.Seed%2 == 1 {
+		verb, state = "stop", "STOPPED"
+	}
+	result, err := st.rig.Sluice(ctx, verb, st.job)
+	if err != nil {
+		return err
+	}
+	if result.Code != 0 {
+		return fmt.Errorf("sluice %s: exit code %d: %s%s", verb, result.Code, result.Stdout, result.Stderr)
+	}
+	_, err = st.rig.WaitFor(ctx, st.job, state, recoverTimeout, func(j *cluster.Job) bool { return j.State == state })
+	return err
+}
+
+// close ends what runs. The directory of a failed run stays if that is asked for.
+func (st *stage) close(failed bool) error {
+	var errs []error
+	if st.load != nil {
+		_ = st.load.stop() // known since the first time, or the run has failed anyway
+	}
+	if st.oracle != nil {
+		st.oracle.Close()
+	}
+	if st.timeline != nil {
+		st.timeline.stop()
+	}
+	if st.rig != nil {
+		errs = append(errs, st.rig.Close())
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if st.work != nil {
+		st.suite.ground.Mesh.Heal()
+		errs = append(errs, st.suite.ground.DeleteTopics(ctx, st.work.In(), st.work.Compacted(), st.work.Out()))
+	}
+	errs = append(errs, unmountDisk(filepath.Join(st.dir, "disk")))
+	if failed && st.suite.keep {
+		fmt.Fprintf(os.Stderr, "kept %s of %s seed %d\n", st.dir, st.run.Fault.Name(), st.run.Seed)
+		return errors.Join(errs...)
+	}
+	return errors.Join(append(errs, os.RemoveAll(st.dir))...)
+}
