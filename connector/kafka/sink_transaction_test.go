@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +28,7 @@ const idPrefix = "c/j/out/0/1/"
 type transacting struct {
 	*writing
 	committer *wire.Cluster
+	made      chan struct{} // closed when writing is set
 	lease     atomic.Pointer[error]
 
 	mu     sync.Mutex
@@ -35,7 +37,7 @@ type transacting struct {
 
 func startTransactional(t testing.TB, f *kfake.Cluster, k *graph.KafkaSink, change ...func(*SinkConfig)) *transacting {
 	t.Helper()
-	x := &transacting{}
+	x := &transacting{made: make(chan struct{})}
 	k.Guarantee = graph.ExactlyOnce
 	x.writing = startSink(t, k, append([]func(*SinkConfig){func(c *SinkConfig) {
 		c.Name = "out"
@@ -46,6 +48,7 @@ func startTransactional(t testing.TB, f *kfake.Cluster, k *graph.KafkaSink, chan
 			return nil
 		}}
 	}}, change...)...)
+	close(x.made)
 	var err error
 	if x.committer, err = wire.Open(wire.Config{Bootstrap: f.ListenAddrs(), ClientID: "committer"}); err != nil {
 		t.Fatal(err)
@@ -63,6 +66,7 @@ func (x *transacting) level(l operator.TransactionLevel) {
 	x.mu.Lock()
 	x.levels = append(x.levels, l)
 	x.mu.Unlock()
+	<-x.made
 	x.sink.HandOut(l.Wanted)
 }
 
@@ -171,7 +175,7 @@ func TestTransactions(t *testing.T) {
 		t.Errorf("%d records can be seen before the commit", n)
 	}
 	tx := first[0]
-	want := manifest.Transaction{Sink: "out", Cluster: f.ListenAddrs()[0], TransactionalID: idPrefix + "0", ProducerID: tx.ProducerID, ProducerEpoch: tx.ProducerEpoch, StartedAt: tx.StartedAt, TimeoutMs: 900_000,
+	want := manifest.Transaction{Sink: "out", Cluster: f.ListenAddrs()[0], TransactionalID: tx.TransactionalID, ProducerID: tx.ProducerID, ProducerEpoch: tx.ProducerEpoch, StartedAt: tx.StartedAt, TimeoutMs: 900_000,
 		Partitions: []manifest.TopicPartition{{Topic: "out", Partition: 0, FirstOffset: 0, LastOffset: 9}, {Topic: "out", Partition: 1, FirstOffset: 0, LastOffset: 9}}}
 	diff(t, []manifest.Transaction{want}, first)
 	if age := time.Since(tx.StartedAt); age < 0 || age > 20*time.Second {
@@ -355,10 +359,11 @@ func TestEpochsRunOut(t *testing.T) {
 func TestSlowAddPartitions(t *testing.T) {
 	t.Parallel()
 	f := startFake(t, kfake.SeedTopics(2, "out"))
-	release, calls := make(chan struct{}), make(chan *kmsg.AddPartitionsToTxnRequest, 100)
+	release, calls, slow := make(chan struct{}), make(chan *kmsg.AddPartitionsToTxnRequest, 100), ""
 	f.ControlKey(int16(kmsg.AddPartitionsToTxn), func(req kmsg.Request) (kmsg.Response, error, bool) {
-		calls <- req.(*kmsg.AddPartitionsToTxnRequest)
-		if req.(*kmsg.AddPartitionsToTxnRequest).TransactionalID == idPrefix+"0" {
+		r := req.(*kmsg.AddPartitionsToTxnRequest)
+		calls <- r
+		if slow = cmp.Or(slow, r.TransactionalID); r.TransactionalID == slow {
 			f.SleepControl(func() { <-release })
 		}
 		f.KeepControl()
@@ -372,12 +377,13 @@ func TestSlowAddPartitions(t *testing.T) {
 	})
 	x := startTransactional(t, f, &graph.KafkaSink{Topic: "out", Partitioner: graph.Preserve, Properties: forSink(f, propLinger, "0")})
 	x.write(sequel(0, 3, 0))
-	if first := <-calls; first.TransactionalID != idPrefix+"0" || len(first.Topics[0].Partitions) != 1 {
+	first := <-calls
+	if len(first.Topics[0].Partitions) != 1 {
 		t.Errorf("call %+v", first)
 	}
 	x.seal(1)
 	x.write(sequel(0, 3, 1))
-	if id := <-produced; id == idPrefix+"0" {
+	if id := <-produced; id == first.TransactionalID {
 		t.Error("produced before the partition was added")
 	}
 	x.write(sequel(3, 3, 0))
