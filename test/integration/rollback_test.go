@@ -15,7 +15,10 @@ func TestRolledBackDisk(t *testing.T) {
 
 func olderCopy(t *testing.T, r *rig) {
 	r.start(t, 1)
-	id := r.faultJob(t, 1)
+	r.create(t, faultPartitions, "in", "out")
+	r.half(t, false)
+	id := r.submit(t, strings.Replace(countJob(1, faultPartitions, faultTotal), "bootstrap.servers:", "group.id: $name, bootstrap.servers:", 1))
+	r.WaitCheckpoint(t, id, 1, patience)
 	r.Term(t, r.JobManager())
 	copied := r.DataDir() + "-copy"
 	if err := os.CopyFS(copied, os.DirFS(r.DataDir())); err != nil {
