@@ -48,6 +48,7 @@ func (p *Pool) Next(now time.Time) (c Call, at time.Time) {
 	if add, ok := p.nextAdd(now, &at); ok {
 		return add, time.Time{}
 	}
+	p.refresh(now, &at)
 	if init, ok := p.nextInit(now, &at); ok {
 		return init, time.Time{}
 	}
@@ -108,6 +109,28 @@ func (p *Pool) AddFailed(now time.Time, a Add, o Outcome) {
 	t.missing = append(a.shares, t.missing...)
 	t.tries++
 	t.notBefore = now.Add(pause(o, t.tries))
+}
+
+// refresh lets producer ids be asked for again that nobody has used for long. The current one is replaced
+// by a ready one, so that a writer always finds one that was there before.
+func (p *Pool) refresh(now time.Time, at *time.Time) {
+	if t := p.current; t != nil && len(t.shares) == 0 && len(p.ready) > 0 && t.stale(now, at) {
+		p.free(t)
+		p.current = nil
+		p.promote()
+	}
+	for len(p.ready) > 0 && p.ready[0].stale(now, at) {
+		p.free(p.ready[0])
+		p.ready = append(p.ready[:0], p.ready[1:]...)
+	}
+}
+
+// stale says whether the producer id was kept for too long.
+func (t *Transaction) stale(now time.Time, at *time.Time) bool {
+	if t.readySince.IsZero() {
+		t.readySince = now
+	}
+	return due(now, t.readySince.Add(keepFor), at)
 }
 
 // nextInit keeps transactions ready ahead of need.

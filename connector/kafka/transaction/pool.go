@@ -23,8 +23,12 @@ const (
 	ahead = 2
 	// maxInits is how many InitProducerId may be on their way at once.
 	maxInits = 2
-	// pauses after calls that failed, doubling; a busy coordinator is soon free again.
-	firstPause, maxPause, maxBusyPause = 20 * time.Millisecond, 5 * time.Second, 100 * time.Millisecond
+	// keepFor is how long a producer id is kept ready without being asked for again. Brokers forget a
+	// transactional id that was not used for a while, seven days if nobody says otherwise.
+	keepFor = 6 * time.Hour
+	// pauses after calls that failed, doubling up to the longest: of a call that costs nothing to repeat, of
+	// one that cost an id, and of one to a coordinator that is soon free again.
+	firstPause, longPause, burntPause, busyPause = 20 * time.Millisecond, time.Second, 5 * time.Second, 100 * time.Millisecond
 )
 
 // Config says what the transactions are called, and how many there may be.
@@ -192,9 +196,12 @@ func (p *Pool) free(t *Transaction) {
 
 // pause is how long to wait after so many failures in a row.
 func pause(o Outcome, tries int) time.Duration {
-	limit := maxPause
-	if o == Busy {
-		limit = maxBusyPause
+	limit := longPause
+	switch o {
+	case Busy:
+		limit = busyPause
+	case Unknown:
+		limit = burntPause
 	}
 	d := firstPause
 	for i := 1; i < tries && d < limit; i++ {

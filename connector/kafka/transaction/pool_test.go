@@ -294,7 +294,7 @@ func TestAddIsRepeated(t *testing.T) {
 		}
 	}
 	h.AddFailed(h.now, add, Busy)
-	h.now = h.now.Add(maxBusyPause)
+	h.now = h.now.Add(busyPause)
 	add = call[Add](h)
 	h.noAck()
 	h.Added(add)
@@ -387,8 +387,8 @@ func TestInitFails(t *testing.T) {
 		outcome Outcome
 		pauses  []time.Duration // ms
 	}{
-		{Unsent, []time.Duration{20, 40, 80, 160, 320, 640, 1280, 2560, 5000, 5000}},
-		{Retriable, []time.Duration{20, 40, 80, 160, 320, 640, 1280, 2560, 5000, 5000}},
+		{Unsent, []time.Duration{20, 40, 80, 160, 320, 640, 1000, 1000}},
+		{Retriable, []time.Duration{20, 40, 80, 160, 320, 640, 1000, 1000}},
 		{Busy, []time.Duration{20, 40, 80, 100, 100}},
 	}
 	for _, test := range tests {
@@ -448,5 +448,36 @@ func TestSequenceWraps(t *testing.T) {
 	s := &Share{sequence: 1<<31 - 3}
 	if a, b := s.Number(5), s.Number(1); a != 1<<31-3 || b != 2 {
 		t.Errorf("sequences %d, %d", a, b)
+	}
+}
+
+// TestRefresh: producer ids that were not used for hours are asked for again once they are next, and
+// a writer always has one.
+func TestRefresh(t *testing.T) {
+	h := newHarness(t, 4, 8)
+	h.well()
+	h.level(2, 4)
+	_, at := h.Next(h.now)
+	if at.Sub(h.now) != keepFor {
+		t.Fatalf("looks again after %s", at.Sub(h.now))
+	}
+	old := h.Current()
+	h.now = at
+	a := call[Init](h)
+	if h.Current() == nil || h.Current() == old {
+		t.Fatal("the current transaction is not a fresh one")
+	}
+	h.init(a)
+	h.well()
+	h.level(2, 4)
+	if asked := h.epoch[0] + h.epoch[1] + h.epoch[2] + h.epoch[3]; asked != 5 {
+		t.Errorf("asked %v", h.epoch)
+	}
+	h.write(p0)
+	kept := h.Current()
+	h.now = h.now.Add(keepFor + 1)
+	h.well()
+	if h.Current() != kept {
+		t.Error("a transaction was given up that has begun")
 	}
 }

@@ -23,9 +23,10 @@ type Transaction struct {
 	// transaction's timeout does not start earlier.
 	StartedAt time.Time
 
-	pool   *Pool
-	number int
-	shares []*Share
+	pool       *Pool
+	number     int
+	readySince time.Time // since it is current or next; zero: just now
+	shares     []*Share
 	// missing are the shares whose partitions are to be added; adding: some are being added. tries counts
 	// failures in a row, since is when the first of them was sent.
 	missing   []*Share

@@ -246,14 +246,14 @@ func (w *walk) run() (err error) {
 // the order across seals holds, and all goes on.
 func TestWalk(t *testing.T) {
 	commits := 0
-	for seed := range uint64(200) {
+	for seed := range uint64(60) {
 		w := newWalk(seed)
 		if err := w.run(); err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
 		commits += w.commits
 	}
-	if commits < 200*20 {
+	if commits < 60*20 {
 		t.Errorf("only %d commits: the walk goes nowhere", commits)
 	}
 }
