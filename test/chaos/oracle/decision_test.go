@@ -147,9 +147,13 @@ func TestCheckpointsAreCounted(t *testing.T) {
 
 func TestMeasure(t *testing.T) {
 	at := func(second int) time.Time { return time.Date(2026, 1, 1, 0, 0, second, 0, time.UTC) }
-	lines := []Decision{
+	plain := []Decision{
 		{Time: at(1), Event: "deploy"}, {Time: at(12), Event: "state", From: "RUNNING", To: "RESTARTING"}, {Time: at(15), Event: "deploy"},
-		{Time: at(31), Event: "state", From: "RUNNING", To: "RESTARTING"}, {Time: at(32), Event: "deploy"},
+		{Time: at(16), Event: "completed"}, {Time: at(31), Event: "state", From: "RUNNING", To: "RESTARTING"}, {Time: at(32), Event: "deploy"},
+	}
+	transactional := []Decision{
+		{Time: at(12), Event: "state", From: "RUNNING", To: "RESTARTING"}, {Time: at(13), Event: "deploy", Attempt: 4},
+		{Time: at(14), Event: "completed", Attempt: 3, Transactions: []string{"old"}}, {Time: at(18), Event: "completed", Attempt: 4, Transactions: []string{"new"}},
 	}
 	arrivals := []time.Time{at(11), at(13), at(17), at(40)}
 	next := func(after time.Time) (time.Time, bool) {
@@ -161,18 +165,20 @@ func TestMeasure(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name                       string
+		lines                      []Decision
 		notes                      []note
 		detect, redeploy, firstOut int64 // −1: null
 	}{
-		{"no fault", nil, -1, -1, -1},
-		{"from the log", []note{{Fault, at(10)}}, 2000, 5000, 7000},
-		{"the longest of two", []note{{Fault, at(10)}, {Fault, at(30)}}, 2000, 5000, 10_000},
-		{"noted", []note{{Fault, at(10)}, {Detected, at(11)}, {Redeployed, at(16)}, {FirstOutput, at(18)}, {Fault, at(50)}}, 1000, 6000, 8000},
-		{"nothing happens", []note{{Fault, at(50)}}, -1, -1, -1},
-		{"no restart due", []note{{Fault, at(39)}}, -1, -1, 1000},
+		{"no fault", plain, nil, -1, -1, -1},
+		{"from the log", plain, []note{{Fault, at(10)}, {Fault, at(20)}, {Detected, at(20)}, {Redeployed, at(20)}, {FirstOutput, at(20)}}, 2000, 5000, 7000},
+		{"output of the new attempt only", transactional, []note{{Fault, at(10)}}, 2000, 3000, 30_000},
+		{"the longest of two", plain, []note{{Fault, at(10)}, {Fault, at(30)}}, 2000, 5000, 10_000},
+		{"noted", plain, []note{{Fault, at(10)}, {Detected, at(11)}, {Redeployed, at(16)}, {FirstOutput, at(18)}}, 1000, 6000, 8000},
+		{"nothing happens", plain, []note{{Fault, at(50)}}, -1, -1, -1},
+		{"no restart due", plain, []note{{Fault, at(39)}}, -1, -1, 1000},
 	} {
 		var r Report
-		measure(&r, c.notes, lines, next)
+		measure(&r, c.notes, c.lines, next)
 		for what, pair := range map[string][2]int64{"detect": {value(r.DetectMs), c.detect}, "redeploy": {value(r.RedeployMs), c.redeploy}, "first output": {value(r.FirstOutputMs), c.firstOut}} {
 			if pair[0] != pair[1] {
 				t.Errorf("%s: %s %d ms, want %d", c.name, what, pair[0], pair[1])

@@ -13,13 +13,13 @@ import (
 
 // readerStyle is how a live reader fetches; the two differ so that they meet different moments of the log.
 type readerStyle struct {
-	wait                    time.Duration
-	minBytes, maxFetchBytes int32
+	wait                        time.Duration
+	minBytes, maxPartitionBytes int32
 }
 
 var readerStyles = []readerStyle{
-	{wait: 100 * time.Millisecond, minBytes: 1, maxFetchBytes: 8 << 20},
-	{wait: 500 * time.Millisecond, minBytes: 64 << 10, maxFetchBytes: 1 << 20},
+	{wait: 100 * time.Millisecond, minBytes: 1, maxPartitionBytes: 4 << 20},
+	{wait: 500 * time.Millisecond, minBytes: 64 << 10, maxPartitionBytes: 256 << 10},
 }
 
 // catchUpTimeout is how long a live reader may need for the end of the output when everything is still.
@@ -36,6 +36,10 @@ type liveReader struct {
 	lastErr  error                 // the client goes on after it
 }
 
+// maxFetchBytes is more than all partitions of an answer come to: kfake leaves out the aborted transactions of
+// the partition at which this limit cuts it off, and its aborted records would look committed.
+const maxFetchBytes = 256 << 20
+
 // readerOptions are shared by all readers of the oracle. Short timeouts: a stopped broker must not look
 // like a hanging transaction for longer than it takes to find the new leader.
 func readerOptions(brokers []string) []kgo.Opt {
@@ -43,13 +47,13 @@ func readerOptions(brokers []string) []kgo.Opt {
 		kgo.SeedBrokers(brokers...), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.DialTimeout(3 * time.Second), kgo.RequestTimeoutOverhead(3 * time.Second), kgo.MetadataMaxAge(2 * time.Second),
 		kgo.MetadataMinAge(100 * time.Millisecond), kgo.RetryBackoffFn(func(int) time.Duration { return 100 * time.Millisecond }),
-		kgo.DisableClientMetrics(),
+		kgo.DisableClientMetrics(), kgo.FetchMaxBytes(maxFetchBytes), kgo.BrokerMaxReadBytes(maxFetchBytes + 1<<20),
 	}
 }
 
 func newLiveReader(brokers []string, topic string, style readerStyle) (*liveReader, error) {
 	client, err := kgo.NewClient(append(readerOptions(brokers), kgo.ConsumeTopics(topic), kgo.FetchMaxWait(style.wait),
-		kgo.FetchMinBytes(style.minBytes), kgo.FetchMaxBytes(style.maxFetchBytes), kgo.FetchMaxPartitionBytes(style.maxFetchBytes))...)
+		kgo.FetchMinBytes(style.minBytes), kgo.FetchMaxPartitionBytes(style.maxPartitionBytes))...)
 	if err != nil {
 		return nil, fmt.Errorf("live reader of %s: %w", topic, err)
 	}

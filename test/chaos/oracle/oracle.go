@@ -47,7 +47,8 @@ const (
 	Detected Event = "detected"
 	// Redeployed: the job is deployed again. From the decision log: the next deploy after Detected.
 	Redeployed Event = "redeployed"
-	// FirstOutput: the first committed record that a live reader gets after Redeployed.
+	// FirstOutput: the first record that a live reader gets after Redeployed; if the job writes in transactions, after
+	// the first checkpoint of the new deployment, as what comes before is left from the old one.
 	FirstOutput Event = "firstOutput"
 	// LoadStopped: the generator has ended.
 	LoadStopped Event = "loadStopped"

@@ -46,7 +46,10 @@ func TestProduct(t *testing.T) {
 func runProduct(t *testing.T, c *cluster.Cluster, kind workload.Kind, brokers []string) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	w, err := workload.New(kind, workload.Params{Name: "product-" + string(kind), Brokers: strings.Join(brokers, ","), CheckpointInterval: 500 * time.Millisecond})
+	w, err := workload.New(kind, workload.Params{
+		Name: "product-" + string(kind), Brokers: strings.Join(brokers, ","), CheckpointInterval: 500 * time.Millisecond,
+		SourceProperties: map[string]string{"fetch.max.bytes": "67108864"}, // kfake: see maxFetchBytes
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -132,7 +132,7 @@ func (s *scanner) scan(ctx context.Context, topic string, ends map[int32]int64, 
 	}
 	// Control records are kept: the last record of a partition may be a marker.
 	client, err := kgo.NewClient(append(readerOptions(s.brokers), kgo.ConsumeTopics(topic), kgo.KeepControlRecords(),
-		kgo.FetchMaxBytes(8<<20), kgo.FetchMaxPartitionBytes(1<<20), kgo.FetchMaxWait(100*time.Millisecond))...)
+		kgo.FetchMaxPartitionBytes(1<<20), kgo.FetchMaxWait(100*time.Millisecond))...)
 	if err != nil {
 		return fmt.Errorf("scan %s: %w", topic, err)
 	}

@@ -39,9 +39,9 @@ func measure(r *Report, notes []note, lines []Decision, nextArrival func(time.Ti
 		redeployed, any := e.find(Redeployed, from, func(d Decision) bool { return d.Event == "deploy" })
 		longest(&r.RedeployMs, e.begin, redeployed, any)
 		if any {
-			from = redeployed
+			from = e.firstCommit(redeployed)
 		}
-		output, any := e.find(FirstOutput, e.begin, nil)
+		output, any := e.find(FirstOutput, e.begin, func(Decision) bool { return false })
 		if !any {
 			output, any = nextArrival(from)
 			any = any && e.within(output)
@@ -69,11 +69,27 @@ func (e *episode) find(event Event, from time.Time, fits func(Decision) bool) (t
 		}
 	}
 	for _, d := range e.lines {
-		if fits != nil && fits(d) && e.within(d.Time) && !d.Time.Before(from) {
+		if fits(d) && e.within(d.Time) && !d.Time.Before(from) {
 			return d.Time, true
 		}
 	}
 	return time.Time{}, false
+}
+
+// firstCommit is when the first transactions of the new deployment may be committed: what arrives between the
+// deployment and that is left from before. Without transactions in the log it is the deployment itself.
+func (e *episode) firstCommit(deployed time.Time) time.Time {
+	var attempt int64
+	for _, d := range e.lines {
+		switch {
+		case d.Time.Before(deployed):
+		case d.Event == "deploy":
+			attempt = d.Attempt
+		case d.Event == "completed" && d.Attempt == attempt && len(d.Transactions) > 0:
+			return d.Time
+		}
+	}
+	return deployed
 }
 
 func longest(field **int64, begin, at time.Time, any bool) {
