@@ -30,6 +30,8 @@ func (fakeConnector) ReadCommitted(context.Context, *graph.Job, ident.JobID, []m
 	return 0, false, nil
 }
 
+func (fakeConnector) SinkPartitions(context.Context, *graph.Job) map[string]int { return nil }
+
 func (fakeConnector) Fence(context.Context, *graph.Job, string, string, string) error { return nil }
 
 func (fakeConnector) CheckProperties(graph.Kind, map[string]string) []error { return nil }

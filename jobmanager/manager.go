@@ -54,6 +54,8 @@ type Connector interface {
 	PublishOffsets(ctx context.Context, job *graph.Job, m *manifest.Manifest) error
 	// ReadCommitted gives the highest checkpoint of a job that its published offsets name.
 	ReadCommitted(ctx context.Context, job *graph.Job, id ident.JobID, positions []manifest.Position) (highest ident.CheckpointID, found bool, err error)
+	// SinkPartitions counts the output partitions of exactly-once sinks, as far as they can be known.
+	SinkPartitions(ctx context.Context, job *graph.Job) map[string]int
 	// Assign spreads the splits of one source over its subtasks.
 	Assign(positions []manifest.Position, parallelism int) [][]manifest.Position
 }

@@ -56,6 +56,9 @@ func (m *Manager) submit(ctx context.Context, s submission) (ident.JobID, []stri
 	if err != nil {
 		return "", nil, err
 	}
+	for _, p := range graph.MarkerWarnings(s.job, m.connector.SinkPartitions(ctx, s.job)) {
+		warnings = append(warnings, p.String())
+	}
 	if err := checkSize(m.connector, s.job, plan, zero); err != nil {
 		return "", nil, &invalidJobError{name: s.job.Name, faults: []fault{{"", err.Error()}}}
 	}

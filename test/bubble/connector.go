@@ -102,6 +102,9 @@ func (a *Admin) ReadCommitted(context.Context, *graph.Job, ident.JobID, []manife
 	return 0, false, nil
 }
 
+// SinkPartitions counts nothing: the log suffers no markers.
+func (a *Admin) SinkPartitions(context.Context, *graph.Job) map[string]int { return nil }
+
 // Published are the checkpoints whose offsets were published.
 func (a *Admin) Published() []ident.CheckpointID {
 	a.mu.Lock()
