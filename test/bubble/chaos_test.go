@@ -15,6 +15,8 @@ type chaos struct {
 	c    *Cluster
 	rand *rand.Rand
 	tms  []string
+	// exactly: the broker and the disk are harmed as well.
+	exactly bool
 	// heals are what is to be undone, and when.
 	heals []heal
 }
@@ -51,7 +53,16 @@ func (x *chaos) heal(all bool) {
 
 func (x *chaos) step() {
 	c, id := x.c, x.tms[x.rand.IntN(len(x.tms))]
-	switch x.rand.IntN(7) {
+	kinds := 7
+	if x.exactly {
+		kinds = 13
+	}
+	kind := x.rand.IntN(kinds)
+	if kind >= 7 {
+		x.harmBroker(kind, id)
+		return
+	}
+	switch kind {
 	case 0:
 		x.killTaskManager(id)
 	case 1:
@@ -76,13 +87,93 @@ func (x *chaos) step() {
 			return
 		}
 		x.say("kill the job manager")
-		c.KillJobManager()
+		if x.exactly {
+			c.CrashJobManager()
+		} else {
+			c.KillJobManager()
+		}
 		x.later(x.between(time.Millisecond, 9*time.Second), c.StartJobManager)
 	case 6:
 		x.say("hold acks")
 		c.Log.HoldAcks(true)
 		x.later(x.between(50*time.Millisecond, 4*time.Second), func() { c.Log.HoldAcks(false) })
 	}
+}
+
+// harmBroker does what only transactions have to fear.
+func (x *chaos) harmBroker(kind int, id string) {
+	c := x.c
+	length := x.between(50*time.Millisecond, 9*time.Second)
+	switch kind {
+	case 7:
+		x.say("the broker loses calls for %s", length)
+		x.fates(length, func(r *rand.Rand, _ Call) Fate { return anyFate(r) })
+	case 8:
+		x.say("what %s sends to the broker hangs for %s", id, length)
+		c.Log.Freeze(id)
+		x.later(length, func() { c.Log.Thaw(id) })
+	case 9:
+		x.say("the job manager cannot reach the broker for %s", length)
+		x.fates(length, func(_ *rand.Rand, call Call) Fate { return Fate{Refused: call.Host == jmHost} })
+	case 10:
+		if c.jm == nil {
+			return
+		}
+		n := 1 + x.rand.IntN(20)
+		x.say("crash the job manager %d steps on", n)
+		c.disk.crashAfter(n)
+	case 11:
+		if c.jm == nil {
+			return
+		}
+		x.say("the disk is full for %s", length)
+		d := c.disk
+		d.fill(true)
+		x.later(length, func() { d.fill(false) })
+	case 12:
+		x.say("%s hangs for %s", id, length)
+		c.Log.Freeze(id)
+		c.Network.Isolate(id)
+		x.later(length, func() {
+			c.Network.Heal(id)
+			c.Log.Thaw(id)
+		})
+	}
+}
+
+// fates decides for a while what becomes of calls.
+func (x *chaos) fates(length time.Duration, decide func(*rand.Rand, Call) Fate) {
+	r := rand.New(rand.NewPCG(x.rand.Uint64(), 1)) // its own: it is used from other goroutines
+	x.c.Log.OnCall(func(call Call) Fate { return decide(r, call) })
+	x.later(length, func() { x.c.Log.OnCall(nil) })
+}
+
+func anyFate(r *rand.Rand) Fate {
+	switch r.IntN(12) {
+	case 0:
+		return Fate{Lost: true}
+	case 1:
+		return Fate{Unanswered: true}
+	case 2:
+		return Fate{Late: time.Duration(r.Int64N(int64(20 * time.Second)))}
+	case 3:
+		return Fate{Code: codeNotCoordinator}
+	case 4:
+		return Fate{Refused: true}
+	default:
+		return Fate{}
+	}
+}
+
+// reap notices that the job manager has crashed by itself.
+func (x *chaos) reap() {
+	c := x.c
+	if c.jm == nil || !c.disk.isDead() {
+		return
+	}
+	x.say("the job manager has crashed")
+	c.CrashJobManager()
+	x.later(x.between(time.Millisecond, 5*time.Second), c.StartJobManager)
 }
 
 // killTaskManager ends one and starts another on its host, mostly under its old id.
@@ -118,13 +209,33 @@ func TestChaos(t *testing.T) {
 	}
 	for _, seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			Run(t, func(c *Cluster) { runChaos(c, seed) })
+			Run(t, func(c *Cluster) { runChaos(c, seed, false) })
 		})
 	}
 }
 
-func runChaos(c *Cluster, seed uint64) {
-	x := &chaos{c: c, rand: rand.New(rand.NewPCG(seed, 0)), tms: []string{"tm-1", "tm-2", "tm-3"}}
+// TestExactChaos is TestChaos with an exactly-once job; the broker, its connections and the disk of the job
+// manager break as well.
+func TestExactChaos(t *testing.T) {
+	seeds := []uint64{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}
+	if testing.Short() || raceDetector {
+		seeds = seeds[10:]
+	}
+	for range *chaosFresh {
+		seeds = append(seeds, rand.Uint64())
+	}
+	if *chaosSeed != 0 {
+		seeds = []uint64{*chaosSeed}
+	}
+	for _, seed := range seeds {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			Run(t, func(c *Cluster) { runChaos(c, seed, true) })
+		})
+	}
+}
+
+func runChaos(c *Cluster, seed uint64, exactly bool) {
+	x := &chaos{c: c, rand: rand.New(rand.NewPCG(seed, 0)), tms: []string{"tm-1", "tm-2", "tm-3"}, exactly: exactly}
 	for _, id := range x.tms {
 		c.StartTaskManager(id, 2)
 	}
@@ -137,16 +248,28 @@ func runChaos(c *Cluster, seed uint64) {
 	}
 	job := c.BoundedCountJob("count", 4)
 	job.Checkpoint.TolerableFailures = 100
+	if exactly {
+		job = ExactlyOnce(job)
+		job.Checkpoint.TolerableFailures = 20 - int(seed%20)
+	}
 	job.Restart = graph.Restart{Strategy: graph.ExponentialDelay, Max: time.Second, Attempts: 1000, HealthyAfter: time.Minute}
 	c.Submit(job)
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
 		time.Sleep(x.between(time.Millisecond, 3*time.Second))
+		x.reap()
 		x.heal(false)
 		x.step()
 	}
+	if c.jm != nil {
+		c.disk.crashAfter(0)
+	}
+	x.reap()
 	x.heal(true)
 	x.say("healed")
 	c.AwaitState(3*time.Minute, "count", "FINISHED")
+	if exactly {
+		c.CheckExact()
+	}
 	c.CheckCounts()
 	c.Await(10*time.Second, "nothing runs any more", func() bool {
 		n := 0

@@ -63,3 +63,9 @@ func (d *disk) crashAfter(n int) {
 	defer d.mu.Unlock()
 	d.after = n
 }
+
+func (d *disk) isDead() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.dead
+}
