@@ -18,8 +18,8 @@ import (
 	"github.com/sluice-stream/sluice/test/integration/cluster"
 )
 
-// TestProduct runs the workloads as jobs of real processes on kfake, kills a task manager, and lets the oracle
-// judge. It shows that the job files say what the models say.
+// TestProduct runs the workloads as jobs of real processes on kfake, kills a task manager, the job manager, or
+// both, and lets the oracle judge. It shows that the job files say what the models say.
 func TestProduct(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts processes")
@@ -77,7 +77,15 @@ func runProduct(t *testing.T, c *cluster.Cluster, kind workload.Kind, brokers []
 	go func() { ended <- g.Run(loading) }()
 	first := c.WaitCheckpoint(t, job, 3, time.Minute)
 	o.Note(oracle.Fault, time.Now())
-	c.Kill9(t, c.TaskManager(first.Vertices[0].Subtasks[0].TaskManager))
+	if kind != workload.A {
+		c.Kill9(t, c.JobManager())
+	}
+	if kind != workload.B {
+		c.Kill9(t, c.TaskManager(first.Vertices[0].Subtasks[0].TaskManager))
+	}
+	if kind != workload.A {
+		c.StartJobManager(t, "--decision-log", log)
+	}
 	again := c.WaitFor(t, job, "restarted", time.Minute, func(j *cluster.Job) bool { return j.Attempt > first.Attempt && j.State == "RUNNING" })
 	c.WaitCheckpoint(t, job, again.LatestID()+2, time.Minute)
 	stop()
@@ -98,7 +106,7 @@ func runProduct(t *testing.T, c *cluster.Cluster, kind workload.Kind, brokers []
 		t.Fatal(err)
 	}
 	t.Logf("%s", text)
-	if !report.OK() || report.DetectMs == nil || report.RedeployMs == nil || report.FirstOutputMs == nil || report.CheckpointsCompleted < 4 {
+	if !report.OK() || report.RecordsIn == 0 || report.DetectMs == nil || report.RedeployMs == nil || report.FirstOutputMs == nil || report.CheckpointsCompleted < 4 {
 		t.Errorf("the run is not right, or was not measured")
 	}
 }
