@@ -18,6 +18,7 @@ import (
 
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/ident"
+	"github.com/sluice-stream/sluice/internal/failpoint"
 )
 
 const (
@@ -177,7 +178,7 @@ func (c *Coordinator) stale(ev Event, f ident.Fence) bool {
 func (c *Coordinator) advance(now time.Time) {
 	if p := c.pending; p != nil {
 		switch {
-		case p.phase == phaseCollecting && !now.Before(p.triggered.Add(c.cfg.Timeout)):
+		case (p.phase == phaseCollecting || failpoint.Bug(failpoint.ExpireDuringWrite)) && !now.Before(p.triggered.Add(c.cfg.Timeout)):
 			c.fail(now, fmt.Sprintf("expired after %s: %s", c.cfg.Timeout, p.missingText(c.attempt)))
 		case p.phase == phaseRetry && !now.Before(p.retryAt):
 			c.persist()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/ident"
+	"github.com/sluice-stream/sluice/internal/failpoint"
 )
 
 const (
@@ -85,7 +86,8 @@ func (p *pending) missingText(a *attempt) string {
 }
 
 func (c *Coordinator) onAck(now time.Time, ev Ack) {
-	if c.stale(ev, ev.Fence) {
+	old := failpoint.Bug(failpoint.AcceptOldAck) && c.attempt != nil && ev.Fence != c.attempt.fence
+	if !old && c.stale(ev, ev.Fence) {
 		return
 	}
 	p, a := c.pending, c.attempt
@@ -95,7 +97,7 @@ func (c *Coordinator) onAck(now time.Time, ev Ack) {
 		c.ignore(ev, "it is of job %s", ev.Job)
 	case p == nil:
 		c.ignore(ev, "no checkpoint is in flight")
-	case ev.Checkpoint != p.id:
+	case ev.Checkpoint != p.id && !old:
 		c.ignore(ev, "checkpoint %d is in flight", p.id)
 	case !expected:
 		c.ignore(ev, "the subtask is not part of the attempt")

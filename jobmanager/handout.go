@@ -12,6 +12,7 @@ import (
 	"github.com/sluice-stream/sluice/checkpoint/boltstore"
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
+	"github.com/sluice-stream/sluice/internal/failpoint"
 	"github.com/sluice-stream/sluice/jobmanager/commit"
 )
 
@@ -63,11 +64,15 @@ func idCap(j *graph.Job) int { return max(firstIDs, j.Checkpoint.TolerableFailur
 // (DESIGN rule 9).
 func newHandouts(cluster string, id ident.JobID, plan *graph.Physical, attempt ident.Attempt) map[sinkRef]commit.Handout {
 	out := map[sinkRef]commit.Handout{}
+	owner := attempt
+	if failpoint.Bug(failpoint.ShareIDs) {
+		owner = 0
+	}
 	for ref, k := range transactionalSinks(plan) {
 		out[ref] = commit.Handout{
 			HandoutKey: commit.HandoutKey{Attempt: attempt, Sink: ref.sink, Subtask: ref.subtask.Index},
 			Cluster:    k.Properties["bootstrap.servers"],
-			Prefix:     fmt.Sprintf("%s%s/%s/%s/%d/%d/", k.TransactionalIDPrefix, cluster, id, ref.sink, ref.subtask.Index, attempt),
+			Prefix:     fmt.Sprintf("%s%s/%s/%s/%d/%d/", k.TransactionalIDPrefix, cluster, id, ref.sink, ref.subtask.Index, owner),
 			Count:      firstIDs,
 		}
 	}

@@ -65,6 +65,7 @@ func (r *runner) performCheckpoint(ctx context.Context, eff checkpoint.Effect) e
 		r.log.Warn("checkpoint failed", "checkpoint", e.Checkpoint, "attempt", e.Fence.Attempt, "reason", e.Why)
 		r.decisions.fenced("aborted", e.Fence, "checkpoint", uint64(e.Checkpoint), "reason", e.Why)
 		r.trigger = nil
+		r.seedAbort(ctx, e.Fence)
 		r.sendToAll(e.Fence, abortedMessage(r.id, e))
 	case checkpoint.Discard:
 		r.beside(ctx, func(context.Context) error { return r.m.blobs.Discard(r.id, e.Checkpoint) }, r.logged("discard state files"))

@@ -242,7 +242,7 @@ func (r *runner) deploy(ctx context.Context, e job.Deploy) error {
 		r.enqueue(job.DeployFailed{Fence: e.Fence, Failure: internalFailure(fmt.Errorf("the job cannot be restored: %s", d)), Refused: true})
 		return nil
 	}
-	dep, gone := r.newDeployment(e, d.Manifest)
+	dep, gone := r.newDeployment(e, r.seedPositions(ctx, d.Manifest))
 	r.deployed, r.trigger, r.restored = dep, nil, d.Checkpoint
 	r.ready, r.growing = map[sinkRef]int{}, map[sinkRef]bool{}
 	r.subtasks = map[ident.Subtask]subtaskView{}
@@ -272,7 +272,7 @@ func (r *runner) sendOut(ctx context.Context, e job.Deploy, dep *deployment) err
 	r.deployMessages = messages
 	r.log.Info("deploying", "attempt", e.Fence.Attempt, "slots", len(e.Slots), "checkpoint", r.restored)
 	r.decisions.fenced("deploy", e.Fence, "checkpoint", uint64(r.restored), "needed", r.plan.Slots, "granted", len(e.Slots))
-	for w, m := range r.deployMessages {
+	for w, m := range seedDeploy(r.deployMessages) {
 		r.m.sessions.sendIn(w, dep.targets[w].session, m)
 	}
 	return nil

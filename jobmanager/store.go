@@ -190,6 +190,7 @@ func (r *runner) decide() (d checkpoint.Decision, err error) {
 	err = r.m.store.View(func(tx *boltstore.Tx) error {
 		f, err := factsOf(tx, r.id, r.plan, r.graph, r.m.store.Witness())
 		if err == nil {
+			seedRestore(f)
 			d = checkpoint.Decide(*f)
 		}
 		return err

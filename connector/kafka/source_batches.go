@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/sluice-stream/sluice/connector/kafka/wire"
+	"github.com/sluice-stream/sluice/internal/failpoint"
 	"github.com/sluice-stream/sluice/operator"
 )
 
@@ -63,6 +64,9 @@ func isBadBatch(err error) bool {
 // batches passes the batches of a partition on, and moves the position behind each.
 func (f *fetcher) batches(ctx context.Context, sp *split, p *wire.FetchedPartition, left *int64) error {
 	f.filter.Reset(p.Aborted, f.source.cfg.Isolation)
+	if failpoint.Bug(failpoint.AbortedFilterOff) {
+		f.filter.Reset(nil, wire.ReadUncommitted)
+	}
 	told := sp.Next // up to where the subtask knows
 	fault := func() error {
 		for !sp.AtEnd() {
@@ -104,6 +108,9 @@ func (f *fetcher) one(ctx context.Context, sp *split, r *wire.RawBatch, left, to
 	}
 	if !deliver || r.Batch().Len() == 0 {
 		r.Release()
+		if failpoint.Bug(failpoint.NextIsLastPlusOne) {
+			return nil
+		}
 		sp.Next, sp.LeaderEpoch = next, epoch
 		return nil
 	}
