@@ -26,14 +26,14 @@ const (
 
 // Cluster is a job manager and task managers of one test.
 type Cluster struct {
-	binaries   *Binaries
-	dir        string
-	port       int
-	httpPort   int
-	jobManager *process.Process
-	workers    map[string]*process.Process
-	started    map[string]*process.Process // by log name, for the logs
-	runs       int
+	binaries    *Binaries
+	dir         string
+	port        int
+	httpPort    int
+	jobManager  *process.Process
+	workers     map[string]*process.Process
+	started     map[string]*process.Process // by log name, for the logs
+	runs        int
 	environment []string
 	// credential is the user of the job manager after Unprivileged.
 	credential *syscall.Credential

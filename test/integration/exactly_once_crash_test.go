@@ -1,0 +1,136 @@
+package integration
+
+import (
+	"bufio"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// decision is a line of the decision log; what it does not say is empty.
+type decision struct {
+	Event        string   `json:"event"`
+	Attempt      int64    `json:"attempt"`
+	Checkpoint   int64    `json:"checkpoint"`
+	Transaction  string   `json:"transaction"`
+	Transactions []string `json:"transactions"`
+	ID           string   `json:"id"`
+}
+
+// decisionLog is the file that startLogged lets job managers append their decisions to.
+func (r *rig) decisionLog() string { return filepath.Join(r.DataDir(), "..", "decisions.jsonl") }
+
+// startLogged starts the job manager with a decision log.
+func (r *rig) startLogged(t *testing.T) {
+	t.Helper()
+	r.StartJobManager(t, "--decision-log", r.decisionLog())
+}
+
+// decisions reads the decision log; a last line that a crash has cut is left out.
+func (r *rig) decisions(t *testing.T) (list []decision) {
+	t.Helper()
+	file, err := os.Open(r.decisionLog())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	for lines := bufio.NewScanner(file); lines.Scan(); {
+		var d decision
+		if err := json.Unmarshal(lines.Bytes(), &d); err != nil {
+			t.Logf("%.200s: %v", lines.Bytes(), err)
+			continue
+		}
+		list = append(list, d)
+	}
+	return list
+}
+
+// arrows are where the job manager is killed, and at which passage of its life. Each start of it restores,
+// fences, hands out ids and goes on with checkpoints, so all are met within seconds.
+var arrows = []string{
+	"jm/before-persist=crash@2", "jm/between-witness=crash@12", "jm/after-persist=crash@2",
+	"jm/before-commit=crash@3", "jm/after-commit=crash@3", "jm/before-mark=crash@2", "jm/after-mark=crash@2",
+	"jm/before-announce=crash@2", "jm/before-fence=crash@3", "jm/before-hand-out=crash@1", "jm/after-hand-out=crash@1",
+	"jm/before-retention=crash@4",
+}
+
+const crashTotal = 60_000
+
+// crashAtEveryArrow kills the job manager at each of the arrows in turn, under load. What was complete is
+// committed exactly once by the next one, from what is on disk.
+func crashAtEveryArrow(t *testing.T, r *rig) {
+	r = newRigOf(t, failing, r.kafka)
+	r.create(t, faultPartitions, "in", "out")
+	finish := r.feed(t, "in", faultPartitions, faultKeys, 0, crashTotal)
+	var id string
+	for _, arrow := range arrows {
+		r.SetEnvironment("SLUICE_FAILPOINTS=" + arrow)
+		r.startLogged(t)
+		if id == "" {
+			r.SetEnvironment() // the task managers do not fail
+			r.StartTaskManager(t, "tm-1", 2)
+			id = r.submit(t, exactlyOnce(countJob(2, faultPartitions, crashTotal), "200ms"))
+		}
+		began := time.Now()
+		select {
+		case <-r.JobManager().Done():
+			t.Logf("%s after %d ms", arrow, time.Since(began).Milliseconds())
+		case <-time.After(patience):
+			t.Fatalf("the job manager did not come to %s", arrow)
+		}
+	}
+	r.SetEnvironment()
+	r.startLogged(t)
+	finish()
+	r.WaitState(t, id, "FINISHED", patience)
+	r.waitClosed(t, closeLimit, "out")
+	r.checkCounts(t, "out", faultKeys, crashTotal, exactly)
+	checkDecisions(t, r.decisions(t), len(arrows)+1)
+}
+
+// checkDecisions: every kind of decision is in the log; a marked transaction is not committed again; a
+// checkpoint is announced when all its transactions are marked; nothing that was complete is left.
+func checkDecisions(t *testing.T, list []decision, starts int) {
+	t.Helper()
+	seen := map[string]int{}
+	marked := map[string]bool{}
+	completed := map[int64][]string{} // of this life of the job manager
+	for _, d := range list {
+		seen[d.Event]++
+		switch d.Event {
+		case "start":
+			clear(completed)
+		case "completed":
+			completed[d.Checkpoint] = d.Transactions
+		case "committed":
+			if marked[d.Transaction] {
+				t.Errorf("%s was committed again after its mark", d.Transaction)
+			}
+		case "marked":
+			for _, key := range d.Transactions {
+				marked[key] = true
+			}
+		case "announced":
+			for _, key := range completed[d.Checkpoint] {
+				if !marked[key] {
+					t.Errorf("checkpoint %d was announced before the mark of %s", d.Checkpoint, key)
+				}
+			}
+			delete(completed, d.Checkpoint)
+		}
+	}
+	for _, event := range []string{"start", "state", "deploy", "handedOut", "trigger", "ack", "completed", "committed", "marked", "announced", "fenced"} {
+		if seen[event] == 0 {
+			t.Errorf("the decision log has no line of %s: %v", event, seen)
+		}
+	}
+	if seen["start"] != starts {
+		t.Errorf("%d starts in the decision log, want %d", seen["start"], starts)
+	}
+	if len(completed) > 0 {
+		t.Errorf("completed and never announced: %v", completed)
+	}
+	t.Logf("%d decisions: %v", len(list), seen)
+}
