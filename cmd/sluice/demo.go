@@ -38,7 +38,7 @@ The broker is an embedded one (kfake, an imitation of Kafka), or a real Kafka wi
 			if err != nil {
 				return usageError("--kill %w", err)
 			}
-			return c.demo(cmd.Context(), demo.Options{Records: records, Kill: what, BootstrapServers: servers, Submit: c.demoSubmit, Status: c.demoStatus})
+			return c.demo(cmd.Context(), demo.Options{Records: records, Kill: what, BootstrapServers: servers, Submit: c.demoSubmit, Status: c.demoStatus, Checkpoints: c.demoCheckpoints})
 		},
 	}
 	cmd.Flags().IntVar(&records, "records", records, "records to generate; rounded down to a multiple of 40000")
@@ -68,21 +68,34 @@ func (c *cli) demoSubmit(ctx context.Context, jobManager, file string) (id strin
 	if err != nil {
 		return "", err
 	}
-	return id, c.at(jobManager).call(ctx, func(ctx context.Context, client pb.JobServiceClient) error {
+	err = c.at(jobManager).call(ctx, func(ctx context.Context, client pb.JobServiceClient) error {
 		resp, err := client.Submit(ctx, &pb.SubmitRequest{Job: wire.JobToProto(job)})
 		id = resp.GetJobId()
 		return err
 	})
+	return id, err
 }
 
 func (c *cli) demoStatus(ctx context.Context, jobManager, id string) (j web.Job, err error) {
-	return j, c.at(jobManager).call(ctx, func(ctx context.Context, client pb.JobServiceClient) error {
+	err = c.at(jobManager).call(ctx, func(ctx context.Context, client pb.JobServiceClient) error {
 		resp, err := client.Get(ctx, &pb.GetRequest{Job: id})
 		if err == nil {
 			j = web.JobFromProto(resp.GetJob())
 		}
 		return err
 	})
+	return j, err
+}
+
+func (c *cli) demoCheckpoints(ctx context.Context, jobManager, id string) (list []web.Checkpoint, err error) {
+	err = c.at(jobManager).call(ctx, func(ctx context.Context, client pb.JobServiceClient) error {
+		resp, err := client.ListCheckpoints(ctx, &pb.ListCheckpointsRequest{Job: id})
+		for _, cp := range resp.GetCheckpoints() {
+			list = append(list, web.CheckpointFromProto(cp))
+		}
+		return err
+	})
+	return list, err
 }
 
 // at is the same command line for another, local and plaintext, job manager.

@@ -49,10 +49,12 @@ type Options struct {
 	Kill    Kill
 	// BootstrapServers is host:port of brokers, separated by commas. Empty: an embedded one.
 	BootstrapServers string
-	// Submit hands the job file to the job manager at that address, Status asks it for the job.
-	Submit func(ctx context.Context, jobManager, jobFile string) (jobID string, err error)
-	Status func(ctx context.Context, jobManager, jobID string) (web.Job, error)
-	Show   Progress
+	// Submit hands the job file to the job manager at that address, Status asks it for the job, Checkpoints
+	// for those of the job that it keeps.
+	Submit      func(ctx context.Context, jobManager, jobFile string) (jobID string, err error)
+	Status      func(ctx context.Context, jobManager, jobID string) (web.Job, error)
+	Checkpoints func(ctx context.Context, jobManager, jobID string) ([]web.Checkpoint, error)
+	Show        Progress
 }
 
 // Progress shows what happens. Say is for what is worth a line, Tick for the state of now.
@@ -114,23 +116,18 @@ type run struct {
 	jobID   string
 	output  *reader
 	// release lets the input flow as fast as it goes.
-	release func()
-	// checkpoints are the completed ones that have been seen, by id.
-	checkpoints map[uint64]*web.Checkpoint
-	started     time.Time
-	killedAt    time.Time
-	attempt     uint64 // of the job when it was killed
-	backAt      time.Time
-	result      Result
+	release  func()
+	started  time.Time
+	killedAt time.Time
+	attempt  uint64    // of the job before the kill
+	backAt   time.Time // when all processes were there again
+	result   Result
 }
 
 // Run demonstrates. The result is complete unless err is non-nil; a wrong output is not an error but a
 // result that is not OK. Nothing is left behind, whatever happens.
 func Run(ctx context.Context, opts Options) (res Result, err error) {
-	r := &run{
-		opts: opts, started: time.Now(), load: newWorkload(opts.Records - opts.Records%MinRecords), output: newReader(),
-		checkpoints: map[uint64]*web.Checkpoint{},
-	}
+	r := &run{opts: opts, started: time.Now(), load: newWorkload(opts.Records - opts.Records%MinRecords), output: newReader()}
 	if r.dir, err = os.MkdirTemp("", "sluice-demo-"); err != nil {
 		return res, fmt.Errorf("make a working directory: %w", err)
 	}

@@ -19,7 +19,7 @@ func jobFile(b *broker, recordsPerPartition int) string {
 	}
 	return fmt.Sprintf(`name: demo
 parallelism: %d
-checkpoint: {interval: 500ms}
+checkpoint: {interval: 500ms, retain: 20}
 sources:
   %s:
     kafka:

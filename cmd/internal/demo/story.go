@@ -99,12 +99,11 @@ func (r *run) recover(ctx context.Context) error {
 		return err
 	}
 	r.result.RestoredCheckpoint = j.Checkpoints.Restored
-	restored, ok := r.checkpoints[j.Checkpoints.Restored]
-	if !ok {
-		return fmt.Errorf("the job restarted from checkpoint %d, which it had never shown", j.Checkpoints.Restored)
+	covered, err := r.covered(ctx, j.Checkpoints.Restored)
+	if err != nil {
+		return err
 	}
-	covered := r.load.covered(restored.Offsets[source][r.broker.input])
-	r.opts.Show.Say("job restarted from checkpoint %d, which covers %d records out", restored.ID, covered)
+	r.opts.Show.Say("job restarted from checkpoint %d, which covers %d records out", j.Checkpoints.Restored, covered)
 	if _, err := r.until(ctx, func(*web.Job) bool { return !r.output.passed(covered).IsZero() }); err != nil {
 		return err
 	}
@@ -113,6 +112,20 @@ func (r *run) recover(ctx context.Context) error {
 	r.result.RecoverMs = first.Sub(r.backAt).Milliseconds()
 	r.opts.Show.Say("first new committed output %d ms after the kill, %d ms after all processes were there", r.result.DowntimeMs, r.result.RecoverMs)
 	return nil
+}
+
+// covered is how many records come out of the input that a checkpoint covers.
+func (r *run) covered(ctx context.Context, id uint64) (int64, error) {
+	kept, err := r.opts.Checkpoints(ctx, r.jm.fields["grpc"], r.jobID)
+	if err != nil {
+		return 0, err
+	}
+	for _, c := range kept {
+		if c.ID == id {
+			return r.load.covered(c.Offsets[source][r.broker.input]), nil
+		}
+	}
+	return 0, fmt.Errorf("the job restarted from checkpoint %d, which is not among the %d that the job manager keeps", id, len(kept))
 }
 
 // running are the states of a job that has been restarted.
@@ -186,9 +199,6 @@ func (r *run) until(ctx context.Context, wanted func(*web.Job) bool) (web.Job, e
 		j, err := r.opts.Status(ctx, r.jm.fields["grpc"], r.jobID)
 		if err != nil {
 			return j, err
-		}
-		if latest := j.Checkpoints.Latest; latest != nil {
-			r.checkpoints[latest.ID] = latest
 		}
 		if wanted(&j) {
 			return j, nil
