@@ -5,10 +5,10 @@ FUZZTIME ?= 10s
 
 # Tests below test/ start processes and brokers. They run last, and without the race detector, which
 # would change the timing of what they measure; the packages they exercise run under it before.
-UNIT  = $$($(GO) list ./... | grep -v /test/integration)
+UNIT  = $$($(GO) list ./... | grep -v -e /test/integration -e /test/chaos)
 WHOLE = $$($(GO) list ./test/...)
 
-.PHONY: build test check unit integration demo bench fuzz generate clean
+.PHONY: build test check unit integration demo bench chaos fuzz generate clean
 
 build:
 	mkdir -p bin
@@ -35,6 +35,11 @@ demo:
 
 bench:
 	$(GO) run ./bench
+
+# Every fault of test/chaos with three seeds, and random ones for two minutes, twenty times: hours. make test runs a
+# smoke of it.
+chaos:
+	$(GO) run ./test/chaos --faults all --seeds 3 --large-every 50 --mixed 20 --report docs/RELIABILITY.md
 
 # Every fuzz target for FUZZTIME. New inputs go to Go's cache; a crash is written below testdata/.
 fuzz:

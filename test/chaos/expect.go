@@ -12,14 +12,24 @@ import (
 
 	"github.com/prometheus/procfs"
 
+	"github.com/sluice-stream/sluice/test/chaos/fault"
 	"github.com/sluice-stream/sluice/test/chaos/oracle"
 	"github.com/sluice-stream/sluice/test/chaos/rig"
 )
 
-// expectations compares states, attempts and times with what the fault lets expect.
-func (st *stage) expectations(attempts int64, states []string) []string {
+// expectations compares what was seen of a run with what its fault lets expect.
+func (st *stage) expectations(attempts int64) []string {
+	reasons := stateFaults(st.timeline, st.began, st.run.Fault.Expect, attempts)
+	for _, crash := range st.rig.Crashes() {
+		reasons = append(reasons, "crash: "+crash)
+	}
+	return reasons
+}
+
+// stateFaults compares states, attempts and times.
+func stateFaults(line *timeline, began time.Time, expect fault.Expect, attempts int64) []string {
 	var reasons []string
-	expect := st.run.Fault.Expect
+	states := line.states(began)
 	if attempts < expect.MinAttempts || attempts > expect.MaxAttempts {
 		reasons = append(reasons, fmt.Sprintf("state: the attempt rose by %d, want %d to %d; states %v", attempts, expect.MinAttempts, expect.MaxAttempts, states))
 	}
@@ -33,12 +43,9 @@ func (st *stage) expectations(attempts int64, states []string) []string {
 		rest = rest[i+1:]
 	}
 	if expect.Detect > 0 {
-		if took, left := st.timeline.left(st.began); !left || took > expect.Detect {
+		if took, left := line.left(began); !left || took > expect.Detect {
 			reasons = append(reasons, fmt.Sprintf("state: the job left RUNNING after %s (%t), want at most %s", took, left, expect.Detect))
 		}
-	}
-	for _, crash := range st.rig.Crashes() {
-		reasons = append(reasons, "crash: "+crash)
 	}
 	return reasons
 }
@@ -69,6 +76,26 @@ func sample(ctx context.Context, r *rig.Rig) ([]oracle.Sample, error) {
 		samples = append(samples, oracle.Sample{Process: name, Goroutines: goroutines, FDs: descriptors, RSSBytes: int64(stat.ResidentMemory())})
 	}
 	return samples, nil
+}
+
+// settleTimeout is how long processes may take to give back what catching up took: memory goes back to the
+// system in the background.
+const settleTimeout = 45 * time.Second
+
+// settledSample samples until nothing seems to leak, or it has had its time.
+func settledSample(ctx context.Context, r *rig.Rig, before []oracle.Sample) ([]oracle.Sample, error) {
+	deadline := time.Now().Add(settleTimeout)
+	for {
+		samples, err := sample(ctx, r)
+		if err != nil || len(oracle.Leaks(before, samples)) == 0 || time.Now().After(deadline) {
+			return samples, err
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 }
 
 // anyRole gives each task manager the most that any of them holds: after a fault one may do what another did.

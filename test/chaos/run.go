@@ -71,6 +71,7 @@ type stage struct {
 	timeline *timeline
 	began    time.Time // of the fault
 	before   cluster.Job
+	holds    []oracle.Sample // before the fault
 }
 
 // Run makes one run and judges it. What kept it from being judged is a reason too.
@@ -116,7 +117,10 @@ func (s *Suite) judge(ctx context.Context, run Run) (out Outcome, err error) {
 		return out, err
 	}
 	out.Attempts, out.States = st.timeline.attempts()-st.before.Attempt, st.timeline.states(st.began)
-	out.Verdict = append(tolerate(out.Verdict, run.Fault.Expect), append(reasons, st.expectations(out.Attempts, out.States)...)...)
+	if out.Attempts == 0 && run.Fault.Expect.Final == "" {
+		out.DetectMs, out.RedeployMs, out.FirstOutputMs = nil, nil, nil // the job left RUNNING at its end only
+	}
+	out.Verdict = append(tolerate(out.Verdict, run.Fault.Expect), append(reasons, st.expectations(out.Attempts)...)...)
 	return out, nil
 }
 
@@ -192,7 +196,8 @@ func (st *stage) warmUp(ctx context.Context) (err error) {
 		return fmt.Errorf("%w\n%s", err, st.rig.Tails(4<<10))
 	}
 	samples, err := sample(ctx, st.rig)
-	st.oracle.SampleBefore(anyRole(samples)...)
+	st.holds = anyRole(samples)
+	st.oracle.SampleBefore(st.holds...)
 	return err
 }
 
@@ -233,7 +238,7 @@ func (st *stage) strike(ctx context.Context) (reasons []string, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w\n%s", err, st.rig.Tails(4<<10))
 	}
-	samples, err := sample(ctx, st.rig)
+	samples, err := settledSample(ctx, st.rig, st.holds)
 	st.oracle.SampleAfter(samples...)
 	return failureOf(&healthy, f.Expect), err
 }

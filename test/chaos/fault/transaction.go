@@ -68,8 +68,9 @@ func outlast(ctx context.Context, s *Scene, outage time.Duration) error {
 	return s.startAll()
 }
 
-// hijack does InitProducerId on every id of the job with an open transaction, as a foreign producer with the same
-// ids does, and says how many there were.
+// hijack does InitProducerId on every idle id of the job, as a foreign producer with the same ids does, and says
+// how many there were. Idle ones are those that the sinks go on with: taking over one with an open transaction
+// may hit what a completed checkpoint names, which is the loss of data that it is.
 func hijack(ctx context.Context, s *Scene) (int, error) {
 	client, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(s.Direct(), ",")...))
 	if err != nil {
@@ -81,7 +82,7 @@ func hijack(ctx context.Context, s *Scene) (int, error) {
 		return 0, err
 	}
 	defer admin.Close()
-	transactions, err := admin.ListTransactions(ctx, nil, []string{"Ongoing"})
+	transactions, err := admin.ListTransactions(ctx, nil, []string{"Empty"})
 	if err != nil {
 		return 0, fmt.Errorf("listing transactions: %w", err)
 	}
@@ -113,7 +114,7 @@ func hijackSome(ctx context.Context, s *Scene) error {
 			return err
 		}
 	}
-	return errors.New("the job has no open transaction to take over")
+	return errors.New("the job has no idle transactional id to take over")
 }
 
 func hijackOnce(ctx context.Context, s *Scene) error {

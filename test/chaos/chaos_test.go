@@ -1,0 +1,110 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sluice-stream/sluice/test/chaos/fault"
+	"github.com/sluice-stream/sluice/test/chaos/oracle"
+	"github.com/sluice-stream/sluice/test/chaos/workload"
+)
+
+func TestCatalogue(t *testing.T) {
+	names := map[string]bool{}
+	for _, f := range fault.Catalogue() {
+		if names[f.Name()] {
+			t.Errorf("%s is there twice", f.Name())
+		}
+		names[f.Name()] = true
+		if (f.Inject == nil) == (f.NotRun == "") {
+			t.Errorf("%s: want either a way to inject it or a reason why not", f.Name())
+		}
+		if f.What == "" || f.Expect.MinAttempts > f.Expect.MaxAttempts {
+			t.Errorf("%s: what happens is %q, attempts %d to %d", f.Name(), f.What, f.Expect.MinAttempts, f.Expect.MaxAttempts)
+		}
+	}
+	for _, suspect := range suspicions {
+		if _, err := fault.Select(suspect.faults); err != nil {
+			t.Errorf("%s: %v", suspect.bug, err)
+		}
+	}
+	if f, err := fault.Select("F1,F12/tm-jm"); err != nil || len(f) != 8 {
+		t.Errorf("F1 and F12/tm-jm are %d faults (%v), want 8: not those of F12 that begin with F1", len(f), err)
+	}
+	if _, err := fault.Select("F99"); err == nil {
+		t.Error("F99 is taken for a fault")
+	}
+}
+
+// An expectation that nothing can fail proves nothing.
+func TestExpectationsFail(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "decisions.jsonl")
+	lines := `{"time":"2026-01-01T00:00:01Z","event":"state","job":"j","from":"DEPLOYING","to":"RUNNING","attempt":1}
+{"time":"2026-01-01T00:00:05Z","event":"state","job":"other","to":"FAILED","attempt":9}
+{"time":"2026-01-01T00:00:07Z","event":"state","job":"j","to":"RESTARTING","attempt":1}
+{"time":"2026-01-01T00:00:08Z","event":"state","job":"j","to":"RUNNING","attempt":2}
+`
+	if err := os.WriteFile(log, []byte(lines), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Date(2026, 1, 1, 0, 0, 4, 0, time.UTC)
+	line := &timeline{log: log, job: "j"}
+	if got := line.states(began); !slices.Equal(got, []string{"RESTARTING@1", "RUNNING@2"}) {
+		t.Errorf("states %v", got)
+	}
+	tests := []struct {
+		name   string
+		expect fault.Expect
+		want   int // reasons
+	}{
+		{"as it is", fault.Expect{MinAttempts: 1, MaxAttempts: 1, States: []string{"RESTARTING", "RUNNING"}, Detect: 4 * time.Second}, 0},
+		{"no restart is due", fault.Expect{}, 1},
+		{"two are", fault.Expect{MinAttempts: 2, MaxAttempts: 3}, 1},
+		{"another order", fault.Expect{MaxAttempts: 1, States: []string{"RUNNING", "RESTARTING"}}, 1},
+		{"too late", fault.Expect{MaxAttempts: 1, Detect: 2 * time.Second}, 1},
+	}
+	for _, c := range tests {
+		got := stateFaults(line, began, c.expect, line.attempts()-1)
+		if len(got) != c.want {
+			t.Errorf("%s: reasons %v, want %d", c.name, got, c.want)
+		}
+	}
+}
+
+func TestTolerate(t *testing.T) {
+	verdict := oracle.Verdict{"lost: 3", "lost: a/1", "duplicate: 1"}
+	if got := tolerate(slices.Clone(verdict), fault.Expect{Final: "CANCELED"}); !slices.Equal(got, oracle.Verdict{"duplicate: 1"}) {
+		t.Errorf("a job that was cancelled: %v", got)
+	}
+	if got := tolerate(slices.Clone(verdict), fault.Expect{}); len(got) != 3 {
+		t.Errorf("a job that ran to the end: %v", got)
+	}
+}
+
+func TestReport(t *testing.T) {
+	ms := func(v int64) *int64 { return &v }
+	good := Outcome{Report: oracle.Report{Workload: workload.A, RecordsIn: 10, DetectMs: ms(7)}, Fault: "F2"}
+	slow := good
+	slow.DetectMs = ms(9)
+	bad := Outcome{Report: oracle.Report{Seed: 5, Workload: workload.B, Lost: 1, Verdict: oracle.Verdict{"lost: 1", "LSO: behind"}}, Fault: "F12"}
+	faults := []fault.Fault{{ID: "F17", What: "the clock jumps", NotRun: "no clock"}}
+	green := report([]Outcome{good, slow}, faults, settings{})
+	for _, want := range []string{"All of 2 runs are right", "less than 1.5e+02 %", "| F2 | 2 | 0 | 20 |", "9 / 9 / 9", "F17, the clock jumps: no clock"} {
+		if !strings.Contains(green, want) {
+			t.Errorf("the report lacks %q:\n%s", want, green)
+		}
+	}
+	red := report([]Outcome{bad, good}, nil, settings{})
+	for _, want := range []string{"1 of 2 runs are not right", "| F12 | 1 | 1 | 0 | 0 | 1 |", "F12, workload B, seed 5: lost: 1; LSO: behind"} {
+		if !strings.Contains(red, want) {
+			t.Errorf("the report lacks %q:\n%s", want, red)
+		}
+	}
+	if strings.Index(red, "| F12 ") < strings.Index(red, "| F2 ") {
+		t.Error("F12 stands before F2")
+	}
+}
