@@ -317,13 +317,21 @@ func (tm *TaskManager) newSession(client pb.SessionServiceClient, dataAddress st
 	}
 }
 
+// refuseDeploy fails an attempt that cannot be read, so that the job does not wait for it.
+func (tm *TaskManager) refuseDeploy(id attemptID, subtasks []*pb.SubtaskRef, why error) {
+	tm.cfg.Logger.Error("deployment refused", "job", id.job, "attempt", id.fence.Attempt, "reason", why)
+	for _, s := range subtasks {
+		tm.outbox.report(report{attempt: id, subtask: wire.SubtaskFromProto(s), state: Failed, failure: Failure{Class: "internal", Message: why.Error()}})
+	}
+}
+
 // handle carries out what the job manager says. It never waits.
 func (tm *TaskManager) handle(_ context.Context, m *pb.FromJobManager) {
 	switch v := m.GetMessage().(type) {
 	case *pb.FromJobManager_Deploy:
 		d, err := deploymentFromProto(v.Deploy)
-		if err != nil { // the job manager has read the same job
-			tm.cfg.Logger.Error("deployment refused", "reason", err)
+		if err != nil { // the job manager has read the same job; another release, perhaps
+			tm.refuseDeploy(attemptFromProto(v.Deploy.GetAttempt()), v.Deploy.GetSubtasks(), err)
 			return
 		}
 		tm.onDeploy(d)

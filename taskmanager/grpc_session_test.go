@@ -184,3 +184,24 @@ func TestRefusals(t *testing.T) {
 		})
 	}
 }
+
+// TestUnreadableDeployment fails the subtasks of a deployment that cannot be read: the job must not wait for
+// them until its deployment times out.
+func TestUnreadableDeployment(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.ID, cfg.WorkDir, cfg.Logger = "tm-1", t.TempDir(), slog.New(slog.DiscardHandler)
+	tm, err := New(cfg, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	twice := &pb.PartitionOffset{Topic: "t", Partition: 1, Offset: 5}
+	source := &pb.Source{Name: "in", Kafka: &pb.KafkaSource{Startup: &pb.OffsetSpec{Mode: "offsets", Offsets: []*pb.PartitionOffset{twice, twice}}}}
+	tm.handle(t.Context(), &pb.FromJobManager{Message: &pb.FromJobManager_Deploy{Deploy: &pb.Deploy{
+		Attempt: &pb.AttemptRef{Job: "j", LeaderEpoch: 1, Attempt: 1}, Job: &pb.Job{Sources: []*pb.Source{source}},
+		Subtasks: []*pb.SubtaskRef{{Vertex: "in"}, {Vertex: "in", Index: 1}},
+	}}})
+	reports := tm.outbox.take().reports
+	if len(reports) != 2 || reports[0].state != Failed || reports[0].failure.Class != "internal" || reports[0].failure.Message == "" {
+		t.Errorf("reports: %+v, want FAILED with a reason for both subtasks", reports)
+	}
+}
