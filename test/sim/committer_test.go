@@ -189,7 +189,7 @@ func (r *runner) handOut(f ident.Fence) {
 			Cluster:    cluster, Prefix: prefixOf(w, r.job, s.Index, f.Attempt), Count: firstIDs,
 		}
 		r.handouts[s] = h
-		r.disk.putHandout(h)
+		r.disk.handouts = append(r.disk.handouts, h)
 		r.queue = append(r.queue, commit.HandedOut{Handout: h})
 	}
 }
@@ -227,8 +227,12 @@ func (r *runner) grow(f ident.Fence, s ident.Subtask) {
 		tell()
 		return
 	}
-	r.store(func() { r.disk.putHandout(h) }, func(err error) {
-		if f != r.fence {
+	forgotten := false
+	r.store(func() { forgotten = !r.disk.raiseHandout(h) }, func(err error) {
+		switch {
+		case forgotten:
+			return // the attempt is long over: nobody is told of these ids
+		case f != r.fence:
 			if err == nil {
 				r.handle(commit.HandedOut{Handout: h})
 			}

@@ -53,14 +53,13 @@ func (s *stored) retain() {
 	s.manifests = slices.DeleteFunc(s.manifests, func(m *manifest.Manifest) bool { return slices.Contains(drop, m.Checkpoint) })
 }
 
-// putHandout notes how many ids were handed out.
-func (s *stored) putHandout(h commit.Handout) {
+// raiseHandout notes that more ids were handed out, unless the hand-out is forgotten.
+func (s *stored) raiseHandout(h commit.Handout) bool {
 	i := slices.IndexFunc(s.handouts, func(o commit.Handout) bool { return o.HandoutKey == h.HandoutKey })
-	if i < 0 {
-		s.handouts = append(s.handouts, h)
-		return
+	if i >= 0 {
+		s.handouts[i].Count = max(s.handouts[i].Count, h.Count)
 	}
-	s.handouts[i].Count = max(s.handouts[i].Count, h.Count)
+	return i >= 0
 }
 
 const (

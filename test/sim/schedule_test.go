@@ -105,6 +105,9 @@ func (w *world) faults() {
 			tm.failOne()
 		}
 	}
+	if w.chance(w.odds.foreign) {
+		w.fenceForeign(w.jobs[w.rng.IntN(len(w.jobs))])
+	}
 	if w.jm != nil && w.chance(w.odds.crashJM) {
 		w.jm.die("kill -9")
 	}
@@ -170,7 +173,7 @@ func (w *world) checkEnd(j *job, state jobcore.State) {
 	case jobcore.Canceled:
 		ok = true
 	case jobcore.Failed:
-		ok = j.attempts < 1000
+		ok = j.attempts < 1000 || j.foreign
 	case jobcore.FailedDataLoss:
 		ok = j.dataLost
 	}

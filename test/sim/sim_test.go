@@ -151,7 +151,7 @@ func TestMistakesAreFound(t *testing.T) {
 			t.Parallel()
 			for seed := range uint64(limit) {
 				if o := simulate(seed, b, false); o.found != "" {
-					t.Logf("seed %d: %s", seed, o.found)
+					t.Logf("%s → found after %d schedules: %s", b, seed+1, o.found)
 					return
 				}
 			}

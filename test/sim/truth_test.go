@@ -96,6 +96,17 @@ func (w *world) named(j *job, m *manifest.Manifest) {
 	}
 }
 
+// fenceForeign lets somebody else take the transactional ids of a job that are in use.
+func (w *world) fenceForeign(j *job) {
+	j.foreign = true
+	prefix := string(j.id) + "/"
+	for _, t := range w.kafka.order {
+		if t.state == stateOngoing && strings.HasPrefix(t.name, prefix) {
+			w.kafka.abort(t, byAdmin)
+		}
+	}
+}
+
 // checkMark: a mark says that the transaction is committed.
 func (w *world) checkMark(k manifest.TransactionKey) {
 	if !w.kafka.outcomes[k].committed {

@@ -35,6 +35,7 @@ type odds struct {
 	loseData                                float64 // per clean-up, and per second while the job lives
 	slowDisk                                float64 // per write
 	pauseTM                                 float64 // per second
+	foreign                                 float64 // per second: somebody else uses the transactional ids
 	// Per request to Kafka: not a byte of it is sent; it is lost; it is carried out after the client has given
 	// up; its answer is lost; it is carried out twice; it is slow; the coordinator is still loading.
 	unsent, lostRequest, lateRequest, lostAnswer, repeatRequest, slowKafka, busyBroker float64
@@ -47,7 +48,7 @@ func drawOdds(rng *rand.Rand) odds {
 		}
 		return most * rng.Float64()
 	}
-	return odds{
+	o := odds{
 		breakStream: some(0.4), cutStream: some(0.1), killTM: some(0.15), crashJM: some(0.1), crashAtEffect: some(0.02),
 		loseLate: rng.Float64(), repeatUp: some(0.3), failSubtask: some(0.2), decline: some(0.1), diskFull: some(0.2),
 		hangCancel: some(0.1), slow: some(0.2), loseData: some(0.02),
@@ -55,6 +56,10 @@ func drawOdds(rng *rand.Rand) odds {
 		unsent: some(0.1), lostRequest: some(0.1), lateRequest: some(0.1), lostAnswer: some(0.15), repeatRequest: some(0.1),
 		slowKafka: some(0.2), busyBroker: some(0.05),
 	}
+	if rng.IntN(50) == 0 {
+		o.foreign = rng.Float64()
+	}
+	return o
 }
 
 // world is one schedule.
@@ -181,6 +186,7 @@ type job struct {
 	// cancelAnswered and stopAnswered: the user was told that it is durable.
 	cancelAnswered, stopAnswered bool
 	dataLost                     bool
+	foreign                      bool // somebody else used its transactional ids
 }
 
 func newJob(n, parallelism, sinks int) *job {
