@@ -162,6 +162,9 @@ func (m *Machine) leave(r *run, p *part) {
 func (m *Machine) restart(now time.Time, by Trigger, f Failure, c cost) {
 	f.At = now
 	m.rec.Failure = &f
+	if f.Class != Fenced {
+		m.rec.Fenced = 0
+	}
 	delay, ok := m.nextDelay(now, c)
 	if !ok {
 		m.move(Failing, OnBudget)
@@ -215,6 +218,12 @@ func (m *Machine) refund(now time.Time, r *run) {
 	}
 }
 
+// healthy says that the current attempt has run for so long that earlier failures do not count. One
+// checkpoint does not show that: the first is drawn as soon as all subtasks run.
+func (m *Machine) healthy(now time.Time) bool {
+	return m.rec.State != Deploying && now.Sub(m.runningSince) >= m.cfg.Restart.HealthyAfter
+}
+
 func (m *Machine) nextDelay(now time.Time, c cost) (delay time.Duration, ok bool) {
 	policy := m.cfg.Restart
 	switch c {
@@ -225,7 +234,7 @@ func (m *Machine) nextDelay(now time.Time, c cost) (delay time.Duration, ok bool
 		policy.Strategy, policy.Max = "", partialMax
 		return Delay(policy, m.partial, m.cfg.Rand), true
 	}
-	if m.rec.State != Deploying && now.Sub(m.runningSince) >= policy.HealthyAfter {
+	if m.healthy(now) {
 		m.rec.BudgetUsed = 0
 	}
 	if !Allowed(policy, m.rec.BudgetUsed+1) {

@@ -90,6 +90,9 @@ func (m *Machine) onCurrentStatus(now time.Time, ev SubtaskStatus) {
 		c = costPause
 	}
 	if f.Class == Fenced {
+		if m.healthy(now) {
+			m.rec.Fenced = 0
+		}
 		if m.rec.Fenced++; m.rec.Fenced >= maxFenced {
 			f.Message += fmt.Sprintf("; %d attempts in a row were fenced: something else uses the transactional ids of this job, "+
 				"find it (a copy of the data directory, a foreign producer) before the job is submitted again", m.rec.Fenced)
@@ -176,7 +179,7 @@ func (m *Machine) fail(now time.Time, by Trigger, f Failure) {
 func (m *Machine) onCompleted(now time.Time, ev CheckpointCompleted) {
 	if !ev.Final {
 		if c := m.current; c != nil && c.fence == ev.Fence {
-			c.progressed, m.rec.Fenced = true, 0
+			c.progressed = true
 		}
 		return
 	}
