@@ -64,15 +64,18 @@ func (b *bench) exactlyOnce(ctx context.Context) ([]Run, error) {
 	return runs, nil
 }
 
-// ThroughputRatio compares the records per second of two contestants: the ratio in each round, in which
-// they ran soon after each other.
+// ThroughputRatio compares the records per second of two contestants in each round, in which they ran soon
+// after each other.
 type ThroughputRatio struct {
 	ValueBytes int    `json:"valueBytes"`
 	Name       string `json:"name"`
 	Of         string `json:"of"`
 	To         string `json:"to"`
-	Ratio      Sample `json:"ratio"`
-	// Goal is what the median is to reach; 0: none.
+	// Steady compares the steady parts of the runs, Whole the runs with their start and end, which for a job
+	// are submission, deployment, the last checkpoint and fencing: they do not grow with its length.
+	Steady Sample `json:"steady"`
+	Whole  Sample `json:"whole"`
+	// Goal is what the median of Steady is to reach; 0: none.
 	Goal float64 `json:"goal,omitempty"`
 }
 
@@ -93,15 +96,15 @@ func exactlyOnceRatios(runs []Run) []ThroughputRatio {
 	var out []ThroughputRatio
 	for _, size := range sizesOf(runs) {
 		for _, c := range comparisons {
-			var values []float64
+			var steady, whole []float64
 			to := runsOf(runs, casePass, size, c.to)
 			for _, of := range runsOf(runs, casePass, size, c.of) {
 				if i := slices.IndexFunc(to, func(r Run) bool { return r.Round == of.Round }); i >= 0 {
-					values = append(values, of.RecordsPerSec/to[i].RecordsPerSec)
+					steady, whole = append(steady, of.SteadyPerSec/to[i].SteadyPerSec), append(whole, of.RecordsPerSec/to[i].RecordsPerSec)
 				}
 			}
-			if len(values) > 0 {
-				out = append(out, ThroughputRatio{ValueBytes: size, Name: c.of + " / " + c.to, Of: c.of, To: c.to, Ratio: newSample(values), Goal: c.goal})
+			if len(whole) > 0 {
+				out = append(out, ThroughputRatio{ValueBytes: size, Name: c.of + " / " + c.to, Of: c.of, To: c.to, Steady: newSample(steady), Whole: newSample(whole), Goal: c.goal})
 			}
 		}
 	}
@@ -112,7 +115,7 @@ func (r *Report) printExactlyOnce(w io.Writer) {
 	if len(r.ExactlyOnce) == 0 {
 		return
 	}
-	table := newTable(w, "PASS-THROUGH", "VALUE", "RECORDS/S median (min–max)", "MiB/S", "CPU-S PER MILLION median (min–max)", "BROKER", "FOREIGN CPU-S", "TRANSACTIONS OR CHECKPOINTS")
+	table := newTable(w, "PASS-THROUGH", "VALUE", "RECORDS/S, STEADY median (min–max)", "WHOLE RUN", "MiB/S", "CPU-S PER MILLION median (min–max)", "BROKER", "FOREIGN CPU-S", "TRANSACTIONS OR CHECKPOINTS")
 	for _, size := range sizesOf(r.ExactlyOnce) {
 		for _, name := range namesOf(r.ExactlyOnce) {
 			runs := runsOf(r.ExactlyOnce, casePass, size, name)
@@ -120,24 +123,29 @@ func (r *Report) printExactlyOnce(w io.Writer) {
 				table.row(name, fmt.Sprintf("%d B", size), "no valid run")
 				continue
 			}
-			speed, cpu := sampleOf(runs, recordsPerSec), sampleOf(runs, cpuPerMillion)
-			table.row(name, fmt.Sprintf("%d B", size),
-				fmt.Sprintf("%.0f k (%.0f–%.0f)", speed.Median/1e3, speed.Min/1e3, speed.Max/1e3),
+			speed, whole, cpu := sampleOf(runs, func(r *Run) float64 { return r.SteadyPerSec }), sampleOf(runs, recordsPerSec), sampleOf(runs, cpuPerMillion)
+			table.row(name, fmt.Sprintf("%d B", size), thousands(speed), thousands(whole),
 				fmt.Sprintf("%.0f", speed.Median*float64(size)/(1<<20)),
-				fmt.Sprintf("%.3f (%.3f–%.3f)", cpu.Median, cpu.Min, cpu.Max),
+				thirdDigit(cpu),
 				fmt.Sprintf("%.2f", sampleOf(runs, func(r *Run) float64 { return r.BrokerPerM }).Median),
 				fmt.Sprintf("%.1f", sampleOf(runs, func(r *Run) float64 { return r.ForeignCPU }).Median),
 				fmt.Sprintf("%.0f", sampleOf(runs, func(r *Run) float64 { return float64(r.Transactions + r.Checkpoints) }).Median))
 		}
 	}
 	table.end()
-	ratios := newTable(w, "RECORDS/S", "VALUE", "RATIO median (min–max)", "GOAL")
+	ratios := newTable(w, "RECORDS/S", "VALUE", "STEADY median (min–max)", "WHOLE RUN median (min–max)", "GOAL, STEADY")
 	for _, ratio := range r.Ratios {
 		goal := "-"
 		if ratio.Goal > 0 {
 			goal = fmt.Sprintf("≥ %.2f", ratio.Goal)
 		}
-		ratios.row(ratio.Name, fmt.Sprintf("%d B", ratio.ValueBytes), fmt.Sprintf("%.3f (%.3f–%.3f)", ratio.Ratio.Median, ratio.Ratio.Min, ratio.Ratio.Max), goal)
+		ratios.row(ratio.Name, fmt.Sprintf("%d B", ratio.ValueBytes), thirdDigit(ratio.Steady), thirdDigit(ratio.Whole), goal)
 	}
 	ratios.end()
 }
+
+func thousands(s Sample) string {
+	return fmt.Sprintf("%.0f k (%.0f–%.0f)", s.Median/1e3, s.Min/1e3, s.Max/1e3)
+}
+
+func thirdDigit(s Sample) string { return fmt.Sprintf("%.3f (%.3f–%.3f)", s.Median, s.Min, s.Max) }

@@ -95,7 +95,7 @@ func goalsOf(r *Report) []Goal {
 	}
 	for _, ratio := range r.Ratios {
 		if ratio.Goal > 0 {
-			goals = append(goals, newGoalAtLeast(fmt.Sprintf("%s, %d B: records per second", ratio.Name, ratio.ValueBytes), unitRatio, ratio.Goal, ratio.Ratio.Median))
+			goals = append(goals, newGoalAtLeast(fmt.Sprintf("%s, %d B: records per second, steady", ratio.Name, ratio.ValueBytes), unitRatio, ratio.Goal, ratio.Steady.Median))
 		}
 	}
 	if len(r.Latency) > 0 {

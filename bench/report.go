@@ -129,9 +129,9 @@ func (r *Report) printRuns(w io.Writer) {
 			}
 			speed, cpu := sampleOf(runs, recordsPerSec), sampleOf(runs, cpuPerMillion)
 			table.row(pair.Case, fmt.Sprintf("%d B", pair.ValueBytes), contestant,
-				fmt.Sprintf("%.0f k (%.0f–%.0f)", speed.Median/1e3, speed.Min/1e3, speed.Max/1e3),
+				thousands(speed),
 				fmt.Sprintf("%.0f", speed.Median*float64(pair.ValueBytes)/(1<<20)),
-				fmt.Sprintf("%.3f (%.3f–%.3f)", cpu.Median, cpu.Min, cpu.Max),
+				thirdDigit(cpu),
 				fmt.Sprintf("%.2f", sampleOf(runs, func(r *Run) float64 { return r.BrokerPerM }).Median),
 				fmt.Sprintf("%.1f", sampleOf(runs, func(r *Run) float64 { return r.ForeignCPU }).Median),
 				fmt.Sprintf("%.4f", sampleOf(runs, func(r *Run) float64 { return r.AllocsPerRecord }).Median),

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"slices"
@@ -221,14 +222,14 @@ func TestOptions(t *testing.T) {
 // Ratios compare runs of the same round only, and no run whose output was wrong.
 func TestExactlyOnceRatios(t *testing.T) {
 	run := func(round int, contestant string, speed float64, wrong string) Run {
-		return Run{Case: casePass, ValueBytes: 100, Round: round, Contestant: contestant, RecordsPerSec: speed, Wrong: wrong}
+		return Run{Case: casePass, ValueBytes: 100, Round: round, Contestant: contestant, SteadyPerSec: speed, RecordsPerSec: speed * float64(round), Wrong: wrong}
 	}
 	short, bare := exactlyName(shortPeriod), bareName(shortPeriod)
 	r := Report{ExactlyOnce: []Run{
 		run(1, short, 99, ""), run(1, bare, 100, ""), run(2, short, 500, "2 lost"), run(2, bare, 10, ""), run(3, bare, 200, ""), run(3, short, 190, ""),
 	}}
 	r.Ratios = exactlyOnceRatios(r.ExactlyOnce)
-	if len(r.Ratios) != 1 || r.Ratios[0].Of != short || r.Ratios[0].To != bare || r.Ratios[0].Ratio != newSample([]float64{0.99, 0.95}) {
+	if len(r.Ratios) != 1 || r.Ratios[0].Of != short || r.Ratios[0].To != bare || r.Ratios[0].Steady != newSample([]float64{0.99, 0.95}) || r.Ratios[0].Whole != r.Ratios[0].Steady {
 		t.Fatalf("ratios %+v", r.Ratios)
 	}
 	goals := goalsOf(&r)
@@ -243,6 +244,26 @@ func TestExactlyOnceRatios(t *testing.T) {
 	for _, want := range []string{"0.970 (0.950–0.990)", "≥ 0.97", short + " / " + bare} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("no %q in\n%s", want, &text)
+		}
+	}
+}
+
+func TestSteadyRate(t *testing.T) {
+	at := func(seconds float64) time.Time {
+		return time.Unix(1000, 0).Add(time.Duration(seconds * float64(time.Second)))
+	}
+	for name, c := range map[string]struct {
+		seen []sight
+		want float64
+	}{
+		"nothing":   {nil, 0},
+		"one sight": {[]sight{{at(1), 100}}, 0},
+		"empty":     {[]sight{{at(1), 0}, {at(2), 0}}, 0},
+		// 10 and 90 of 100 are halfway between sights: at 1.5 s and 3.5 s.
+		"interpolated": {[]sight{{at(0), 0}, {at(1), 0}, {at(2), 20}, {at(3), 80}, {at(4), 100}, {at(60), 100}}, 40},
+	} {
+		if got := steadyRate(c.seen); math.Abs(got-c.want) > 1e-6 {
+			t.Errorf("%s: %g, want %g", name, got, c.want)
 		}
 	}
 }

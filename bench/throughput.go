@@ -70,12 +70,15 @@ type Run struct {
 	// IntervalMs is that of checkpoints or, of a bare loop, transactions; 0: none.
 	IntervalMs float64 `json:"intervalMs"`
 	// Round counts the repeats; in a round every contestant runs once.
-	Round           int              `json:"round"`
-	Guarantee       string           `json:"guarantee"`
-	RecordsIn       int64            `json:"recordsIn"`
-	RecordsOut      int64            `json:"recordsOut"`
-	Seconds         float64          `json:"seconds"`
+	Round      int     `json:"round"`
+	Guarantee  string  `json:"guarantee"`
+	RecordsIn  int64   `json:"recordsIn"`
+	RecordsOut int64   `json:"recordsOut"`
+	Seconds    float64 `json:"seconds"`
+	// RecordsPerSec is over the whole run, from before the contestant's start, or the submission of the job,
+	// to its end. SteadyPerSec is from a tenth to nine tenths of the output, as seen in the output topic.
 	RecordsPerSec   float64          `json:"recordsPerSecond"`
+	SteadyPerSec    float64          `json:"steadyRecordsPerSecond"`
 	MiBPerSec       float64          `json:"mibPerSecond"`
 	CPUSeconds      float64          `json:"cpuSeconds"`
 	CPUPerMillion   float64          `json:"cpuSecondsPerMillion"`
@@ -213,8 +216,10 @@ func (b *bench) one(ctx context.Context, c *testCase, data *dataset, how *contes
 	if err != nil {
 		return result, err
 	}
+	watch := observe(ctx, b.broker, target)
 	out, err := how.run(ctx, how, c, data, target)
-	if err != nil {
+	steady, watchErr := watch.end()
+	if err = errors.Join(err, watchErr); err != nil {
 		return result, err
 	}
 	end, err := b.others()
@@ -227,6 +232,7 @@ func (b *bench) one(ctx context.Context, c *testCase, data *dataset, how *contes
 	}
 	result = newRun(c, data, how, out)
 	result.RecordsOut = want.total()
+	result.SteadyPerSec = steady * float64(result.RecordsIn) / float64(result.RecordsOut)
 	result.BrokerPerM = (end.broker - start.broker).Seconds() * 1e6 / float64(data.records)
 	result.ForeignCPU = max(0, (end.machine - start.machine - (end.broker - start.broker) - (end.self - start.self) - out.cpu).Seconds())
 	if result.Wrong, err = verify(ctx, b.broker, target, want); err != nil {
@@ -254,8 +260,8 @@ func (r *Run) line() string {
 	if r.Wrong != "" {
 		verdict = "DISQUALIFIED: " + r.Wrong
 	}
-	return fmt.Sprintf("%-8s %4d B %-24s %9.0f records/s, %6.3f CPU-s per million (broker %.2f), %.4f allocations per record, %s",
-		r.Case, r.ValueBytes, r.Contestant, r.RecordsPerSec, r.CPUPerMillion, r.BrokerPerM, r.AllocsPerRecord, verdict)
+	return fmt.Sprintf("%-8s %4d B %-24s %9.0f records/s (steady %.0f), %6.3f CPU-s per million (broker %.2f), %.4f allocations per record, %s",
+		r.Case, r.ValueBytes, r.Contestant, r.RecordsPerSec, r.SteadyPerSec, r.CPUPerMillion, r.BrokerPerM, r.AllocsPerRecord, verdict)
 }
 
 // othersCPU is what the rest of the machine has used; the rest of a difference is foreign load.
