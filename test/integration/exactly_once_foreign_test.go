@@ -53,26 +53,40 @@ func (r *rig) waitDecision(t *testing.T, what string, wanted func(decision) bool
 	return decision{}
 }
 
-// foreignTotal records are copied while others use the ids of the job.
-const foreignTotal = 20_000
+const (
+	// foreignTotal records are copied while others use the ids of the job.
+	foreignTotal = 20_000
+	// foreignInterval is so long that a foreign producer meets transactions that no checkpoint names yet.
+	foreignInterval = "4s"
+)
 
-// foreignJob copies with two subtasks; its checkpoints are so far apart that a foreign producer meets
-// transactions that no checkpoint names.
-func foreignJob() string {
-	return exactlyOnce(strings.NewReplacer("parallelism: 1", "parallelism: 2", "bounded: latest", boundedAt(2, foreignTotal)).Replace(copyJob), "1s")
+// copyTwice copies $in to a topic of this case with two subtasks, as a job of that topic's name, up to a
+// total or for ever if that is 0.
+func copyTwice(out string, total int, interval string) string {
+	bounded := "bounded: none"
+	if total > 0 {
+		bounded = boundedAt(2, total)
+	}
+	return exactlyOnce(strings.NewReplacer("parallelism: 1", "parallelism: 2", "bounded: latest", bounded,
+		"name: $name", "name: $"+out, "'$out'", "'$"+out+"'").Replace(copyJob), interval)
 }
 
-// fenceAttempt takes the ids of one subtask of an attempt, right after a checkpoint of it with output was
-// committed: the next one is a second away, so that no sealed transaction is hit.
+// fenceAttempt takes the ids of the first sink subtask of an attempt, right after a checkpoint of it was
+// committed.
 func (r *rig) fenceAttempt(t *testing.T, attempt int64) {
 	t.Helper()
-	done := r.waitDecision(t, "completed with transactions", func(d decision) bool {
-		return d.Event == "completed" && d.Attempt == attempt && len(d.Transactions) > 0
+	named := r.waitDecision(t, "completed with transactions", func(d decision) bool { return d.Event == "completed" && len(d.Transactions) > 0 })
+	done := r.waitDecision(t, "completed", func(d decision) bool {
+		return d.Event == "completed" && d.Attempt == attempt && (attempt > 1 || d.Checkpoint >= named.Checkpoint)
 	})
 	r.waitDecision(t, "announced", func(d decision) bool { return d.Event == "announced" && d.Checkpoint == done.Checkpoint })
-	id := idOf(done.Transactions[0])
-	family := id[:strings.LastIndex(id, "/")+1]
-	r.fence(t, family+"0", family+"1", family+"2", family+"3")
+	family := strings.Split(idOf(named.Transactions[0]), "/") // ends in ATTEMPT/N
+	family = family[:len(family)-2]
+	var ids []string
+	for n := range 4 {
+		ids = append(ids, fmt.Sprintf("%s/%d/%d", strings.Join(family, "/"), attempt, n))
+	}
+	r.fence(t, ids...)
 }
 
 // fencedOnce: the attempt fails, the next one with ids of its own goes on, exactly-once.
@@ -81,7 +95,7 @@ func fencedOnce(t *testing.T, r *rig) {
 	r.startLogged(t)
 	r.StartTaskManager(t, "tm-1", 2)
 	finish := r.feed(t, "in", 2, 7, 0, foreignTotal)
-	id := r.submit(t, foreignJob())
+	id := r.submit(t, copyTwice("out", foreignTotal, foreignInterval))
 	r.fenceAttempt(t, 1)
 	again := r.WaitFor(t, id, "running again", patience, func(j *jobStatus) bool { return j.Attempt == 2 && j.State == "RUNNING" })
 	if again.Failure == nil || again.Failure.Class != "fenced" || !strings.Contains(again.Failure.Message, "fenced by another producer") {
@@ -104,7 +118,7 @@ func fencedThreeTimes(t *testing.T, r *rig) {
 	r.StartTaskManager(t, "tm-1", 2)
 	finish := r.feed(t, "in", 2, 7, 0, 10*foreignTotal)
 	defer finish()
-	id := r.submit(t, endless(exactlyOnce(strings.Replace(copyJob, "parallelism: 1", "parallelism: 2", 1), "1s")))
+	id := r.submit(t, copyTwice("out", 0, foreignInterval))
 	for attempt := range int64(3) {
 		r.fenceAttempt(t, attempt+1)
 	}
@@ -116,16 +130,6 @@ func fencedThreeTimes(t *testing.T, r *rig) {
 	if lost, twice := r.copies(t, 10*foreignTotal, "out"); twice > 0 || int64(10*foreignTotal-lost) != r.read(&job) {
 		t.Errorf("%d records out, %d of them twice, want the %d of checkpoint %d", 10*foreignTotal-lost, twice, r.read(&job), job.LatestID())
 	}
-}
-
-// lostJob is like foreignJob, into another topic and without an end if total is 0.
-func lostJob(out string, total int) string {
-	bounded := "bounded: none"
-	if total > 0 {
-		bounded = boundedAt(2, total)
-	}
-	return exactlyOnce(strings.NewReplacer("parallelism: 1", "parallelism: 2", "bounded: latest", bounded,
-		"name: $name", "name: $"+out, "'$out'", "'$"+out+"'").Replace(copyJob), "1s")
 }
 
 // waysOut are the commands that the message of a loss names, with their checkpoints and what they cost.
@@ -143,7 +147,7 @@ func sealedTransactionLost(t *testing.T, r *rig) {
 	r.StartTaskManager(t, "tm-1", 4)
 	finish := r.feed(t, "in", 2, 7, 0, foreignTotal)
 	waited := make(chan cluster.Result, 1)
-	go func() { waited <- r.Sluice(t, "submit", r.JobFile(t, r.fill(lostJob("out", 0))), "--wait") }()
+	go func() { waited <- r.Sluice(t, "submit", r.JobFile(t, r.fill(copyTwice("out", 0, "1s"))), "--wait") }()
 	select {
 	case <-r.JobManager().Done():
 	case <-time.After(patience):
@@ -199,8 +203,8 @@ func (r *rig) checkWaysOut(t *testing.T, message string) {
 	if ways == nil {
 		t.Fatalf("the message does not name both ways out: %s", message)
 	}
-	back := r.submit(t, lostJob("back", foreignTotal), "--from-checkpoint", ways[1])
-	on := r.submit(t, lostJob("on", foreignTotal), "--from-checkpoint", ways[3])
+	back := r.submit(t, copyTwice("back", foreignTotal, "1s"), "--from-checkpoint", ways[1])
+	on := r.submit(t, copyTwice("on", foreignTotal, "1s"), "--from-checkpoint", ways[3])
 	r.WaitState(t, back, "FINISHED", patience)
 	r.WaitState(t, on, "FINISHED", patience)
 	mostTwice, _ := strconv.Atoi(ways[2]) // the expression matches digits only
