@@ -2,6 +2,7 @@ package oracle
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -83,6 +84,10 @@ func ReadDecisions(from io.Reader) ([]Decision, error) {
 		}
 		if len(text) > maxLineBytes {
 			return nil, fmt.Errorf("line %d has %d bytes, the limit is %d", number, len(text), maxLineBytes)
+		}
+		// A kill may have cut a line short; the next job manager wrote its first one behind it.
+		if at := bytes.LastIndex(text, []byte(`{"time":`)); at > 0 {
+			text = text[at:]
 		}
 		var d Decision
 		if err := json.Unmarshal(text, &d); err != nil {

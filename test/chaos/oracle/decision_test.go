@@ -105,6 +105,18 @@ func TestDecisions(t *testing.T) {
 		}, []string{"attempt 3 is deployed after the final checkpoint 4"}},
 		{"ended with an open commit", drop(`"marked" /2/0@`), []string{"checkpoint 4 is announced", "fenced, and c/j/out/0/2/0@10:0", "job j is STOPPED, and c/j/out/0/2/0@10:0 of checkpoint 4 is not marked"}},
 		{"ended before all is fenced", drop(`"fenced" /1/3`), []string{"of 4 ids of out[0] in attempt 1 only 3 are fenced"}},
+		{"restore of something never completed", cutAt(`"completed" "checkpoint":1,`, `{"event":"deploy","job":"j","epoch":3,"attempt":2,"checkpoint":1,"needed":1,"granted":1}`), []string{"attempt 2 restores checkpoint 1, attempt 1 began with 0, and none was completed"}},
+		{"an id of another form", replace(`"ack" "checkpoint":1, out[0]`, `c/j/out/0/1/0@7:0`, `mine@7:0`), []string{`transactional id "mine" does not end in`, "leaves out mine@7:0", "checkpoint 1 names"}},
+		{"completed twice", insert(`{"event":"completed","job":"j","epoch":3,"attempt":1,"checkpoint":1}`, `"trigger" "checkpoint":2`), []string{"checkpoint 1 is completed twice"}},
+		{"an older one completes", func(l []string) []string {
+			return insert(`{"event":"completed","job":"j","epoch":3,"attempt":1,"checkpoint":2,"transactions":[]}`, `"marked" /1/1@`)(drop(`"aborted"`)(drop(`"ack" "checkpoint":2`)(l)))
+		}, []string{"checkpoint 2 is completed after 3", "checkpoint 2 is completed without an ack of in[0]", "checkpoint 2 is completed without an ack of out[0]"}},
+		{"completed when its attempt is over", cutAt(`"completed" "checkpoint":1,`, `{"event":"deploy","job":"j","epoch":3,"attempt":2,"checkpoint":0,"needed":1,"granted":1}`,
+			`{"event":"completed","job":"j","epoch":3,"attempt":1,"checkpoint":1,"transactions":`+one+`}`), []string{"checkpoint 1 of attempt 1 is completed in attempt 2"}},
+		{"aborted without a trigger", insert(`{"event":"aborted","job":"j","epoch":3,"attempt":1,"checkpoint":9}`, `"trigger" "checkpoint":2`), []string{"checkpoint 9 is aborted and was not triggered"}},
+		{"refused and then committed", insert(`{"event":"refused","job":"j","transaction":"c/j/out/0/1/0@7:0"}`, `"committed" /1/0@`), []string{"/1/0@7:0 is committed after it was refused", "is marked and was not committed"}},
+		{"refused before completed", insert(`{"event":"refused","job":"j","transaction":"c/j/out/0/1/0@7:0"}`, `"trigger" "checkpoint":1`), []string{"the commit of c/j/out/0/1/0@7:0 is refused, and no completed checkpoint names it", "committed after it was refused", "marked and was not committed"}},
+		{"refused after the mark", insert(`{"event":"refused","job":"j","transaction":"c/j/out/0/1/0@7:0"}`, `"published" "checkpoint":1}`), []string{"the commit of c/j/out/0/1/0@7:0 is refused after its mark", "checkpoint 3 is announced", "checkpoint 4 is announced"}},
 		{"something unheard of", atEndOfRun(`{"event":"danced","job":"j"}`), []string{`event "danced" is unknown`}},
 		{"refused and then fenced", cutAt(`"committed" /2/0@`, `{"event":"refused","job":"j","transaction":"c/j/out/0/2/0@10:0","reason":"[90]"}`,
 			`{"event":"fenced","job":"j","attempt":2,"id":"c/j/out/0/2/0"}`, `{"event":"fenced","job":"j","attempt":2,"id":"c/j/out/0/2/1"}`, `{"event":"state","job":"j","to":"FAILED_DATA_LOSS"}`), nil},
@@ -136,6 +148,10 @@ func TestCheckpointsAreCounted(t *testing.T) {
 	}
 	if found := CheckDecisions(lines); found.Completed != 3 || found.Failed != 1 {
 		t.Errorf("%d completed, %d failed, want 3 and 1", found.Completed, found.Failed)
+	}
+	cut := `{"time":"2026-01-01T00:00:00Z","event":"compl{"time":"2026-01-01T00:00:01Z","event":"start","epoch":4}` + "\n"
+	if got, err := ReadDecisions(strings.NewReader(cut)); err != nil || len(got) != 1 || got[0].Epoch != 4 {
+		t.Errorf("a start behind a line that was cut short reads as %v, %v", got, err)
 	}
 	if n := len(OfJob(lines, "other")); n != 1 {
 		t.Errorf("%d lines of another job, want that of the start alone", n)

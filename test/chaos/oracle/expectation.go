@@ -13,8 +13,8 @@ import (
 type expectation struct {
 	workload *workload.Workload
 	sources  map[sourceKey]map[int64]*expected // by offset
-	required int64
-	byTopic  map[string]int64 // required ones
+	known    int64                             // records
+	byTopic  map[string]int64                  // of these, the required ones
 }
 
 // sourceKey is a partition of the input.
@@ -62,10 +62,10 @@ func (e *expectation) add(r workload.Record, p presence) error {
 			x.sums = append(x.sums, e.sum(o.Key, o.Value))
 		}
 		e.sources[key][r.Offset] = x
+		e.known++
 	}
 	if p == required && !x.required {
 		x.required = true
-		e.required++
 		e.byTopic[r.Topic]++
 	}
 	return nil

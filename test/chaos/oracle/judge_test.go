@@ -69,7 +69,7 @@ func judged(t *testing.T, w *workload.Workload, doctor func([]*kgo.Record) []*kg
 	for _, r := range doctor(out) {
 		j.see(r)
 	}
-	r := Report{RecordsIn: e.required}
+	r := Report{RecordsIn: e.requiredOf(w.In())}
 	j.finish(&r)
 	return r
 }

@@ -182,7 +182,7 @@ func (o *Oracle) expectation(ctx context.Context, reader *scanner, r *Report) (*
 			return nil, err
 		}
 	}
-	r.RecordsIn = e.required
+	r.RecordsIn = e.known
 	if o.config.Acknowledged != nil {
 		if want, got := o.config.Acknowledged(), e.requiredOf(w.In()); got < want {
 			r.Verdict = append(r.Verdict, fmt.Sprintf("input: Kafka lost %d of %d acknowledged records of %s", want-got, want, w.In()))

@@ -13,7 +13,8 @@ type Report struct {
 	Workload workload.Kind `json:"workload"`
 	Faults   []string      `json:"faults"`
 
-	// RecordsIn are the committed records of the input, RecordsOut those of the output.
+	// RecordsIn are the committed records of the input, those that compaction dropped included; RecordsOut those of
+	// the output.
 	RecordsIn  int64 `json:"recordsIn"`
 	RecordsOut int64 `json:"recordsOut"`
 
