@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -50,7 +51,7 @@ func (r *rig) txnSink(t *testing.T, topic string) *txnSink {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.committer, err = wire.Open(wire.Config{Bootstrap: []string{r.kafka.Addr()}, ClientID: "committer"}); err != nil {
+	if s.committer, err = wire.Open(wire.Config{Bootstrap: strings.Split(r.kafka.Addr(), ","), ClientID: "committer"}); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -66,11 +67,11 @@ func (r *rig) txnSink(t *testing.T, topic string) *txnSink {
 
 // write writes the numbers from first on to every partition.
 func (s *txnSink) write(first, n int, partitions int32) error {
-	b := &operator.Batch{}
+	b, now := &operator.Batch{}, time.Now().UnixMilli()
 	for p := range partitions {
 		origin := b.AddOrigin(operator.Origin{Topic: "in", Partition: p})
 		for i := range n {
-			b.Records = append(b.Records, operator.Record{Key: operator.Null, Value: b.Put(fmt.Append(nil, first+i)), Headers: operator.Null, StreamKey: operator.Null, Timestamp: 1, Origin: origin})
+			b.Records = append(b.Records, operator.Record{Key: operator.Null, Value: b.Put(fmt.Append(nil, first+i)), Headers: operator.Null, StreamKey: operator.Null, Timestamp: now, Origin: origin})
 		}
 	}
 	ctx, cancel := context.WithTimeout(s.t.Context(), 30*time.Second)
