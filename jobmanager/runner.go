@@ -100,9 +100,10 @@ type runner struct {
 	restored ident.CheckpointID
 	// heldDeploy waits until all that completed checkpoints name is committed; nil: none.
 	heldDeploy *job.Deploy
-	// ready is the level of each transactional sink of the deployed attempt; growing are those whose next
-	// hand-out is being stored.
+	// ready is the level of each transactional sink of the deployed attempt, wanted how many ids it would like
+	// to own; growing are those whose next hand-out is being stored.
 	ready   map[sinkRef]int
+	wanted  map[sinkRef]int
 	growing map[sinkRef]bool
 	// unannounced are completed checkpoints whose transactions are not all marked, oldest first; announced is
 	// the newest that is.

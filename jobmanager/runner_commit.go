@@ -183,8 +183,9 @@ func (r *runner) onLevel(l sinkLevel) {
 	}
 	r.ready[l.sinkRef] = l.ready
 	r.tellReadiness(l.subtask)
+	r.wanted[l.sinkRef] = min(l.wanted, maxIDs)
 	if l.wanted > h.Count {
-		r.enqueue(growth{l.fence, l.sinkRef, min(l.wanted, maxIDs)})
+		r.enqueue(growth{l.fence, l.sinkRef})
 	}
 }
 
@@ -211,41 +212,59 @@ func (r *runner) gated() []ident.Subtask {
 	return out
 }
 
-// growth asks for more ids for a sink.
+// growth asks for more ids for a sink that wants some.
 type growth struct {
 	fence ident.Fence
 	sinkRef
-	count int
 }
 
-// grow hands out more ids: durable first, then told.
+// grow hands out more ids: durable first, then told. It goes on until the sink has what it wants: a sink tells
+// its level only when it has changed, so it would not ask again.
 func (r *runner) grow(ctx context.Context, g growth) {
 	d := r.deployed
 	if d == nil || d.fence != g.fence || r.growing[g.sinkRef] {
 		return
 	}
 	h := d.handouts[g.sinkRef]
-	made := g.count - h.Count
+	made := r.wanted[g.sinkRef] - h.Count
 	if made <= 0 {
 		return
 	}
-	h.Count = g.count
-	r.growing[g.sinkRef] = true
+	h.Count += made
+	growing := r.growing // that of this attempt
+	growing[g.sinkRef] = true
 	r.beside(ctx, func(ctx context.Context) error { return r.storeHandouts(ctx, made, h) }, func(_ time.Time, err error) {
-		delete(r.growing, g.sinkRef)
 		r.doubtful(err)
 		if err != nil {
 			r.log.Warn("hand out transactional ids", "sink", g.sink, "subtask", g.subtask.String(), "reason", err)
-			return // the sink asks again with its next level
+			r.beside(ctx, func(ctx context.Context) error { return pause(ctx, storeRetry) }, func(time.Time, error) {
+				delete(growing, g.sinkRef)
+				r.enqueue(g)
+			})
+			return
 		}
+		delete(growing, g.sinkRef)
 		r.enqueue(commit.HandedOut{Handout: h})
 		if r.deployed != d {
 			return
 		}
 		d.handouts[g.sinkRef] = h
+		r.enqueue(g)
 		r.log.Info("more transactional ids", "sink", g.sink, "subtask", g.subtask.String(), "attempt", d.fence.Attempt, "count", h.Count)
 		r.m.sessions.send(d.placement[g.subtask], handOutMessage(r.id, d.fence, g.sinkRef, h.Count))
 	})
+}
+
+// pause waits, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-t.C:
+		return nil
+	}
 }
 
 // storeHandouts makes hand-outs durable and counts the ids that they make.
