@@ -143,7 +143,7 @@ func (p *Pool) Initialised(n int, producerID int64, epoch int16) {
 		return
 	}
 	p.ids[n] = id{state: used}
-	p.ready = append(p.ready, &Transaction{pool: p, number: n, ProducerID: producerID, Epoch: epoch})
+	p.ready = append(p.ready, p.transaction(n, producerID, epoch))
 	p.promote()
 }
 
@@ -184,10 +184,15 @@ func (p *Pool) promote() {
 	}
 }
 
+func (p *Pool) transaction(n int, producerID int64, epoch int16) *Transaction {
+	return &Transaction{pool: p, id: p.ID(n), number: n, ProducerID: producerID, Epoch: epoch}
+}
+
 // free gives the id of a transaction that is over back.
 func (p *Pool) free(t *Transaction) {
+	t.shares = nil // the newest share of a partition may outlive its transaction for long
 	if failpoint.Bug(failpoint.ReuseEpoch) {
-		p.ready = append(p.ready, &Transaction{pool: p, number: t.number, ProducerID: t.ProducerID, Epoch: t.Epoch})
+		p.ready = append(p.ready, p.transaction(t.number, t.ProducerID, t.Epoch))
 		return
 	}
 	p.ids[t.number] = id{}

@@ -24,6 +24,7 @@ type Transaction struct {
 	StartedAt time.Time
 
 	pool       *Pool
+	id         string
 	number     int
 	readySince time.Time // since it is current or next; zero: just now
 	shares     []*Share
@@ -40,7 +41,7 @@ type Transaction struct {
 }
 
 // ID is the transactional id.
-func (t *Transaction) ID() string { return t.pool.ID(t.number) }
+func (t *Transaction) ID() string { return t.id }
 
 // Expired says whether the transaction is as old as the coordinator lets one become.
 func (t *Transaction) Expired(now time.Time) bool {
