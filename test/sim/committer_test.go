@@ -55,7 +55,9 @@ func (r *runner) stepCommit(ev commit.Event) {
 			r.jm.die("before " + eff.String())
 			return
 		}
-		w.logf("%s     %v", r.job.id, eff)
+		if w.log != nil {
+			w.logf("%s     %v", r.job.id, eff)
+		}
 		r.performCommit(eff)
 		if r.jm.dead {
 			return
@@ -105,7 +107,9 @@ func (r *runner) commit(e commit.Commit) {
 	w, key := r.jm.w, e.Transaction.Key()
 	r.ask(call{carryOut: func() code {
 		answer := w.kafka.endTxn(key)
-		w.logf("kafka: commit %s: %s", key, answer)
+		if w.log != nil {
+			w.logf("kafka: commit %s: %s", key, answer)
+		}
 		return answer
 	}}, func(got code) {
 		ev := commit.Committed{Key: key}
@@ -147,7 +151,9 @@ func (r *runner) fenceID(e commit.Fence) {
 	}
 	r.ask(call{carryOut: func() code {
 		got, _, _ := w.kafka.initProducerID(id, w.transactionTimeout)
-		w.logf("kafka: fence %s: %s", id, got)
+		if w.log != nil {
+			w.logf("kafka: fence %s: %s", id, got)
+		}
 		return got
 	}}, answer)
 }

@@ -65,7 +65,9 @@ func (r *runner) handle(ev fmt.Stringer) {
 	for len(r.queue) > 0 && !r.jm.dead {
 		ev := r.queue[0]
 		r.queue = r.queue[1:]
-		r.jm.w.logf("%s > %v", r.job.id, ev)
+		if r.jm.w.log != nil {
+			r.jm.w.logf("%s > %v", r.job.id, ev)
+		}
 		switch ev := ev.(type) {
 		case jobcore.Event:
 			r.stepJob(ev)
@@ -112,7 +114,9 @@ func (r *runner) stepJob(ev jobcore.Event) {
 			r.jm.die("before " + eff.String())
 			return
 		}
-		w.logf("%s     %v", r.job.id, eff)
+		if w.log != nil {
+			w.logf("%s     %v", r.job.id, eff)
+		}
 		r.performJob(eff)
 		if r.jm.dead {
 			return
@@ -297,7 +301,9 @@ func (r *runner) stepCheckpoint(ev checkpoint.Event) {
 			r.jm.die("before " + eff.String())
 			return
 		}
-		w.logf("%s     %v", r.job.id, eff)
+		if w.log != nil {
+			w.logf("%s     %v", r.job.id, eff)
+		}
 		r.performCheckpoint(eff)
 		if r.jm.dead {
 			return

@@ -78,7 +78,7 @@ func TestSchedules(t *testing.T) {
 		}
 		return
 	}
-	defer debug.SetGCPercent(debug.SetGCPercent(800)) // a schedule lives shortly and is small
+	defer debug.SetGCPercent(debug.SetGCPercent(2000)) // a schedule lives shortly and is small
 	count := uint64(*countFlag)
 	fixed, first := count-count/20, rand.Uint64()>>12
 	t.Logf("seeds 0 to %d and, fresh, %d to %d", fixed-1, first, first+count-fixed-1)

@@ -257,7 +257,9 @@ func (s *sinkTask) init(c transaction.Init) {
 		carryOut: func() code {
 			answer, p, e := s.w.kafka.initProducerID(c.ID, s.w.transactionTimeout)
 			producer, epoch = p, e
-			s.w.logf("kafka: init %s: %s, producer %d epoch %d", c.ID, answer, p, e)
+			if s.w.log != nil {
+				s.w.logf("kafka: init %s: %s, producer %d epoch %d", c.ID, answer, p, e)
+			}
 			return answer
 		},
 		answer: func(got code) {
@@ -305,7 +307,9 @@ func (s *sinkTask) add(c transaction.Add) {
 		from: &s.w.taskManagersOut,
 		carryOut: func() code {
 			answer := s.w.kafka.addPartitions(key, parts)
-			s.w.logf("kafka: add %d partitions to %s: %s", len(parts), key, answer)
+			if s.w.log != nil {
+				s.w.logf("kafka: add %d partitions to %s: %s", len(parts), key, answer)
+			}
 			return answer
 		},
 		answer: func(got code) {
@@ -350,7 +354,9 @@ func (s *sinkTask) produce(i int, at *time.Time) {
 		carryOut: func() code {
 			answer, at := s.w.kafka.produce(key, part, b.sequence, b.entry)
 			base = at
-			s.w.logf("kafka: produce src/%d [%d, %d) sequence %d by %s to %d: %s", b.entry.source, b.entry.from, b.entry.to, b.sequence, key, part.Partition, answer)
+			if s.w.log != nil {
+				s.w.logf("kafka: produce src/%d [%d, %d) sequence %d by %s to %d: %s", b.entry.source, b.entry.from, b.entry.to, b.sequence, key, part.Partition, answer)
+			}
 			return answer
 		},
 		answer: func(got code) { s.answered(inc, func() { s.produced(l, b, got, base) }) },

@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"container/heap"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -137,13 +136,13 @@ func (w *world) writing() time.Duration {
 // after lets f happen d from now.
 func (w *world) after(d time.Duration, f func()) {
 	w.count++
-	heap.Push(&w.queue, planned{at: w.now + d, seq: w.count, do: f})
+	w.queue.push(planned{at: w.now + d, seq: w.count, do: f})
 }
 
 // run lets things happen until the time is over or done says so.
 func (w *world) run(until time.Duration, done func() bool) {
 	for len(w.queue) > 0 && w.queue[0].at <= until {
-		e := heap.Pop(&w.queue).(planned)
+		e := w.queue.pop()
 		w.now = e.at
 		e.do()
 		if done() {
@@ -159,19 +158,48 @@ type planned struct {
 	do  func()
 }
 
-// agenda is a heap of what is to happen; what was put in first happens first at the same time.
+// agenda is a heap of what is to happen; what was put in first happens first at the same time. It is not
+// container/heap, which would allocate for each.
 type agenda []planned
 
-func (a agenda) Len() int { return len(a) }
-func (a agenda) Less(i, j int) bool {
+func (a agenda) before(i, j int) bool {
 	return a[i].at < a[j].at || a[i].at == a[j].at && a[i].seq < a[j].seq
 }
-func (a agenda) Swap(i, j int) { a[i], a[j] = a[j], a[i] }
-func (a *agenda) Push(x any)   { *a = append(*a, x.(planned)) }
-func (a *agenda) Pop() any {
-	last := (*a)[len(*a)-1]
-	*a = (*a)[:len(*a)-1]
-	return last
+
+func (a *agenda) push(p planned) {
+	*a = append(*a, p)
+	h := *a
+	for i := len(h) - 1; i > 0; {
+		parent := (i - 1) / 2
+		if !h.before(i, parent) {
+			break
+		}
+		h[i], h[parent] = h[parent], h[i]
+		i = parent
+	}
+}
+
+func (a *agenda) pop() planned {
+	h := *a
+	first, n := h[0], len(h)-1
+	h[0], h[n] = h[n], planned{}
+	h = h[:n]
+	*a = h
+	for i := 0; ; {
+		child := 2*i + 1
+		if child >= n {
+			break
+		}
+		if child+1 < n && h.before(child+1, child) {
+			child++
+		}
+		if !h.before(child, i) {
+			break
+		}
+		h[i], h[child] = h[child], h[i]
+		i = child
+	}
+	return first
 }
 
 // job is what users submit, and what they have asked for since.
