@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -126,13 +127,22 @@ func TestGenerator(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	loading, stop := context.WithTimeout(ctx, 4*time.Second)
+	loading, stop := context.WithCancel(ctx)
 	defer stop()
-	if err := g.Run(loading); err != nil {
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		defer stop()
+		for s := g.Stats(); loading.Err() == nil && (s.Acknowledged < 5000 || s.Aborted == 0); s = g.Stats() {
+			time.Sleep(50 * time.Millisecond)
+		}
+	})
+	err = g.Run(loading)
+	watching.Wait()
+	if err != nil {
 		t.Fatal(err)
 	}
 	s := g.Stats()
-	if s.Acknowledged < 2000 || s.Unknown != 0 || s.Aborted == 0 {
+	if s.Acknowledged < 5000 || s.Unknown != 0 || s.Aborted == 0 {
 		t.Errorf("%+v, want thousands acknowledged, some aborted, none unknown", s)
 	}
 	journal := g.Journal()
