@@ -107,6 +107,7 @@ func (p *Pool) AddFailed(now time.Time, a Add, o Outcome) {
 	t := a.Transaction
 	t.adding = false
 	t.missing = append(a.shares, t.missing...)
+	t.unsure = t.unsure || o == Unknown
 	t.tries++
 	t.notBefore = now.Add(pause(o, t.tries))
 }
@@ -133,7 +134,8 @@ func (t *Transaction) stale(now time.Time, at *time.Time) bool {
 	return due(now, t.readySince.Add(keepFor), at)
 }
 
-// nextInit keeps transactions ready ahead of need.
+// nextInit keeps transactions ready ahead of need. Ids that are unsure are asked for at once: a late copy of
+// an Add would begin a transaction that nobody ends.
 func (p *Pool) nextInit(now time.Time, at *time.Time) (Init, bool) {
 	want, limit := ahead, maxInits
 	if p.current == nil {
@@ -142,11 +144,15 @@ func (p *Pool) nextInit(now time.Time, at *time.Time) (Init, bool) {
 	if p.burns > 0 {
 		limit = 1 // one at a time finds out whether answers come again
 	}
-	if len(p.ready)+p.initialising >= want || p.initialising >= limit || len(p.idle) == 0 || !due(now, p.notBefore, at) {
+	if p.initialising >= limit {
 		return Init{}, false
 	}
+	enough := len(p.ready)+p.initialising >= want
 	for i, n := range p.idle {
-		if due(now, p.ids[n].notBefore, at) {
+		if enough && !p.ids[n].unsure {
+			continue
+		}
+		if due(now, p.notBefore, at) && due(now, p.ids[n].notBefore, at) {
 			p.idle = append(p.idle[:i], p.idle[i+1:]...)
 			p.ids[n].state = initialising
 			p.initialising++

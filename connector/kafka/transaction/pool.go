@@ -69,7 +69,8 @@ type Pool struct {
 // id is what is known of one transactional id.
 type id struct {
 	state     state
-	tries     int // failures in a row
+	unsure    bool // a late copy of an Add may arrive under its epoch
+	tries     int  // failures in a row
 	notBefore time.Time
 }
 
@@ -195,7 +196,7 @@ func (p *Pool) free(t *Transaction) {
 		p.ready = append(p.ready, p.transaction(t.number, t.ProducerID, t.Epoch))
 		return
 	}
-	p.ids[t.number] = id{}
+	p.ids[t.number] = id{unsure: t.unsure}
 	p.idle = append(p.idle, t.number)
 }
 

@@ -481,3 +481,38 @@ func TestRefresh(t *testing.T) {
 		t.Error("a transaction was given up that has begun")
 	}
 }
+
+// TestUnsure: after an Add without an answer, a late copy could open the id once more: its epoch is raised
+// as soon as it is committed, needed or not.
+func TestUnsure(t *testing.T) {
+	for _, o := range []Outcome{Unsent, Busy, Retriable, Unknown} {
+		h := newHarness(t, 4, 8)
+		h.well()
+		h.HandOut(6)
+		s := h.Enter(p0)
+		add := call[Add](h)
+		h.AddFailed(h.now, add, o)
+		h.now = h.now.Add(time.Second)
+		h.well()
+		h.Produced(s, 0, 1)
+		h.Seal(1)
+		h.well()
+		h.ack(1, prefix+"0")
+		h.quiet()
+		h.Completed(1)
+		if o != Unknown {
+			h.quiet()
+			continue
+		}
+		c := call[Init](h)
+		if c.Number != 0 {
+			t.Fatalf("asks for %s", c.ID)
+		}
+		h.InitFailed(h.now, c.Number, Busy)
+		h.quiet()
+		h.now = h.now.Add(time.Second)
+		h.init(call[Init](h))
+		h.quiet()
+		h.level(3, 6)
+	}
+}

@@ -32,6 +32,7 @@ type Transaction struct {
 	// failures in a row, since is when the first of them was sent.
 	missing   []*Share
 	adding    bool
+	unsure    bool // a call was not answered
 	tries     int
 	since     time.Time
 	notBefore time.Time
