@@ -169,6 +169,7 @@ func TestMeasure(t *testing.T) {
 	plain := []Decision{
 		{Time: at(1), Event: "deploy"}, {Time: at(12), Event: "state", From: "RUNNING", To: "RESTARTING"}, {Time: at(15), Event: "deploy"},
 		{Time: at(16), Event: "completed"}, {Time: at(31), Event: "state", From: "RUNNING", To: "RESTARTING"}, {Time: at(32), Event: "deploy"},
+		{Time: at(51), Event: "state", From: "RUNNING", To: "STOPPING"},
 	}
 	transactional := []Decision{
 		{Time: at(12), Event: "state", From: "RUNNING", To: "RESTARTING"}, {Time: at(13), Event: "deploy", Attempt: 4},

@@ -11,11 +11,13 @@ type Sample struct {
 	RSSBytes   int64
 }
 
-// What a process may hold more after a fault than before, beside a tenth: pools and caches fill up.
+// What a process may hold more after a fault than before, beside a tenth: pools and caches fill up. Memory is
+// the coarse one: catching up fills the buffers for fetched and produced records, tens of MiB in each subtask, and
+// the heap gives memory back only in minutes.
 const (
 	slackGoroutines = 15
 	slackFDs        = 15
-	slackRSSBytes   = 32 << 20
+	slackRSSBytes   = 96 << 20
 )
 
 // Leaks says which processes hold more than a tenth, and the slack, above what they held before. A process

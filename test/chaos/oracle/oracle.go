@@ -43,7 +43,7 @@ type Event string
 const (
 	// Fault begins. Each one begins an episode, which has the times of the events that follow.
 	Fault Event = "fault"
-	// Detected: the job manager acts on the fault. From the decision log: the job leaves RUNNING.
+	// Detected: the job manager acts on the fault. From the decision log: the job leaves RUNNING, not for its user.
 	Detected Event = "detected"
 	// Redeployed: the job is deployed again. From the decision log: the next deploy after Detected.
 	Redeployed Event = "redeployed"

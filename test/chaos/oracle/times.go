@@ -30,7 +30,7 @@ func measure(r *Report, notes []note, lines []Decision, nextArrival func(time.Ti
 				break
 			}
 		}
-		detected, any := e.find(Detected, e.begin, func(d Decision) bool { return d.Event == "state" && d.From == "RUNNING" && d.To != "RUNNING" })
+		detected, any := e.find(Detected, e.begin, troubled)
 		longest(&r.DetectMs, e.begin, detected, any)
 		from := e.begin
 		if any {
@@ -48,6 +48,11 @@ func measure(r *Report, notes []note, lines []Decision, nextArrival func(time.Ti
 		}
 		longest(&r.FirstOutputMs, e.begin, output, any)
 	}
+}
+
+// troubled tells that a running job is given up, not ended by its user.
+func troubled(d Decision) bool {
+	return d.Event == "state" && d.From == "RUNNING" && slices.Contains([]string{"RESTARTING", "WAITING_FOR_SLOTS", "FAILING", "FAILED", "FAILED_DATA_LOSS"}, d.To)
 }
 
 // episode is the time from one fault to the next. A zero end is none.
