@@ -61,7 +61,8 @@ type jobCheck struct {
 	handedOut   map[handoutKey]int
 	subtasks    map[string]bool // all that ever acknowledged
 	restarted   bool            // the job manager started anew since the first deployment
-	announced   int64
+	announced   int64           // highest announced checkpoint
+	published   int64           // highest one whose offsets were published
 }
 
 type checkpointCheck struct {

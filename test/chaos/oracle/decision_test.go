@@ -87,6 +87,9 @@ var decisionCases = []struct {
 	{"announce before completed", move(`"announced" "checkpoint":1}`, `"trigger" "checkpoint":1`), []string{"checkpoint 1 is announced, the newest completed one is 0"}},
 	{"announced backwards", atEndOfRun(`{"event":"announced","job":"j","checkpoint":1}`), []string{"checkpoint 1 is announced after 4"}},
 	{"published before completed", move(`"published" "checkpoint":1}`, `"trigger" "checkpoint":1`), []string{"offsets of checkpoint 1 are published"}},
+	{"published backwards", func(l []string) []string {
+		return append(l, `{"event":"published","job":"j","checkpoint":4}`, `{"event":"published","job":"j","checkpoint":3}`)
+	}, []string{"offsets of checkpoint 3 are published after those of 4"}},
 	{"fence before mark", move(`"fenced" /1/1`, `"committed" /1/1@`), []string{"c/j/out/0/1/1 is fenced, and c/j/out/0/1/1@8:0 of checkpoint 3 is not marked"}},
 	{"fence while it runs", move(`"fenced" /1/3`, `"RUNNING" "RESTARTING"`), []string{"/1/3 is fenced while its attempt 1 runs"}},
 	{"fence during the write", move(`"fenced" /1/2`, `"completed" "checkpoint":3,`), []string{"/1/2 is fenced while its attempt 1 runs", "checkpoint 3 names c/j/out/0/1/2@9:0, whose id was fenced before"}},
