@@ -3,8 +3,10 @@ package integration
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -22,10 +24,11 @@ type decision struct {
 // decisionLog is the file that startLogged lets job managers append their decisions to.
 func (r *rig) decisionLog() string { return filepath.Join(r.DataDir(), "..", "decisions.jsonl") }
 
-// startLogged starts the job manager with a decision log.
+// startLogged starts the job manager with a decision log and a short heartbeat timeout: after a restart an end
+// waits for the leases of task managers that may be anywhere.
 func (r *rig) startLogged(t *testing.T) {
 	t.Helper()
-	r.StartJobManager(t, "--decision-log", r.decisionLog())
+	r.StartJobManager(t, "--decision-log", r.decisionLog(), "--heartbeat-timeout", shortHeartbeat.String())
 }
 
 // decisions reads the decision log; a last line that a crash has cut is left out.
@@ -88,6 +91,49 @@ func crashAtEveryArrow(t *testing.T, r *rig) {
 	r.waitClosed(t, closeLimit, "out")
 	r.checkCounts(t, "out", faultKeys, crashTotal, exactly)
 	checkDecisions(t, r.decisions(t), len(arrows)+1)
+}
+
+// crashAtTheEnd kills the job manager while a job is being stopped or cancelled. The next one ends the job,
+// and the output is what its newest checkpoint covers.
+func crashAtTheEnd(t *testing.T, r *rig) {
+	const records = 200
+	r = newRigOf(t, failing, r.kafka)
+	r.create(t, 1, "in")
+	for i, c := range []struct{ verb, crash, state string }{
+		{"stop", "jm/before-commit=crash@1", "STOPPED"}, {"stop", "jm/after-mark=crash@1", "STOPPED"},
+		{"stop", "jm/before-fence=crash@2", "STOPPED"}, {"cancel", "jm/before-fence=crash@2", "CANCELED"},
+	} {
+		out := fmt.Sprintf("out-%d", i)
+		r.create(t, 1, out)
+		r.SetEnvironment("SLUICE_FAILPOINTS=" + c.crash)
+		r.startLogged(t)
+		r.SetEnvironment()
+		r.StartTaskManager(t, fmt.Sprintf("tm-%d", i), 1)
+		job := strings.NewReplacer("name: $name", "name: $"+out, "'$out'", "'$"+out+"'", "earliest", "latest").Replace(endless(copyJob))
+		id := r.submit(t, exactlyOnce(job, "60s"))
+		r.WaitCheckpoint(t, id, 0, patience) // it names no transaction, so the last one is the first to be committed
+		r.kafka.Produce(t, r.numbered("in", 1, 7, i*records, (i+1)*records))
+		r.WaitFor(t, id, "behind the input", patience, func(j *jobStatus) bool { return j.Vertices[0].Subtasks[0].RecordsIn == records })
+		r.Sluice(t, c.verb, id) // the crash may come before the answer
+		select {
+		case <-r.JobManager().Done():
+		case <-time.After(patience):
+			t.Fatalf("%s: the job manager did not come to %s", c.verb, c.crash)
+		}
+		r.startLogged(t)
+		ended := r.WaitState(t, id, c.state, patience)
+		r.waitClosed(t, closeLimit, out)
+		want := int64(0)
+		if c.verb == "stop" {
+			want = records
+		}
+		r.waitVisible(t, out, want, 0)
+		if at := r.position(&ended, "in", 0); at != int64(i*records)+want {
+			t.Errorf("%s, %s: the newest checkpoint is at offset %d, want %d", c.verb, c.crash, at, int64(i*records)+want)
+		}
+		r.Term(t, r.JobManager())
+		r.Term(t, r.TaskManager(fmt.Sprintf("tm-%d", i)))
+	}
 }
 
 // checkDecisions: every kind of decision is in the log; a marked transaction is not committed again; a

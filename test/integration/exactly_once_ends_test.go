@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
-
-	"github.com/sluice-stream/sluice/test/integration/kafkaenv"
 )
 
 // endJob copies $in to an output of its own, exactly-once, with an id prefix of its own; the record of value
@@ -47,7 +45,8 @@ func (r *rig) submitEnd(t *testing.T, out, bounded string, poison int, args ...s
 func everyEnd(t *testing.T, r *rig) {
 	outs := []string{"finished", "stopped", "drained", "failed", "canceled"}
 	r.create(t, 1, append([]string{"in", "heir"}, outs...)...)
-	r.start(t, 6)
+	r.startLogged(t)
+	r.StartTaskManager(t, "tm-1", 6)
 	finish := r.feed(t, "in", 1, 7, 0, endTotal)
 	const never = -1
 	ids := map[string]string{
@@ -100,7 +99,7 @@ func (r *rig) cancelAndKill(t *testing.T, id string) {
 	before := r.Job(t, id)
 	r.MustSluice(t, "cancel", id)
 	r.Kill9(t, r.JobManager())
-	r.StartJobManager(t)
+	r.startLogged(t)
 	canceled := r.WaitState(t, id, "CANCELED", patience)
 	r.checkEnd(t, "canceled", canceled)
 	if canceled.Attempt != before.Attempt {
@@ -129,12 +128,9 @@ func (r *rig) inherit(t *testing.T, id string, stopped jobStatus) {
 }
 
 // checkPrefix: the transactional ids begin with the prefix of the job file, so that access rules can name
-// them. kfake cannot list them.
+// them.
 func (r *rig) checkPrefix(t *testing.T) {
 	t.Helper()
-	if r.kafka.Kind() == kafkaenv.Fake {
-		return
-	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	listed, err := kadm.NewClient(r.kafka.Client(t)).ListTransactions(ctx, nil, nil)
@@ -156,7 +152,7 @@ func (r *rig) checkPrefix(t *testing.T) {
 // manager is over; when that goes on, it adds nothing.
 func cancelHung(t *testing.T, r *rig) {
 	r.create(t, 1, "in", "out")
-	r.StartJobManager(t, "--heartbeat-timeout", shortHeartbeat.String())
+	r.startLogged(t)
 	victim := r.StartTaskManager(t, "tm-1", 1)
 	finish := r.feed(t, "in", 1, 7, 0, endTotal)
 	id := r.submitEnd(t, "out", "none", -1)

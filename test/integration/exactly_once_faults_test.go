@@ -22,7 +22,7 @@ const storyTotal = 60_000
 func faultsInARow(t *testing.T, r *rig) {
 	s := &faultStory{rig: r}
 	r.create(t, faultPartitions, "in", "out")
-	s.startJobManager(t)
+	s.startLogged(t)
 	s.proxy = newProxy(t, r.Addr())
 	s.startTaskManagers(t, 4)
 	finish := r.feed(t, "in", faultPartitions, faultKeys, 0, storyTotal)
@@ -49,11 +49,6 @@ func faultsInARow(t *testing.T, r *rig) {
 	r.WaitState(t, s.id, "FINISHED", patience)
 	r.waitClosed(t, closeLimit, "out")
 	r.checkCounts(t, "out", faultKeys, storyTotal, exactly)
-}
-
-func (s *faultStory) startJobManager(t *testing.T) {
-	t.Helper()
-	s.StartJobManager(t, "--heartbeat-timeout", shortHeartbeat.String())
 }
 
 func (s *faultStory) startTaskManagers(t *testing.T, count int) {
@@ -102,7 +97,7 @@ func (s *faultStory) killOne(t *testing.T) {
 func (s *faultStory) killManager(t *testing.T) {
 	before := s.Job(t, s.id)
 	s.Kill9(t, s.JobManager())
-	s.startJobManager(t)
+	s.startLogged(t)
 	s.restarted(t, before)
 }
 
@@ -157,7 +152,7 @@ func (s *faultStory) killAll(t *testing.T) {
 		s.Kill9(t, s.TaskManager(id))
 	}
 	s.alive = nil
-	s.startJobManager(t)
+	s.startLogged(t)
 	s.startTaskManagers(t, 2)
 	s.restarted(t, before)
 }

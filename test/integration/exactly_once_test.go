@@ -9,36 +9,20 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
-
-	"github.com/sluice-stream/sluice/test/integration/kafkaenv"
 )
 
-// Cases of one Kafka share it and run side by side: they wait more than they compute.
 func TestExactlyOnce(t *testing.T) {
-	cases := []testCase{
+	everyKafka(t, []testCase{
 		{"faults in a row", faultsInARow},
 		{"job manager crashes at every arrow of a checkpoint", crashAtEveryArrow},
+		{"job manager crashes while a job ends", crashAtTheEnd},
 		{"ends", everyEnd},
 		{"cancel with a hung task manager", cancelHung},
 		{"foreign producer fences once", fencedOnce},
 		{"foreign producer fences three attempts", fencedThreeTimes},
 		{"sealed transaction is lost", sealedTransactionLost},
 		{"refusals", exactlyOnceRefusals},
-	}
-	if testing.Short() {
-		t.Skip("starts processes and brokers")
-	}
-	for _, kind := range kafkaenv.Kinds() {
-		t.Run(string(kind), func(t *testing.T) {
-			kafka := kafkaenv.Start(t, kafkaenv.Options{Kind: kind})
-			for _, c := range cases {
-				t.Run(c.name, func(t *testing.T) {
-					t.Parallel()
-					c.run(t, newRig(t, kafka))
-				})
-			}
-		})
-	}
+	}, true)
 }
 
 // exactlyOnce makes a job of these tests exactly-once, with checkpoints at this interval.

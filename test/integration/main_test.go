@@ -4,6 +4,7 @@ package integration
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"testing"
@@ -27,6 +28,11 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	// Cases that run side by side wait more than they compute. The command line may say otherwise.
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	code := m.Run()
 	if err := errors.Join(binaries.Close(), failing.Close()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -44,6 +50,12 @@ type testCase struct {
 // onEveryKafka runs the cases on each kind of Kafka.
 func onEveryKafka(t *testing.T, cases []testCase) {
 	t.Helper()
+	everyKafka(t, cases, false)
+}
+
+// everyKafka is onEveryKafka, with the cases of one Kafka side by side if that is wanted.
+func everyKafka(t *testing.T, cases []testCase, sideBySide bool) {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("starts processes and brokers")
 	}
@@ -51,7 +63,12 @@ func onEveryKafka(t *testing.T, cases []testCase) {
 		t.Run(string(kind), func(t *testing.T) {
 			kafka := kafkaenv.Start(t, kafkaenv.Options{Kind: kind})
 			for _, c := range cases {
-				t.Run(c.name, func(t *testing.T) { c.run(t, newRig(t, kafka)) })
+				t.Run(c.name, func(t *testing.T) {
+					if sideBySide {
+						t.Parallel()
+					}
+					c.run(t, newRig(t, kafka))
+				})
 			}
 		})
 	}
