@@ -72,9 +72,11 @@ type kafka struct {
 	firstEpoch int
 	// outcomes are those of the transactions that were ever open.
 	outcomes map[manifest.TransactionKey]outcomeOf
-	// onCommit and onAbort are told of decisions; onAbort also why.
-	onCommit func(manifest.TransactionKey)
-	onAbort  func(manifest.TransactionKey, abortCause)
+	// onCommit and onAbort are told of decisions; onAbort also why. onReopened is told of the abort of an empty
+	// transaction that a late AddPartitions opened where a committed one was.
+	onCommit   func(manifest.TransactionKey)
+	onAbort    func(manifest.TransactionKey, abortCause)
+	onReopened func(manifest.TransactionKey)
 }
 
 type outcomeOf struct {
@@ -132,6 +134,7 @@ func newKafka(w *world) *kafka {
 		w: w, ids: map[string]*transactionalID{}, partitions: map[transaction.Partition]*partitionLog{},
 		outcomes: map[manifest.TransactionKey]outcomeOf{},
 		onCommit: func(manifest.TransactionKey) {}, onAbort: func(manifest.TransactionKey, abortCause) {},
+		onReopened: func(manifest.TransactionKey) {},
 	}
 }
 
@@ -226,7 +229,9 @@ func (k *kafka) endTxn(key manifest.TransactionKey) code {
 // abort fences the producer of an open transaction and ends it.
 func (k *kafka) abort(t *transactionalID, cause abortCause) {
 	key := t.key()
-	if !k.outcomes[key].committed { // a late AddPartitions can open an epoch again whose transaction is committed
+	if k.outcomes[key].committed { // a late AddPartitions has opened an epoch again whose transaction is committed
+		k.onReopened(key)
+	} else {
 		k.outcomes[key] = outcomeOf{aborted: true, cause: cause}
 		k.onAbort(key, cause)
 	}

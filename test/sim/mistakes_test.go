@@ -6,6 +6,7 @@ import (
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/connector/kafka/transaction"
 	"github.com/sluice-stream/sluice/ident"
+	"github.com/sluice-stream/sluice/internal/failpoint"
 	"github.com/sluice-stream/sluice/operator"
 )
 
@@ -65,7 +66,7 @@ func (s *sinkTask) remember(c transaction.Init, producer int64, epoch int16) {
 }
 
 func (s *sinkTask) added(key manifest.TransactionKey, parts []transaction.Partition) {
-	if s.w.bug == bugIgnoreOrder {
+	if s.ignoresOrder() {
 		if s.addedTo == nil {
 			s.addedTo = map[manifest.TransactionKey][]transaction.Partition{}
 		}
@@ -73,12 +74,16 @@ func (s *sinkTask) added(key manifest.TransactionKey, parts []transaction.Partit
 	}
 }
 
+func (s *sinkTask) ignoresOrder() bool {
+	return s.w.bug == bugIgnoreOrder || failpoint.Bug(failpoint.IgnoreOrderAcrossSeal)
+}
+
 // next is the batch to produce, nil while none may go. By mistake it is the first one of any transaction.
 func (s *sinkTask) next(l *lane) *batch {
-	if head := l.queue[0]; s.pool.MayProduce(head.share) && (s.w.bug != bugIgnoreOrder || s.w.rng.IntN(2) == 0) {
+	if head := l.queue[0]; s.pool.MayProduce(head.share) && (!s.ignoresOrder() || s.w.rng.IntN(2) == 0) {
 		return head
 	}
-	if s.w.bug != bugIgnoreOrder {
+	if !s.ignoresOrder() {
 		return nil
 	}
 	for i, b := range l.queue {

@@ -175,7 +175,7 @@ func (w *world) checkEnd(j *job, state jobcore.State) {
 	case jobcore.Failed:
 		ok = j.attempts < 1000 || j.foreign
 	case jobcore.FailedDataLoss:
-		ok = j.dataLost
+		ok = j.dataLost || j.commitInDoubt
 	}
 	if !ok || j.dataLost && state != jobcore.FailedDataLoss {
 		w.violate("%s ended %s: bound %d, final checkpoint %t, restarts %d, data lost %t: %v", j.id, state, j.bound, final, j.attempts, j.dataLost, w.disk.jobs[j.id].record)

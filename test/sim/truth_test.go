@@ -29,6 +29,7 @@ func (w *world) drawKafka() {
 		announced: map[ident.JobID]ident.CheckpointID{},
 	}
 	w.kafka.onCommit, w.kafka.onAbort = w.onCommit, w.onAbort
+	w.kafka.onReopened = w.onReopened
 	w.faultPhase, w.transactionTimeout = 25*time.Second, 15*time.Minute
 	w.emitEvery = w.between(200*time.Millisecond, time.Second)
 	if w.rng.IntN(8) == 0 {
@@ -70,6 +71,16 @@ func (w *world) onAbort(k manifest.TransactionKey, cause abortCause) {
 		w.violate("%s is aborted by %s, but a durable checkpoint names it", k, cause)
 	}
 	j.dataLost, w.truth.lost[k] = true, true
+}
+
+// onReopened: if the answer to the commit was lost, nobody can tell that it happened: the next one is refused,
+// and the job ends in FAILED_DATA_LOSS although nothing is lost. That is loud, and rare: it takes a late
+// AddPartitions and either somebody else's InitProducerId or a whole transaction timeout without a mark.
+func (w *world) onReopened(k manifest.TransactionKey) {
+	if j := w.truth.named[k]; j != nil && !w.disk.jobs[j.id].marked(k) {
+		w.logf("kafka: nobody can tell any more that %s is committed", k)
+		j.commitInDoubt = true
+	}
 }
 
 // named takes a manifest that has just become durable.

@@ -214,7 +214,9 @@ type job struct {
 	// cancelAnswered and stopAnswered: the user was told that it is durable.
 	cancelAnswered, stopAnswered bool
 	dataLost                     bool
-	foreign                      bool // somebody else used its transactional ids
+	// commitInDoubt: a commit happened, but will be refused if it is asked for again.
+	commitInDoubt bool
+	foreign       bool // somebody else used its transactional ids
 }
 
 func newJob(n, parallelism, sinks int) *job {
