@@ -177,9 +177,14 @@ func (v *jobView) pending() string {
 // run is the loop of the job until ctx ends or the job has. An error ends the job manager: the state on
 // disk is in doubt.
 func (r *runner) run(ctx context.Context) (err error) {
-	defer close(r.over)
-	defer r.contain()
+	ctx, cancel := context.WithCancel(ctx)
 	r.children = &errgroup.Group{}
+	defer func() {
+		cancel()
+		_ = r.children.Wait() // what they would have told concerns the next start, which reads the disk
+	}()
+	defer close(r.over) // before: children post to the loop
+	defer r.contain()
 	if err := r.checkRollback(ctx); err != nil {
 		return err
 	}
@@ -196,7 +201,6 @@ func (r *runner) run(ctx context.Context) (err error) {
 		arm(timer, earliest(earliest(r.machine.Deadline(), r.coord.Deadline()), r.committer.Deadline()))
 		select {
 		case <-ctx.Done():
-			_ = r.children.Wait() // what they would have told concerns the next start, which reads the disk
 			return context.Cause(ctx)
 		case msg := <-r.inbox:
 			r.receive(time.Now(), msg)

@@ -20,6 +20,8 @@ type Admin struct {
 
 	// crashed says that the job manager does nothing any more, whatever its goroutines still do.
 	crashed atomic.Bool
+	// calls counts those on their way.
+	calls atomic.Int32
 
 	mu        sync.Mutex
 	published []ident.CheckpointID
@@ -81,6 +83,8 @@ func (a *Admin) call(ctx context.Context, c Call, do func() error) error {
 	if a.crashed.Load() {
 		return errCrashed
 	}
+	a.calls.Add(1)
+	defer a.calls.Add(-1)
 	c.Host = jmHost
 	err := a.Log.call(ctx, c, callDelay, do)
 	if a.crashed.Load() {

@@ -102,3 +102,31 @@ func TestJobManagerCrashesAnywhere(t *testing.T) {
 		})
 	}
 }
+
+// TestEndWaitsForCommits has the job manager end while it is told of lost task managers and commits are on their
+// way: when it has ended nothing of it runs any more, so that the next one is alone.
+func TestEndWaitsForCommits(t *testing.T) {
+	for n := range 6 { // it depends on what the loop does at that moment
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			Run(t, func(c *Cluster) {
+				c.Submit(exact(c, 8000))
+				c.AwaitCheckpoints(10*time.Second, "count", 1)
+				c.Log.OnCall(func(call Call) Fate { return Fate{Lost: call.Host == jmHost} })
+				time.Sleep(time.Second)
+				c.Await(10*time.Second, "a commit is on its way", func() bool { return c.Admin.calls.Load() > 0 })
+				c.StopTaskManager("tm-1")
+				c.StopTaskManager("tm-2")
+				c.StopJobManager()
+				if n := c.Admin.calls.Load(); n != 0 {
+					t.Errorf("%d calls to the broker are on their way although the job manager has ended", n)
+				}
+				c.Log.OnCall(nil)
+				c.StartJobManager()
+				c.StartTaskManager("tm-1", 2)
+				c.StartTaskManager("tm-2", 2)
+				c.AwaitState(time.Minute, "count", "FINISHED")
+				c.CheckExact()
+			})
+		})
+	}
+}
