@@ -134,7 +134,7 @@ func open(ctx context.Context, s settings) (*Suite, func() error, error) {
 		return nil, nil, errors.Join(err, programs.Close())
 	}
 	suite := &Suite{ground: ground, programs: programs, kafka: kind, guarantee: s.guarantee, rate: s.rate, largeEvery: s.largeEvery, outage: s.outage, keep: s.keep}
-	return suite, func() error { return errors.Join(ground.Close(), programs.Close()) }, nil
+	return suite, func() error { return errors.Join(suite.ground.Close(), programs.Close()) }, nil
 }
 
 // all makes every run and prints each outcome as it comes.

@@ -55,6 +55,7 @@ type Outcome struct {
 	Kafka      string   `json:"kafka"`
 	States     []string `json:"states"`
 	Attempts   int64    `json:"attempts"`
+	Failure    string   `json:"failure"` // the last reason that the job gave
 	DurationMs int64    `json:"durationMs"`
 }
 
@@ -72,6 +73,7 @@ type stage struct {
 	began    time.Time // of the fault
 	before   cluster.Job
 	holds    []oracle.Sample // before the fault
+	failure  string
 }
 
 // Run makes one run and judges it. What kept it from being judged is a reason too.
@@ -89,7 +91,7 @@ func (s *Suite) Run(ctx context.Context, run Run) Outcome {
 }
 
 func (s *Suite) judge(ctx context.Context, run Run) (out Outcome, err error) {
-	if err := s.ground.Heal(ctx); err != nil {
+	if err := s.heal(ctx); err != nil {
 		return out, err
 	}
 	st := &stage{suite: s, run: run}
@@ -116,12 +118,27 @@ func (s *Suite) judge(ctx context.Context, run Run) (out Outcome, err error) {
 	if err != nil {
 		return out, err
 	}
+	out.Failure = st.failure
 	out.Attempts, out.States = st.timeline.attempts()-st.before.Attempt, st.timeline.states(st.began)
 	if out.Attempts == 0 && run.Fault.Expect.Final == "" {
 		out.DetectMs, out.RedeployMs, out.FirstOutputMs = nil, nil, nil // the job left RUNNING at its end only
 	}
 	out.Verdict = append(tolerate(out.Verdict, run.Fault.Expect), append(reasons, st.expectations(out.Attempts)...)...)
 	return out, nil
+}
+
+// heal makes the brokers whole again, by new ones if a fault broke them.
+func (s *Suite) heal(ctx context.Context) error {
+	err := s.ground.Heal(ctx)
+	if err == nil {
+		return nil
+	}
+	fmt.Fprintln(os.Stderr, "chaos: starting new brokers:", err)
+	if err := s.ground.Close(); err != nil {
+		return err
+	}
+	s.ground, err = rig.OpenGround(ctx, s.kafka)
+	return err
 }
 
 // tolerate drops the reasons that the fault excuses: a job that ended in the middle left input unread.
@@ -226,7 +243,7 @@ func (st *stage) strike(ctx context.Context) (reasons []string, err error) {
 		if err != nil {
 			return nil, err
 		}
-		return failureOf(&last, f.Expect), nil
+		return st.failureOf(&last), nil
 	}
 	now, err := st.rig.WaitFor(ctx, st.job, "there", recoverTimeout, func(*cluster.Job) bool { return true })
 	if err != nil {
@@ -240,10 +257,15 @@ func (st *stage) strike(ctx context.Context) (reasons []string, err error) {
 	}
 	samples, err := settledSample(ctx, st.rig, st.holds)
 	st.oracle.SampleAfter(samples...)
-	return failureOf(&healthy, f.Expect), err
+	return st.failureOf(&healthy), err
 }
 
-func failureOf(job *cluster.Job, expect fault.Expect) []string {
+// failureOf takes the reason that the job gives, and judges it.
+func (st *stage) failureOf(job *cluster.Job) []string {
+	expect := st.run.Fault.Expect
+	if job.Failure != nil {
+		st.failure = job.Failure.Message
+	}
 	switch {
 	case expect.Failure == "":
 		return nil

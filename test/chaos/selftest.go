@@ -74,15 +74,15 @@ func (s *Suite) selfTest(ctx context.Context, stdout io.Writer) error {
 
 // seek runs the faults of a suspicion until one is red.
 func (s *Suite) seek(ctx context.Context, suspect suspicion, faults []fault.Fault) (caught *Outcome, runs int) {
-	seeded := *s
-	seeded.env = append(seeded.env[:len(seeded.env):len(seeded.env)], "SLUICE_SEEDED_BUG="+string(suspect.bug))
+	s.env = []string{"SLUICE_SEEDED_BUG=" + string(suspect.bug)}
+	defer func() { s.env = nil }()
 	for seed := range int64(rounds) {
 		for _, f := range faults {
 			if ctx.Err() != nil {
 				return nil, runs
 			}
 			runs++
-			if o := seeded.Run(ctx, Run{Fault: f, Kind: suspect.kind, Seed: seed + 1}); !o.OK() {
+			if o := s.Run(ctx, Run{Fault: f, Kind: suspect.kind, Seed: seed + 1}); !o.OK() {
 				return &o, runs
 			}
 		}

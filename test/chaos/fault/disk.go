@@ -43,8 +43,8 @@ func diskFaults() []Fault {
 		},
 		{ID: "F18", Variant: "flip", What: "a bit of the database is flipped", Inject: damaged(flipBits), Expect: takeOver},
 		{ID: "F18", Variant: "truncated", What: "the database is cut in half", Inject: damaged(truncate), Expect: takeOver},
-		{ID: "F18", Variant: "deleted", What: "the database is deleted", Inject: damaged(func(f, _ string) error { return os.Remove(f) }), Expect: takeOver},
-		{ID: "F18", Variant: "old", What: "an older copy of the database is put back", Inject: damaged(func(f, old string) error { return copyFile(old, f) }), Expect: takeOver},
+		{ID: "F18", Variant: "deleted", What: "the database is deleted", Inject: damaged(func(_ *Scene, f, _ string) error { return os.Remove(f) }), Expect: takeOver},
+		{ID: "F18", Variant: "old", What: "an older copy of the database is put back", Inject: damaged(func(_ *Scene, f, old string) error { return copyFile(old, f) }), Expect: takeOver},
 		{ID: "F18", Variant: "two", What: "a second job manager is started on the same directory", Inject: secondJobManager},
 	}
 }
@@ -93,7 +93,7 @@ func unknownWrite(ctx context.Context, s *Scene) error {
 
 // damaged kills the job manager and damages its database: it must refuse to start, by its file. With the true
 // database it goes on.
-func damaged(damage func(file, old string) error) func(context.Context, *Scene) error {
+func damaged(damage func(s *Scene, file, old string) error) func(context.Context, *Scene) error {
 	return func(ctx context.Context, s *Scene) error {
 		file := filepath.Join(s.DataDir(), database)
 		old, good := file+".old", file+".good"
@@ -111,7 +111,7 @@ func damaged(damage func(file, old string) error) func(context.Context, *Scene) 
 		if err := s.KillJobManager(); err != nil {
 			return err
 		}
-		if err := errors.Join(copyFile(file, good), damage(file, old)); err != nil {
+		if err := errors.Join(copyFile(file, good), damage(s, file, old)); err != nil {
 			return err
 		}
 		if err := s.refuse(ctx, s.DataDir()); err != nil {
@@ -148,31 +148,21 @@ func secondJobManager(ctx context.Context, s *Scene) error {
 	return s.refuse(ctx, fmt.Sprint(s.JobManager().Pid()))
 }
 
-// flipBits flips a bit in every copy of the sink's name: at least one is of a record that is read.
-func flipBits(file, _ string) error {
+// flipBits flips a bit in every copy of the name of the output: at least one is of a record that is read.
+func flipBits(s *Scene, file, _ string) error {
 	data, err := os.ReadFile(file)
 	if err != nil {
 		return fmt.Errorf("damaging the database: %w", err)
 	}
-	name := []byte("guarantee")
+	name := []byte(s.Workload.Out())
 	if !bytes.Contains(data, name) {
-		name = []byte("startup")
+		return fmt.Errorf("damaging the database: %s does not hold %s", file, name)
 	}
-	if !bytes.Contains(data, name) {
-		return fmt.Errorf("damaging the database: no job is found in %s", file)
-	}
-	for at := 0; ; at++ {
-		i := bytes.Index(data[at:], name)
-		if i < 0 {
-			break
-		}
-		at += i
-		data[at] ^= 1
-	}
-	return os.WriteFile(file, data, 0o600)
+	damaged := bytes.ReplaceAll(data, name, append([]byte{name[0] ^ 1}, name[1:]...))
+	return os.WriteFile(file, damaged, 0o600)
 }
 
-func truncate(file, _ string) error {
+func truncate(_ *Scene, file, _ string) error {
 	info, err := os.Stat(file)
 	if err != nil {
 		return fmt.Errorf("damaging the database: %w", err)

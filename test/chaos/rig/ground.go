@@ -154,8 +154,11 @@ func (g *Ground) Heal(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := g.Kafka.StartAll(ctx); err != nil {
+		return err
+	}
 	for i := range Brokers {
-		if err := g.StartBroker(ctx, i); err != nil {
+		if err := g.Mesh.Up(BrokerName(i)); err != nil {
 			return err
 		}
 	}

@@ -42,3 +42,18 @@ func (n Node) Start(ctx context.Context) error {
 	}
 	return n.cluster.waitForMetadata(ctx)
 }
+
+// StartAll starts every broker that has ended, all at once, as one alone is no quorum, and waits for them.
+func (c *Cluster) StartAll(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	for _, s := range c.servers {
+		if s.running() {
+			continue
+		}
+		if err := s.start(ctx); err != nil {
+			return fmt.Errorf("starting a broker of %s: %w", c.kind, err)
+		}
+	}
+	return c.waitForMetadata(ctx)
+}
