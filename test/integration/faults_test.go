@@ -231,7 +231,8 @@ func orderlyEnd(t *testing.T, r *rig) {
 	r.finishFault(t, id)
 }
 
-// The broker is stopped under a running job, so each kind gets a broker of its own.
+// The broker is killed under running jobs, so each kind gets a broker of its own. Neither job restarts, and
+// the transactions of the exactly-once one are neither lost nor doubled.
 func TestBrokerRestart(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts processes and brokers")
@@ -239,20 +240,41 @@ func TestBrokerRestart(t *testing.T) {
 	for _, kind := range kafkaenv.Kinds() {
 		t.Run(string(kind), func(t *testing.T) {
 			kafka := kafkaenv.Start(t, kafkaenv.Options{Kind: kind})
-			r := newRig(t, kafka)
+			r, e := newRig(t, kafka), newRig(t, kafka)
 			r.start(t, 2)
+			e.start(t, 2)
 			id := r.faultJob(t, 2)
+			exact := e.exactJob(t)
 			kafka.Kill(t, 0)
-			time.Sleep(2 * time.Second) // the job is to feel it
-			if job := r.Job(t, id); job.State != "RUNNING" && job.State != "RESTARTING" && job.State != "DEPLOYING" {
-				t.Errorf("the job is %s without its broker, want it to retry", job.State)
+			time.Sleep(2 * time.Second) // the jobs are to feel it
+			for rig, id := range map[*rig]string{r: id, e: exact} {
+				if job := rig.Job(t, id); job.State != "RUNNING" && job.State != "RESTARTING" && job.State != "DEPLOYING" {
+					t.Errorf("the job is %s without its broker, want it to retry", job.State)
+				}
 			}
 			kafka.Restart(t, 0)
-			job := r.finishFault(t, id)
-			t.Logf("%d restarts", job.Restarts)
-			if job.Restarts > 0 {
-				t.Errorf("a restart of the broker restarted the job %d times: %+v", job.Restarts, job.Failure)
-			}
+			checkRestarts(t, r.finishFault(t, id))
+			e.half(t, true)
+			checkRestarts(t, e.WaitState(t, exact, "FINISHED", patience))
+			e.waitClosed(t, closeLimit, "out")
+			e.checkCounts(t, "out", faultKeys, faultTotal, exactly)
 		})
+	}
+}
+
+// exactJob is faultJob with exactly-once.
+func (r *rig) exactJob(t *testing.T) string {
+	t.Helper()
+	r.create(t, faultPartitions, "in", "out")
+	r.half(t, false)
+	id := r.submit(t, exactlyOnce(countJob(2, faultPartitions, faultTotal), "200ms"))
+	r.WaitFor(t, id, "past a checkpoint with records", patience, func(j *jobStatus) bool { return r.read(j) > 0 })
+	return id
+}
+
+func checkRestarts(t *testing.T, j jobStatus) {
+	t.Helper()
+	if j.Restarts > 0 {
+		t.Errorf("a restart of the broker restarted job %s %d times: %+v", j.Name, j.Restarts, j.Failure)
 	}
 }
