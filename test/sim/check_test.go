@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/sluice-stream/sluice/checkpoint"
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
@@ -156,6 +157,18 @@ func (w *world) checkManifest(j *job, m *manifest.Manifest) {
 	}
 	if !slices.Equal(m.Positions, want) {
 		w.violate("%s: checkpoint %d of %s has positions %v, acknowledged were %v", j.id, m.Checkpoint, m.Fence, m.Positions, want)
+	}
+}
+
+// checkAge: every transaction of a manifest had enough time left when the last ack came (DESIGN rule 12).
+func (w *world) checkAge(m *manifest.Manifest) {
+	for i := range m.Transactions {
+		k := m.Transactions[i].Key()
+		t := w.kafka.ids[k.TransactionalID]
+		left := start.Add(t.since + t.timeout).Sub(m.CompletedAt)
+		if t.state == stateOngoing && t.key() == k && left < 30*time.Second {
+			w.violate("checkpoint %d of %s names %s, which has %s left", m.Checkpoint, m.Job, k, left)
+		}
 	}
 }
 

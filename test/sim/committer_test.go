@@ -40,6 +40,9 @@ type committing struct {
 
 func newCommitting(w *world, s *stored) committing {
 	begin := commit.Start{Handouts: slices.Clone(s.handouts)}
+	if w.bug == bugLoseHandouts {
+		begin.Handouts = nil
+	}
 	for _, m := range s.manifests {
 		for _, t := range checkpoint.Unmarked(m, s.marked) {
 			begin.Unmarked = append(begin.Unmarked, commit.Named{Checkpoint: m.Checkpoint, Transaction: t})
@@ -172,7 +175,7 @@ func (r *runner) announce(e commit.Announce) {
 			r.completedHealed++
 		}
 	}
-	r.store(r.disk.retain, func(error) {})
+	r.store(func() { r.disk.retain(w.bug == bugRetainBlind) }, func(error) {})
 }
 
 // toAll sends to every task manager of an attempt, if it is the one that is deployed.

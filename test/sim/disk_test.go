@@ -47,9 +47,13 @@ func (s *stored) put(m *manifest.Manifest, reserve ident.CheckpointID) {
 	s.newest, s.reserved = m.Checkpoint, max(s.reserved, reserve)
 }
 
-// retain drops what retention does not keep.
-func (s *stored) retain() {
-	drop := checkpoint.Retention(s.manifests, retained, s.marked).Drop
+// retain drops what retention does not keep; by mistake it takes everything for committed.
+func (s *stored) retain(blind bool) {
+	marked := s.marked
+	if blind {
+		marked = func(manifest.TransactionKey) bool { return true }
+	}
+	drop := checkpoint.Retention(s.manifests, retained, marked).Drop
 	s.manifests = slices.DeleteFunc(s.manifests, func(m *manifest.Manifest) bool { return slices.Contains(drop, m.Checkpoint) })
 }
 

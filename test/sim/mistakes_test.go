@@ -12,11 +12,10 @@ import (
 
 // mistakes is what a sink has to know to do something wrong on purpose.
 type mistakes struct {
-	lastAck  operator.SealedEpoch
-	listed   []manifest.TransactionKey
-	inits    map[int]producerAndEpoch
-	addedTo  map[manifest.TransactionKey][]transaction.Partition
-	aborting ident.CheckpointID
+	lastAck operator.SealedEpoch
+	before  []manifest.TransactionKey // listed in acks
+	inits   map[int]producerAndEpoch
+	addedTo map[manifest.TransactionKey][]transaction.Partition
 }
 
 type producerAndEpoch struct {
@@ -24,11 +23,33 @@ type producerAndEpoch struct {
 	epoch    int16
 }
 
+// listed is what an ack lists; by mistake too little, too much, or too young.
+func (s *sinkTask) listed(list []manifest.Transaction) []manifest.Transaction {
+	switch s.w.bug {
+	case bugAckOwnOnly:
+		return s.onlyNew(list)
+	case bugListEmpty:
+		if t := s.pool.Current(); t != nil && t.StartedAt.IsZero() {
+			k := keyOf(t)
+			list = append(slices.Clone(list), manifest.Transaction{
+				Sink: sinkName, Subtask: s.in.subtask.Index, Cluster: cluster, TransactionalID: k.TransactionalID, ProducerID: k.ProducerID,
+				ProducerEpoch: k.ProducerEpoch, StartedAt: s.w.time(), TimeoutMs: s.w.transactionTimeout.Milliseconds(),
+			})
+		}
+	case bugNoAge:
+		list = slices.Clone(list)
+		for i := range list {
+			list[i].StartedAt = s.w.time()
+		}
+	}
+	return list
+}
+
 // onlyNew is what an ack lists first: not what a checkpoint that failed left behind.
 func (s *sinkTask) onlyNew(list []manifest.Transaction) []manifest.Transaction {
-	list = slices.DeleteFunc(slices.Clone(list), func(t manifest.Transaction) bool { return slices.Contains(s.listed, t.Key()) })
+	list = slices.DeleteFunc(slices.Clone(list), func(t manifest.Transaction) bool { return slices.Contains(s.before, t.Key()) })
 	for i := range list {
-		s.listed = append(s.listed, list[i].Key())
+		s.before = append(s.before, list[i].Key())
 	}
 	return list
 }
@@ -57,7 +78,7 @@ func (s *sinkTask) reuseEpoch(c transaction.Init) bool {
 }
 
 func (s *sinkTask) remember(c transaction.Init, producer int64, epoch int16) {
-	if s.w.bug == bugReuseEpoch && epoch < 32_700 { // a higher one is not used for a transaction
+	if s.w.bug == bugReuseEpoch && epoch < lastEpoch { // a higher one is not used for a transaction
 		if s.inits == nil {
 			s.inits = map[int]producerAndEpoch{}
 		}

@@ -3,4 +3,4 @@
 package sim
 
 // schedules is how many seeds a test run takes.
-const schedules = 100_000
+const schedules = 60_000

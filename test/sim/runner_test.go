@@ -340,6 +340,7 @@ func (r *runner) performCheckpoint(eff checkpoint.Effect) {
 		r.reserve(e.Through)
 	case checkpoint.Persist:
 		w.checkManifest(j, e.Manifest)
+		w.checkAge(e.Manifest)
 		if w.bug == bugCommitEarly {
 			r.queue = append(r.queue, commit.Completed{Manifest: e.Manifest})
 		}

@@ -93,7 +93,7 @@ func (w *world) faults() {
 		if w.chance(w.odds.cutStream) {
 			tm.stream.cutNow()
 			tm.unreachable = true
-			w.after(w.between(0, 10*time.Second), func() { tm.unreachable = false })
+			w.after(w.between(0, 30*time.Second), func() { tm.unreachable = false })
 		}
 		if tm.alive && w.chance(w.odds.pauseTM) {
 			tm.pause(w.between(0, 20*time.Second))

@@ -199,7 +199,7 @@ const (
 	bugIgnoreOrder
 	// bugShareIDs gives all attempts the same ids.
 	bugShareIDs
-	// bugNoLease goes on with InitProducerId and AddPartitions when the lease is over.
+	// bugNoLease goes on when the lease is over, as long as no job manager says otherwise.
 	bugNoLease
 	// bugCommitEarly commits before the manifest is durable.
 	bugCommitEarly
@@ -217,6 +217,14 @@ const (
 	bugNoFinalRound
 	// bugForgetHandout hands out more ids that are not durable.
 	bugForgetHandout
+	// bugLoseHandouts does not read after a start which ids are not fenced yet.
+	bugLoseHandouts
+	// bugRetainBlind drops checkpoints that name transactions which are not committed.
+	bugRetainBlind
+	// bugListEmpty lists transactions to which nothing was added.
+	bugListEmpty
+	// bugNoAge tells that every transaction has just begun.
+	bugNoAge
 	// bugTerminalEarly ends a job before all is committed and fenced.
 	bugTerminalEarly
 	bugEnd
@@ -227,7 +235,7 @@ func (b bug) String() string {
 	names := [...]string{"none", "old ack", "count acks", "restore older", "settle early", "forget attempt", "forget reserved",
 		"forget cancel", "forget final", "certain loss", "vacate early", "ack lists only its own", "ack before flush", "abort on expiry",
 		"reuse epoch", "reuse burnt id", "order across seal", "share ids", "no lease", "commit before durable", "announce before mark",
-		"fence during write", "fence named", "fence takes busy for done", "no fence", "no final round", "forget hand-out", "terminal early"}
+		"fence during write", "fence named", "fence takes busy for done", "no fence", "no final round", "forget hand-out", "lose hand-outs", "retain blind", "list empty", "no age", "terminal early"}
 	if b < 0 || int(b) >= len(names) {
 		return fmt.Sprintf("bug(%d)", int(b))
 	}

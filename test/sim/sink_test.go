@@ -17,6 +17,9 @@ import (
 // sinkPartitions is how many output partitions each sink writes to; no other sink does.
 const sinkPartitions = 2
 
+// lastEpoch is the first epoch that no transaction may have (DESIGN rule 10).
+const lastEpoch = 32_700
+
 // sinkTask is the shell around the id pool of one sink subtask, as the sink and its subtask have it.
 type sinkTask struct {
 	w       *world
@@ -181,9 +184,7 @@ func (s *sinkTask) decline(id ident.CheckpointID) {
 
 // sealed makes the ack of a checkpoint, if it is still wanted.
 func (s *sinkTask) sealed(ack operator.SealedEpoch) {
-	if s.w.bug == bugAckOwnOnly {
-		ack.Transactions = s.onlyNew(ack.Transactions)
-	}
+	ack.Transactions = s.listed(ack.Transactions)
 	if ack.Checkpoint != s.pendingAck {
 		return
 	}
@@ -301,6 +302,9 @@ func (c code) retriable() bool {
 
 func (s *sinkTask) add(c transaction.Add) {
 	key := keyOf(c.Transaction)
+	if key.ProducerEpoch >= lastEpoch {
+		s.w.violate("%s is opened: at the end of its epochs Kafka rotates the producer id", key)
+	}
 	parts := slices.Clone(c.Partitions)
 	inc := s.tm.incarnation
 	s.w.send(call{

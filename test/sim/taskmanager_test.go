@@ -163,7 +163,7 @@ func (tm *taskManager) onBroken(s *stream) {
 	tm.dialSoon()
 	contact := tm.lastContact
 	tm.later(max(0, contact+heartbeatTimeout-tm.w.now), func() {
-		if tm.stream == nil && tm.lastContact == contact {
+		if tm.stream == nil && tm.lastContact == contact && tm.w.bug != bugNoLease {
 			tm.session = 0
 			tm.cancelAll("lease is over")
 		}

@@ -33,7 +33,7 @@ func (w *world) drawKafka() {
 	w.faultPhase, w.transactionTimeout = 25*time.Second, 15*time.Minute
 	w.emitEvery = w.between(200*time.Millisecond, time.Second)
 	if w.rng.IntN(8) == 0 {
-		w.kafka.firstEpoch = 32_690 + w.rng.IntN(maxShort-32_690)
+		w.kafka.firstEpoch = lastEpoch - 10 + w.rng.IntN(maxShort-lastEpoch+10)
 	}
 	if w.rng.IntN(20) == 0 { // time for transactions to expire
 		w.faultPhase, w.transactionTimeout = 70*time.Second, 45*time.Second
