@@ -22,9 +22,12 @@ var sessions = proxy.Edge{From: proxy.Any, To: rig.JobManager}
 
 func protocolFaults() []Fault {
 	return []Fault{
-		{ID: "F20", Variant: "cut", What: "the sessions of all task managers are reset twice a second: messages are lost and repeated", Inject: cutSessions},
-		{ID: "F20", Variant: "bytes", What: "each session is reset after a few thousand bytes, in the middle of messages", Inject: shortSessions},
-		{ID: "F20", Variant: "late", What: "every message between task managers and job manager comes 75 ± 50 ms late, in resumed sessions", Inject: lateSessions},
+		{ID: "F20", Variant: "cut", What: "the sessions of all task managers are reset every three seconds: messages are lost and repeated", Inject: cutSessions},
+		{
+			ID: "F20", Variant: "bytes", What: "each session is reset after a few thousand bytes, in the middle of messages", Inject: shortSessions,
+			Expect: Expect{MaxAttempts: 6}, // one that is never resumed for long enough is lost
+		},
+		{ID: "F20", Variant: "late", What: "every message between task managers and job manager comes 75 ± 50 ms late, in sessions that are reset", Inject: lateSessions},
 		{
 			ID: "F21", What: "acks come after their checkpoint has expired", Inject: lateAcks,
 			Tune: func(t *Tuning) { t.CheckpointTimeout = time.Second },
@@ -35,9 +38,9 @@ func protocolFaults() []Fault {
 
 func cutSessions(ctx context.Context, s *Scene) error {
 	s.Begin()
-	for range 20 {
+	for range 5 {
 		s.Mesh.Cut(sessions)
-		if err := pause(ctx, 500*time.Millisecond); err != nil {
+		if err := pause(ctx, 3*time.Second); err != nil { // longer than a session has to be resumed
 			return err
 		}
 	}
@@ -61,7 +64,7 @@ func lateSessions(ctx context.Context, s *Scene) error {
 	s.Mesh.Set(sessions, proxy.Rule{Delay: 75 * time.Millisecond, Jitter: 50 * time.Millisecond})
 	for range 5 {
 		s.Mesh.Cut(sessions)
-		if err := pause(ctx, 2*time.Second); err != nil {
+		if err := pause(ctx, 3*time.Second); err != nil {
 			return err
 		}
 	}
