@@ -161,7 +161,7 @@ func (st *stage) setUp(ctx context.Context) (err error) {
 	if st.dir, err = os.MkdirTemp("", "sluice-chaos-"); err != nil {
 		return fmt.Errorf("making a directory for a run: %w", err)
 	}
-	tuning := fault.Tuning{TaskManagers: 3}
+	tuning := fault.Tuning{TaskManagers: 3, TransactionTimeout: 2 * time.Minute}
 	if st.run.Fault.Tune != nil {
 		st.run.Fault.Tune(&tuning)
 	}

@@ -45,8 +45,22 @@ func crashPoints() []Fault {
 	return all
 }
 
+// passagesOf is the passage in which a point acts: after the three checkpoints in which a run gets warm, and not
+// long after. Most points are passed once per subtask or transaction.
+func passagesOf(point failpoint.Point) int {
+	switch point {
+	case failpoint.BeforePersist, failpoint.AfterPersist, failpoint.BeforeMark, failpoint.AfterMark, failpoint.BeforeAnnounce,
+		failpoint.BeforePublish, failpoint.AfterPublish, failpoint.BeforeRetention, failpoint.AfterRetention:
+		return 10 // once per checkpoint
+	case failpoint.ReceiveAck:
+		return 80 // every subtask of every vertex
+	default:
+		return 24
+	}
+}
+
 func crashPoint(point failpoint.Point, action string, restart bool) Fault {
-	const passages = 15
+	passages := passagesOf(point)
 	f := Fault{
 		ID: "F4", Variant: fmt.Sprintf("%s=%s", point, action), What: fmt.Sprintf("%s at %s", action, point),
 		Expect: Expect{MaxAttempts: 3},

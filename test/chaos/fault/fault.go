@@ -49,7 +49,8 @@ type Tuning struct {
 	JobManagerEnv, WorkerEnv []string
 	// DiskBytes, if set, is the size of the file system that holds the job manager's data directory.
 	DiskBytes int64
-	// CheckpointTimeout and TransactionTimeout of the job; 0: the workload's.
+	// CheckpointTimeout of the job; 0: the workload's. TransactionTimeout; 2 min at first: a fault that is no expiry
+	// is to leave enough of it.
 	CheckpointTimeout, TransactionTimeout time.Duration
 }
 
