@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sluice-stream/sluice/test/integration/process"
 )
 
 // decision is a line of the decision log; what it does not say is empty.
@@ -39,13 +41,17 @@ func (r *rig) decisions(t *testing.T) (list []decision) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	for lines := bufio.NewScanner(file); lines.Scan(); {
+	lines := bufio.NewScanner(file)
+	for lines.Scan() {
 		var d decision
 		if err := json.Unmarshal(lines.Bytes(), &d); err != nil {
 			t.Logf("%.200s: %v", lines.Bytes(), err)
 			continue
 		}
 		list = append(list, d)
+	}
+	if err := lines.Err(); err != nil {
+		t.Fatal(err)
 	}
 	return list
 }
@@ -91,6 +97,42 @@ func crashAtEveryArrow(t *testing.T, r *rig) {
 	r.waitClosed(t, closeLimit, "out")
 	r.checkCounts(t, "out", faultKeys, crashTotal, exactly)
 	checkDecisions(t, r.decisions(t), len(arrows)+1)
+}
+
+// workerArrows are where a task manager is killed, or what it does fails.
+var workerArrows = []string{
+	"tm/barrier=crash@3", "tm/snapshot=crash@3", "tm/seal=crash@3", "tm/flushed=crash@3", "tm/send-ack=crash@3",
+	"tm/before-init-producer=crash@7", "tm/after-init-producer=crash@7", "tm/after-init-producer=error@7",
+	"tm/seal=error@3", "tm/flushed=error@3",
+}
+
+// crashWorkerAtEveryArrow kills the task manager at each of its arrows in turn, or lets the step fail there.
+func crashWorkerAtEveryArrow(t *testing.T, r *rig) {
+	r = newRigOf(t, failing, r.kafka)
+	r.create(t, faultPartitions, "in", "out")
+	finish := r.feed(t, "in", faultPartitions, faultKeys, 0, crashTotal)
+	r.startLogged(t)
+	job := strings.Replace(countJob(2, faultPartitions, crashTotal), "initial: 0s", "initial: 0s, max: 100ms, attempts: 1000", 1)
+	id := r.submit(t, exactlyOnce(job, "200ms"))
+	var worker *process.Process
+	for i, arrow := range workerArrows {
+		r.SetEnvironment("SLUICE_FAILPOINTS=" + arrow)
+		worker = r.StartTaskManager(t, fmt.Sprintf("tm-%d", i), 2)
+		met := func() bool { return strings.Contains(worker.Stderr(), "failpoint "+strings.SplitN(arrow, "=", 2)[0]) }
+		r.WaitFor(t, id, "at "+arrow, patience, func(*jobStatus) bool { return met() })
+		now := r.Job(t, id)
+		if strings.Contains(arrow, "error") {
+			r.WaitCheckpoint(t, id, now.LatestID()+2, patience)
+			r.Kill9(t, worker)
+		}
+		<-worker.Done()
+	}
+	r.SetEnvironment()
+	r.StartTaskManager(t, "tm-last", 2)
+	finish()
+	r.WaitState(t, id, "FINISHED", patience)
+	r.waitClosed(t, closeLimit, "out")
+	r.checkCounts(t, "out", faultKeys, crashTotal, exactly)
 }
 
 // crashAtTheEnd kills the job manager while a job is being stopped or cancelled. The next one ends the job,
