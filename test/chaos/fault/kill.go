@@ -26,7 +26,7 @@ func killFaults() []Fault {
 	for _, point := range []failpoint.Point{failpoint.BeforePersist, failpoint.AfterPersist, failpoint.BeforeCommit, failpoint.BeforeAnnounce} {
 		all = append(all, Fault{
 			ID: "F2", Variant: string(point), What: "kill -9 of a task manager between its ack and the announcement, at " + string(point),
-			Tune: func(t *Tuning) { t.JobManagerEnv = []string{passage(point, "pause", 12)} },
+			Tune: func(t *Tuning) { t.JobManagerEnv = []string{passage(point, pauseOnce, passagesOf(point))} },
 			Inject: func(ctx context.Context, s *Scene) error {
 				if err := fired(ctx, s.JobManager(), point); err != nil {
 					return err

@@ -23,7 +23,7 @@ const (
 func transactionFaults() []Fault {
 	beforeCommit := func(t *Tuning) {
 		t.TransactionTimeout = expiry
-		t.JobManagerEnv = []string{passage(failpoint.BeforeCommit, crash, 15)}
+		t.JobManagerEnv = []string{passage(failpoint.BeforeCommit, crash, passagesOf(failpoint.BeforeCommit))}
 	}
 	return []Fault{
 		{
