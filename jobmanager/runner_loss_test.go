@@ -1,0 +1,82 @@
+package jobmanager
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/sluice-stream/sluice/checkpoint/manifest"
+	"github.com/sluice-stream/sluice/ident"
+	"github.com/sluice-stream/sluice/jobmanager/commit"
+)
+
+// writing is a transaction that wrote to partitions of the topic out, from..to each.
+func writing(id string, ranges ...[2]int64) manifest.Transaction {
+	t := manifest.Transaction{TransactionalID: id, ProducerID: 7}
+	for p, r := range ranges {
+		t.Partitions = append(t.Partitions, manifest.TopicPartition{Topic: "out", Partition: int32(p), FirstOffset: r[0], LastOffset: r[1]})
+	}
+	return t
+}
+
+// at is a manifest with the next offsets of the topic in.
+func at(id ident.CheckpointID, next []int64, transactions ...manifest.Transaction) *manifest.Manifest {
+	m := &manifest.Manifest{Checkpoint: id, Transactions: transactions}
+	for p, n := range next {
+		m.Positions = append(m.Positions, manifest.Position{Split: manifest.Split{Source: "s", Topic: "in", Partition: int32(p)}, Next: n})
+	}
+	return m
+}
+
+func TestLossTells(t *testing.T) {
+	fenced := errors.New("fenced [90]")
+	a, b, unknown := writing("a", [2]int64{10, 19}, [2]int64{5, 5}), writing("b", [2]int64{20, 24}), writing("u", [2]int64{-1, -1})
+	many := writing("m", make([][2]int64, 30)...)
+	for _, test := range []struct {
+		name       string
+		lost       []manifest.Transaction
+		at, before *manifest.Manifest
+		want, not  []string
+	}{
+		{"known offsets", []manifest.Transaction{a}, at(5, []int64{100, 50}, a, b), at(4, []int64{80, 50}), []string{
+			"checkpoint 5 is complete, but Kafka refused to commit 1 of its transactions (a: fenced [90]); ",
+			"the output that is lost: out/0 offsets 10 to 19, out/1 offsets 5 to 5; ",
+			"the checkpoint covers the input in/0 offsets 80 to 99. ",
+			"--from-checkpoint j/4` loses nothing and writes at most 5 records a second time; ",
+			"--from-checkpoint j/5` writes nothing twice and loses at most 11 records",
+		}, []string{"in/1"}},
+		{"all of it", []manifest.Transaction{a, b}, at(5, nil, a, b), at(4, nil), []string{
+			"commit 2 of its transactions (a: fenced [90])", "j/4` loses nothing and writes at most 0 records", "loses at most 16 records",
+		}, []string{"covers the input"}},
+		{"unknown offsets", []manifest.Transaction{unknown}, at(5, nil, unknown, b), at(4, nil), []string{
+			"out/0 offsets unknown", "loses an unknown number of records", "writes at most 5 records a second time",
+		}, []string{"-1"}},
+		{"unknown offsets of what is kept", []manifest.Transaction{b}, at(5, nil, unknown, b), at(4, nil), []string{
+			"writes an unknown number of records a second time", "loses at most 5 records",
+		}, nil},
+		{"many partitions", []manifest.Transaction{many}, at(5, make([]int64, 30), many), at(4, nil), []string{
+			"out/19 offsets 0 to 0, 10 more. ", "loses at most 30 records",
+		}, []string{"out/20 "}},
+		{"no predecessor", []manifest.Transaction{a}, at(5, []int64{9}, a), nil, []string{
+			"--from-checkpoint j/5` writes nothing twice and loses at most 11 records",
+		}, []string{"loses nothing", "covers the input"}},
+		{"the checkpoint cannot be read", []manifest.Transaction{a}, nil, at(4, nil), []string{"--from-checkpoint j/5`", "out/0"}, []string{"j/4"}},
+		{"a new partition", []manifest.Transaction{a}, at(5, []int64{10, 3}, a), at(4, []int64{8}), []string{"the input in/0 offsets 8 to 9. "}, []string{"in/1"}},
+	} {
+		l := loss{job: "j", Lost: commit.Lost{Checkpoint: 5}, at: test.at, before: test.before}
+		for _, tx := range test.lost {
+			l.Transactions = append(l.Transactions, commit.LostTransaction{Transaction: tx, Err: fenced})
+		}
+		text := l.String()
+		for _, want := range test.want {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s: no %q in %q", test.name, want, text)
+			}
+		}
+		for _, not := range test.not {
+			if strings.Contains(text, not) {
+				t.Errorf("%s: %q in %q", test.name, not, text)
+			}
+		}
+	}
+}
