@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	jobcore "github.com/sluice-stream/sluice/jobmanager/job"
 )
@@ -35,6 +36,7 @@ var (
 	seedFlag   = flag.Int64("seed", -1, "replay one schedule and print its transcript")
 	bugFlag    = flag.Int("bug", 0, "with -seed: the mistake to make, by number")
 	countFlag  = flag.Int("schedules", schedules, "how many schedules to run")
+	firstFlag  = flag.Uint64("first", 0, "the first of the fixed seeds")
 	transcript = 300 // lines that are printed of a failing schedule
 )
 
@@ -81,7 +83,8 @@ func TestSchedules(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(2000)) // a schedule lives shortly and is small
 	count := uint64(*countFlag)
 	fixed, first := count-count/20, rand.Uint64()>>12
-	t.Logf("seeds 0 to %d and, fresh, %d to %d", fixed-1, first, first+count-fixed-1)
+	began := time.Now()
+	t.Logf("seeds %d to %d and, fresh, %d to %d", *firstFlag, *firstFlag+fixed-1, first, first+count-fixed-1)
 	var mu sync.Mutex
 	seen := map[jobcore.Edge]int{}
 	var next atomic.Uint64
@@ -89,7 +92,7 @@ func TestSchedules(t *testing.T) {
 	for range runtime.GOMAXPROCS(0) {
 		group.Go(func() {
 			for n := next.Add(1) - 1; n < count && !t.Failed(); n = next.Add(1) - 1 {
-				seed := n
+				seed := *firstFlag + n
 				if n >= fixed {
 					seed = first + n - fixed
 				}
@@ -106,6 +109,7 @@ func TestSchedules(t *testing.T) {
 		})
 	}
 	group.Wait()
+	t.Logf("%d schedules in %s", min(next.Load(), count), time.Since(began).Round(time.Millisecond))
 	if count >= 50_000 && !t.Failed() {
 		checkEdges(t, seen)
 	}

@@ -223,7 +223,7 @@ func (s *sinkTask) calls() (at time.Time) {
 			return at
 		}
 		if !s.leaseOK() {
-			s.stopped = true // Run ends with the reason
+			s.end(jobcore.External, "the lease is over") // which the job manager does not know if the session goes on
 			return time.Time{}
 		}
 		switch c := c.(type) {
@@ -386,17 +386,22 @@ func (s *sinkTask) produced(l *lane, b *batch, got code, base int64) {
 
 // fail ends the attempt: the broker's answer cannot change by itself.
 func (s *sinkTask) fail(t *transaction.Transaction, what string, got code) {
-	if s.in.ending {
-		s.stopped = true
-		return
-	}
 	class := jobcore.Fenced
 	if t.Expired(s.w.time()) {
 		class = jobcore.External
 	}
-	s.stopped, s.in.ending = true, true
-	s.w.logf("%s: %s of %s %s: %s %s: %s", s.tm.id, s.in.subtask, s.in.job.id, s.in.fence, what, keyOf(t), got)
-	s.tm.gone(s.in, jobcore.SubtaskFailed, &jobcore.Failure{Class: class, Message: what + ": " + got.String()})
+	s.end(class, what+" "+keyOf(t).String()+": "+got.String())
+}
+
+// end lets Run return with an error; what is canceled already does not tell it.
+func (s *sinkTask) end(class jobcore.Class, why string) {
+	s.stopped = true
+	if s.in.ending {
+		return
+	}
+	s.in.ending = true
+	s.w.logf("%s: %s of %s %s: %s", s.tm.id, s.in.subtask, s.in.job.id, s.in.fence, why)
+	s.tm.gone(s.in, jobcore.SubtaskFailed, &jobcore.Failure{Class: class, Message: why})
 }
 
 // handedIDs are the transactional ids that a deployment gives to a sink.
