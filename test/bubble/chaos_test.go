@@ -55,7 +55,7 @@ func (x *chaos) step() {
 	c, id := x.c, x.tms[x.rand.IntN(len(x.tms))]
 	kinds := 7
 	if x.exactly {
-		kinds = 13
+		kinds = 14
 	}
 	kind := x.rand.IntN(kinds)
 	if kind >= 7 {
@@ -138,6 +138,15 @@ func (x *chaos) harmBroker(kind int, id string) {
 			c.Network.Heal(id)
 			c.Log.Thaw(id)
 		})
+	case 13:
+		if c.jm == nil {
+			return
+		}
+		each := x.between(time.Millisecond, 300*time.Millisecond)
+		x.say("each write of the disk takes %s for %s", each, length)
+		d := c.disk
+		d.slowDown(each)
+		x.later(length, func() { d.slowDown(0) })
 	}
 }
 

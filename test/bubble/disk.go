@@ -4,6 +4,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/sluice-stream/sluice/checkpoint/boltstore"
 )
@@ -12,6 +13,8 @@ import (
 type disk struct {
 	mu   sync.Mutex
 	full bool
+	// slow is how long each write takes.
+	slow time.Duration
 	// after counts the steps that are still to go well before the crash; 0: none is due.
 	after int
 	dead  bool
@@ -22,6 +25,9 @@ type disk struct {
 
 // hook is boltstore.Options'.
 func (d *disk) hook(step boltstore.Step) error {
+	if slow := d.slowness(); slow > 0 && step == boltstore.StepCommit {
+		time.Sleep(slow)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.after > 0 {
@@ -38,6 +44,19 @@ func (d *disk) hook(step boltstore.Step) error {
 		return &os.PathError{Op: "write", Path: "checkpoints.db", Err: syscall.ENOSPC}
 	}
 	return nil
+}
+
+func (d *disk) slowness() time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.slow
+}
+
+// slowDown makes each write take so long.
+func (d *disk) slowDown(each time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.slow = each
 }
 
 // fill makes writes fail because there is no room, until it is called with false.

@@ -130,3 +130,25 @@ func TestEndWaitsForCommits(t *testing.T) {
 		})
 	}
 }
+
+// TestLossDuringAWrite loses a task manager at different moments of the write of a checkpoint: nothing that it
+// names is fenced before it is committed.
+func TestLossDuringAWrite(t *testing.T) {
+	for after := time.Duration(0); after < 800*time.Millisecond; after += 100 * time.Millisecond {
+		t.Run(after.String(), func(t *testing.T) {
+			Run(t, func(c *Cluster) {
+				c.Submit(exact(c, 12_000))
+				c.AwaitCheckpoints(10*time.Second, "count", 2)
+				c.disk.slowDown(300 * time.Millisecond)
+				c.AwaitCheckpoints(20*time.Second, "count", 1)
+				time.Sleep(after)
+				c.KillTaskManager("tm-2")
+				c.StartTaskManager("tm-2", 2)
+				c.Await(time.Minute, "attempt 2 runs", func() bool { return c.Job("count").Attempt == 2 && c.Job("count").State == "RUNNING" })
+				c.disk.slowDown(0)
+				c.AwaitState(time.Minute, "count", "FINISHED")
+				c.CheckExact()
+			})
+		})
+	}
+}
