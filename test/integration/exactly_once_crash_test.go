@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -178,21 +179,34 @@ func crashAtTheEnd(t *testing.T, r *rig) {
 	}
 }
 
-// checkDecisions: every kind of decision is in the log; a marked transaction is not committed again; a
-// checkpoint is announced when all its transactions are marked; nothing that was complete is left.
+// checkDecisions: every kind of decision is in the log; a transaction is committed when a checkpoint that
+// names it is durable, and not again when it is marked; a checkpoint is announced when all its transactions
+// are marked; nothing that was complete is left.
 func checkDecisions(t *testing.T, list []decision, starts int) {
 	t.Helper()
 	seen := map[string]int{}
 	marked := map[string]bool{}
-	completed := map[int64][]string{} // of this life of the job manager
+	completed := map[int64][]string{} // of this life of the job manager, and not announced
+	acked, durable := map[string]bool{}, map[string]bool{}
 	for _, d := range list {
 		seen[d.Event]++
 		switch d.Event {
 		case "start":
 			clear(completed)
+			maps.Copy(durable, acked) // the life before may have ended between the write and the line that tells of it
+		case "ack":
+			for _, key := range d.Transactions {
+				acked[key] = true
+			}
 		case "completed":
 			completed[d.Checkpoint] = d.Transactions
+			for _, key := range d.Transactions {
+				durable[key] = true
+			}
 		case "committed":
+			if !durable[d.Transaction] {
+				t.Errorf("%s was committed before its checkpoint was durable", d.Transaction)
+			}
 			if marked[d.Transaction] {
 				t.Errorf("%s was committed again after its mark", d.Transaction)
 			}
