@@ -89,12 +89,3 @@ func (p *partition) end(id int64, commit bool) {
 	delete(p.open, id)
 	p.entries = append(p.entries, entry{marker: true})
 }
-
-// openOffsets is how many offsets belong to transactions that are open.
-func (p *partition) openOffsets() int {
-	n := 0
-	for _, offsets := range p.open {
-		n += len(offsets)
-	}
-	return n
-}
