@@ -359,15 +359,6 @@ func (p *partitionLog) mark(producer int64, epoch int, commit bool) {
 // stable says that a read_committed reader comes to the end: LSO = high watermark.
 func (p *partitionLog) stable() bool { return p.open == 0 }
 
-func (k *kafka) openOf(prefix func(string) bool) *transactionalID {
-	for _, t := range k.order {
-		if (t.state == stateOngoing || t.prepared()) && prefix(t.name) {
-			return t
-		}
-	}
-	return nil
-}
-
 // String prints an entry as source[from, to).
 func (e entry) String() string {
 	return fmt.Sprintf("src/%d [%d, %d) by %s", e.source, e.from, e.to, e.key)

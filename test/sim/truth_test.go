@@ -142,23 +142,13 @@ func (w *world) checkAnnounce(s *stored, j *job, id ident.CheckpointID) {
 func (w *world) checkFenced(j *job) {
 	prefix := string(j.id) + "/"
 	for _, t := range w.kafka.order {
-		if t.state == stateOngoing && strings.HasPrefix(t.name, prefix) && w.holdsReaders(t) {
+		if t.state == stateOngoing && strings.HasPrefix(t.name, prefix) {
 			w.violate("%s is over, but %s is open", j.id, t.key())
 		}
 	}
 	if s := w.disk.jobs[j.id]; len(s.handouts) > 0 {
 		w.violate("%s is over, but ids of %v are not fenced for good", j.id, s.handouts)
 	}
-}
-
-// holdsReaders says whether an open transaction has records, so that readers wait for its end.
-func (w *world) holdsReaders(t *transactionalID) bool {
-	for _, at := range t.partitions {
-		if s := w.kafka.partition(at).producers[t.producer]; s != nil && len(s.open) > 0 {
-			return true
-		}
-	}
-	return false
 }
 
 // settle lets everything that is still on its way arrive, and then judges the output.
@@ -168,6 +158,7 @@ func (w *world) settle() {
 	w.run(w.now+lateBy+10*time.Second, func() bool { return false })
 	w.checkStable("when nothing is on its way any more")
 	for _, j := range w.jobs {
+		w.checkFenced(j)
 		w.checkOutput(j)
 	}
 }
