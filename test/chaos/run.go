@@ -28,6 +28,9 @@ const (
 	warmCheckpoints = 3
 )
 
+// environment begins a reason that says nothing about the job: it was not yet there.
+const environment = "environment: "
+
 // Suite is what all runs have in common.
 type Suite struct {
 	ground     *rig.Ground
@@ -74,6 +77,7 @@ type stage struct {
 	before   cluster.Job
 	holds    []oracle.Sample // before the fault
 	failure  string
+	tuning   fault.Tuning
 }
 
 // Run makes one run and judges it. What kept it from being judged is a reason too.
@@ -84,7 +88,7 @@ func (s *Suite) Run(ctx context.Context, run Run) Outcome {
 	out, err := s.judge(ctx, run)
 	out.Fault, out.Kafka, out.Seed, out.Workload, out.Faults = run.Fault.Name(), string(s.kafka), run.Seed, run.Kind, []string{run.Fault.Name()}
 	if err != nil {
-		out.Verdict = append(out.Verdict, "harness: "+err.Error())
+		out.Verdict = append(out.Verdict, err.Error())
 	}
 	out.DurationMs = time.Since(began).Milliseconds()
 	return out
@@ -92,12 +96,12 @@ func (s *Suite) Run(ctx context.Context, run Run) Outcome {
 
 func (s *Suite) judge(ctx context.Context, run Run) (out Outcome, err error) {
 	if err := s.heal(ctx); err != nil {
-		return out, err
+		return out, fmt.Errorf("%s%w", environment, err)
 	}
 	st := &stage{suite: s, run: run}
 	defer func() { err = errors.Join(err, st.close(len(out.Verdict) > 0 || err != nil)) }()
 	if err := st.setUp(ctx); err != nil {
-		return out, err
+		return out, fmt.Errorf("%s%w", environment, err)
 	}
 	if err := st.warmUp(ctx); err != nil {
 		return out, err
@@ -161,9 +165,10 @@ func (st *stage) setUp(ctx context.Context) (err error) {
 	if st.dir, err = os.MkdirTemp("", "sluice-chaos-"); err != nil {
 		return fmt.Errorf("making a directory for a run: %w", err)
 	}
-	tuning := fault.Tuning{TaskManagers: 3, TransactionTimeout: 2 * time.Minute}
+	tuning := &st.tuning
+	*tuning = fault.Tuning{TaskManagers: 3, TransactionTimeout: 2 * time.Minute}
 	if st.run.Fault.Tune != nil {
-		st.run.Fault.Tune(&tuning)
+		st.run.Fault.Tune(tuning)
 	}
 	st.work, err = workload.New(st.run.Kind, workload.Params{
 		Name: fmt.Sprintf("chaos-%x-%x", time.Now().UnixNano(), st.run.Seed), Brokers: s.ground.Led(), Replication: rig.Brokers,
@@ -188,7 +193,11 @@ func (st *stage) setUp(ctx context.Context) (err error) {
 	if st.rig, err = rig.Start(ctx, options); err != nil {
 		return err
 	}
-	if st.job, err = st.rig.Submit(ctx, "job", st.work.JobFile()); err != nil {
+	file := st.work.JobFile()
+	if tuning.Cold { // the input is empty: its latest offsets are its earliest, unless somebody looks again later
+		file = strings.ReplaceAll(file, "startup: earliest", "startup: latest")
+	}
+	if st.job, err = st.rig.Submit(ctx, "job", file); err != nil {
 		return err
 	}
 	st.timeline = watch(st.rig, st.job)
@@ -207,10 +216,13 @@ func (st *stage) setUp(ctx context.Context) (err error) {
 // warmUp waits until the job has completed a few checkpoints.
 func (st *stage) warmUp(ctx context.Context) (err error) {
 	st.before, err = st.rig.WaitFor(ctx, st.job, "warm", recoverTimeout, func(j *cluster.Job) bool {
-		return j.State == "RUNNING" && j.LatestID() >= warmCheckpoints
+		return j.State == "RUNNING" && (j.LatestID() >= warmCheckpoints || st.tuning.Cold)
 	})
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, st.rig.Tails(4<<10))
+	}
+	if st.tuning.Cold {
+		return nil
 	}
 	samples, err := sample(ctx, st.rig)
 	st.holds = anyRole(samples)
@@ -254,6 +266,9 @@ func (st *stage) strike(ctx context.Context) (reasons []string, err error) {
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%w\n%s", err, st.rig.Tails(4<<10))
+	}
+	if st.tuning.Cold {
+		return st.failureOf(&healthy), nil
 	}
 	samples, err := settledSample(ctx, st.rig, st.holds)
 	st.oracle.SampleAfter(samples...)

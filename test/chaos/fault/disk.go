@@ -30,7 +30,9 @@ func diskFaults() []Fault {
 		{ID: "F14", What: "the disk of the job manager is full", Tune: func(t *Tuning) { t.DiskBytes = smallDiskBytes }, Inject: fillDisk},
 		{
 			ID: "F15", What: "a write to the job manager's disk has an unknown outcome, once",
-			Tune:   func(t *Tuning) { t.JobManagerEnv = []string{passage(failpoint.BetweenWitness, failOnce, passagesOf(failpoint.BetweenWitness))} },
+			Tune: func(t *Tuning) {
+				t.JobManagerEnv = []string{passage(failpoint.BetweenWitness, failOnce, passagesOf(failpoint.BetweenWitness))}
+			},
 			Inject: unknownWrite, Expect: takeOver,
 		},
 		{

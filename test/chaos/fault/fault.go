@@ -47,6 +47,9 @@ type Tuning struct {
 	TaskManagers int
 	// JobManagerEnv and WorkerEnv (of tm-1) are for their first process only.
 	JobManagerEnv, WorkerEnv []string
+	// Cold injects as soon as the job runs, before its first checkpoint, and lets it start at the latest offsets of
+	// an input that is still empty.
+	Cold bool
 	// DiskBytes, if set, is the size of the file system that holds the job manager's data directory.
 	DiskBytes int64
 	// CheckpointTimeout of the job; 0: the workload's. TransactionTimeout; 2 min at first: a fault that is no expiry

@@ -22,6 +22,20 @@ func killFaults() []Fault {
 	all := []Fault{
 		{ID: "F1", Variant: "one", What: "kill -9 of a task manager with spare slots", Inject: killOne, Expect: restart},
 		{ID: "F1", Variant: "all", What: "kill -9 of all task managers", Inject: killAll, Expect: starved},
+		{
+			ID: "F1", Variant: "early", What: "kill -9 of the job manager before the first checkpoint; the job starts at the latest offsets",
+			Tune: func(t *Tuning) { t.Cold, t.JobManagerEnv = true, []string{passage(failpoint.ReceiveAck, pauseOnce, 0)} },
+			Inject: func(ctx context.Context, s *Scene) error {
+				if err := fired(ctx, s.JobManager(), failpoint.ReceiveAck); err != nil {
+					return err
+				}
+				if err := killJobManager(ctx, s); err != nil { // the next one meets no crash point
+					return err
+				}
+				return s.again(ctx, 1)
+			},
+			Expect: Expect{MinAttempts: 1, MaxAttempts: 2, States: []string{running}},
+		},
 	}
 	for _, point := range []failpoint.Point{failpoint.BeforePersist, failpoint.AfterPersist, failpoint.BeforeCommit, failpoint.BeforeAnnounce} {
 		all = append(all, Fault{

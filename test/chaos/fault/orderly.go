@@ -20,7 +20,9 @@ func orderlyFaults() []Fault {
 		{ID: "F29", Variant: "term-jm", What: "SIGTERM of the job manager; it comes back", Inject: termJobManager, Expect: restart},
 		{
 			ID: "F29", Variant: "cancel-checkpoint", What: "cancel while a checkpoint is being written; then the job manager is killed",
-			Tune: func(t *Tuning) { t.JobManagerEnv = []string{passage(failpoint.BeforePersist, pauseOnce, passagesOf(failpoint.BeforePersist))} },
+			Tune: func(t *Tuning) {
+				t.JobManagerEnv = []string{passage(failpoint.BeforePersist, pauseOnce, passagesOf(failpoint.BeforePersist))}
+			},
 			Inject: func(ctx context.Context, s *Scene) error {
 				if err := fired(ctx, s.JobManager(), failpoint.BeforePersist); err != nil {
 					return err
