@@ -16,13 +16,13 @@ const loadTimeout = 2 * time.Minute
 type load struct {
 	*workload.Generator
 	cancel context.CancelFunc
-	done   chan error // holds the outcome of Run when that has ended
+	done   chan error // holds the outcome of Run when that has ended, and room for one that comes too late
 }
 
 // startLoad lets a generator write until stop.
 func startLoad(g *workload.Generator) *load {
 	ctx, cancel := context.WithCancel(context.Background())
-	l := &load{Generator: g, cancel: cancel, done: make(chan error, 1)}
+	l := &load{Generator: g, cancel: cancel, done: make(chan error, 2)}
 	go func() { l.done <- g.Run(ctx) }()
 	return l
 }
