@@ -17,7 +17,7 @@ import (
 )
 
 // rare are transitions that only a store in disorder makes, or a user who is faster than the submission; the
-// last two take a crash within the write of a final checkpoint whose attempt has just used up its restarts,
+// two of Failing take a crash within the write of a final checkpoint whose attempt has just used up its restarts,
 // which a few of 100,000 schedules come to.
 var rare = []jobcore.Edge{
 	{From: jobcore.WaitingForSlots, Event: jobcore.OnRecovered, To: jobcore.Finishing},
@@ -30,6 +30,10 @@ var rare = []jobcore.Edge{
 	{From: jobcore.Created, Event: jobcore.OnStop, To: jobcore.Stopping},
 	{From: jobcore.Failing, Event: jobcore.OnRecovered, To: jobcore.Finishing},
 	{From: jobcore.Failing, Event: jobcore.OnRecovered, To: jobcore.Stopping},
+	// The third attempt in a row that somebody else fences, in a state that lasts for a moment.
+	{From: jobcore.Deploying, Event: jobcore.OnFenced, To: jobcore.Failing},
+	{From: jobcore.Finishing, Event: jobcore.OnFenced, To: jobcore.Failing},
+	{From: jobcore.Stopping, Event: jobcore.OnFenced, To: jobcore.Failing},
 }
 
 var (
