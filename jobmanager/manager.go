@@ -252,8 +252,8 @@ func (m *Manager) registered(worker ident.WorkerID, slots int) {
 
 func (m *Manager) resumed(worker ident.WorkerID) { m.broadcast(workerResumed{worker}) }
 
-func (m *Manager) lost(worker ident.WorkerID, reason string, certain bool) {
-	m.log.Warn("task manager lost", "worker", worker, "reason", reason, "certain", certain)
-	m.scheduler.workerLost(worker)
-	m.broadcast(workerLost{worker, reason, certain})
+func (m *Manager) lost(l workerLost) {
+	m.log.Warn("task manager lost", "worker", l.worker, "reason", l.reason, "certain", l.certain)
+	m.scheduler.workerLost(l.worker)
+	m.broadcast(l)
 }

@@ -38,10 +38,13 @@ type (
 		state   job.SubtaskState
 		failure *job.Failure
 	}
+	// workerLost says that a task manager is gone; certain: its process is known to be dead. Its lease
+	// counts from the last contact at the latest.
 	workerLost struct {
-		worker  ident.WorkerID
-		reason  string
-		certain bool
+		worker      ident.WorkerID
+		reason      string
+		certain     bool
+		lastContact time.Time
 	}
 	workerResumed struct{ worker ident.WorkerID }
 	// workerRegistered says that a task manager began a new session: a process that was thought lost may

@@ -102,7 +102,7 @@ func (r *runner) onWorkerLost(m workerLost) {
 			}
 		}
 	}
-	r.enqueue(job.WorkerLost{Worker: m.worker, Reason: m.reason, Certain: m.certain})
+	r.enqueue(job.WorkerLost{Worker: m.worker, Reason: m.reason, Certain: m.certain, LastContact: m.lastContact})
 }
 
 // repeat sends a task manager what belongs to the current attempt and what it may have missed while its

@@ -87,8 +87,7 @@ type downstream struct {
 type sessionEvents interface {
 	registered(worker ident.WorkerID, slots int)
 	resumed(worker ident.WorkerID)
-	// lost says that the worker is gone; certain: its process is known to be dead.
-	lost(worker ident.WorkerID, reason string, certain bool)
+	lost(workerLost)
 }
 
 // sessions is the register of task managers.
@@ -160,7 +159,7 @@ func (s *sessions) open(reg registration, stream *downstream, now time.Time) (se
 	}
 	s.mu.Unlock()
 	if replaced { // before the new session can be sent anything: its slots are not those of the old one
-		s.events.lost(worker, "task manager "+string(worker)+" was started anew", true)
+		s.events.lost(workerLost{worker: worker, reason: "task manager " + string(worker) + " was started anew", certain: true})
 	}
 	ses = &session{
 		id: newID(), worker: worker, incarnation: inc, slots: reg.slots, dataAddress: reg.dataAddress,
@@ -255,13 +254,14 @@ func (s *sessions) watch(ctx context.Context, ses *session, why error) {
 		return
 	}
 	ses.lost = true
+	lastContact := ses.lastHeartbeat
 	s.mu.Unlock()
 	reason := fmt.Sprintf("task manager %s lost: %s", ses.worker, why)
 	if refused {
 		reason = fmt.Sprintf("task manager %s lost: its process is gone (%s refuses connections)", ses.worker, ses.dataAddress)
 	}
 	// Not certain even when refused: a process that ends closes its port before its subtasks (DESIGN rule 13).
-	s.events.lost(ses.worker, reason, false)
+	s.events.lost(workerLost{worker: ses.worker, reason: reason, lastContact: lastContact})
 }
 
 // awaitRefusal probes a suspended task manager until its port refuses, its session is resumed, or the

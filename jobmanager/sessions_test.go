@@ -31,9 +31,7 @@ func (e *told) add(format string, args ...any) {
 
 func (e *told) registered(w ident.WorkerID, slots int) { e.add("registered %s %d", w, slots) }
 func (e *told) resumed(w ident.WorkerID)               { e.add("resumed %s", w) }
-func (e *told) lost(w ident.WorkerID, reason string, certain bool) {
-	e.add("lost %s certain=%t", w, certain)
-}
+func (e *told) lost(l workerLost)                      { e.add("lost %s certain=%t", l.worker, l.certain) }
 
 func (e *told) take() string {
 	e.mu.Lock()
@@ -282,10 +280,10 @@ type blockedEvents struct {
 	entered, let chan struct{}
 }
 
-func (e *blockedEvents) lost(w ident.WorkerID, reason string, certain bool) {
+func (e *blockedEvents) lost(l workerLost) {
 	close(e.entered)
 	<-e.let
-	e.told.lost(w, reason, certain)
+	e.told.lost(l)
 }
 
 // TestLossIsToldBeforeRegistration starts a task manager anew while its loss is still being told: the slot pool

@@ -2,6 +2,7 @@ package job
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/sluice-stream/sluice/ident"
 )
@@ -65,6 +66,8 @@ type WorkerLost struct {
 	Worker  ident.WorkerID
 	Reason  string
 	Certain bool
+	// LastContact is when it was last heard of, from which its lease counts; zero: now.
+	LastContact time.Time
 }
 
 // WorkerResumed says that a task manager resumed its session; what it may have missed is repeated.

@@ -123,8 +123,11 @@ func (m *Machine) onLeavingStatus(r *run, ev SubtaskStatus) {
 // onWorkerLost comes for every lost task manager of the cluster.
 func (m *Machine) onWorkerLost(now time.Time, ev WorkerLost) {
 	goneAt := now.Add(m.cfg.Lease)
-	if ev.Certain {
+	switch {
+	case ev.Certain:
 		goneAt = now
+	case !ev.LastContact.IsZero() && ev.LastContact.Before(now):
+		goneAt = ev.LastContact.Add(m.cfg.Lease)
 	}
 	f := Failure{At: now, Class: External, Message: ev.Reason}
 	for _, r := range m.leaving {

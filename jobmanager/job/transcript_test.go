@@ -20,7 +20,7 @@ import (
 //	grant WORKER#INDEX…              for the attempt that is asked for; grant-late N …: for attempt N
 //	all STATE                        every subtask of the newest attempt reports this
 //	report EPOCH.ATTEMPT SUBTASK STATE [CLASS MESSAGE…]
-//	lost WORKER | dead WORKER        not certain | certain
+//	lost WORKER [SILENT] | dead WORKER   not certain, last heard of so long ago | certain
 //	resumed WORKER
 //	deploy-failed [gone WORKER | refused]
 //	checkpoint N [final]             of the newest attempt
@@ -138,7 +138,15 @@ func (tr *transcript) event(t *testing.T, cmd string, args []string) Event {
 	case "report":
 		return reportOf(t, args)
 	case "lost", "dead":
-		return WorkerLost{Worker: ident.WorkerID(args[0]), Reason: args[0] + " is gone", Certain: cmd == "dead"}
+		lost := WorkerLost{Worker: ident.WorkerID(args[0]), Reason: args[0] + " is gone", Certain: cmd == "dead"}
+		if len(args) > 1 {
+			silent, err := time.ParseDuration(args[1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			lost.LastContact = tr.now.Add(-silent)
+		}
+		return lost
 	case "resumed":
 		return WorkerResumed{Worker: ident.WorkerID(args[0])}
 	case "deploy-failed":
