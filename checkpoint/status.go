@@ -79,7 +79,7 @@ func (c *Coordinator) waiting() string {
 		return ""
 	}
 	if sink := a.unready(); sink != nil {
-		return fmt.Sprintf("sink %s has no free transactional id: it waits for commits", sink)
+		return fmt.Sprintf("sink %s has no transaction ready: it waits for commits or for a producer id", sink)
 	}
 	if c.next > c.reserved && c.reserve.err != nil {
 		return fmt.Sprintf("reserve checkpoint ids: %v", c.reserve.err)

@@ -37,7 +37,7 @@ func TestCommitsWait(t *testing.T) {
 		c.refuseCommits(true)
 		before := c.Job("count").Checkpoints.Completed
 		c.Await(time.Minute, "checkpoints wait for commits", func() bool {
-			return waits(c.Job("count"), "has no free transactional id: it waits for commits")
+			return waits(c.Job("count"), "has no transaction ready: it waits for commits or for a producer id")
 		})
 		if n := c.Job("count").Checkpoints.Completed - before; n != 4 {
 			t.Errorf("%d checkpoints without a commit: of the 5 ids of a sink one is for the transaction that is open", n)
