@@ -114,6 +114,21 @@ func anyRole(samples []oracle.Sample) []oracle.Sample {
 	return samples
 }
 
+// takeOverConnections are what a job manager may have opened as it took over: it commits and fences up to 16 ids at
+// once, on three brokers, and keeps connections for the next time. The one before it had no reason to.
+const takeOverConnections = 16 * rig.Brokers
+
+// takenOver lets the job manager hold these connections, each with a descriptor and a goroutine.
+func takenOver(samples []oracle.Sample) []oracle.Sample {
+	for i := range samples {
+		if samples[i].Process == rig.JobManager {
+			samples[i].FDs += takeOverConnections
+			samples[i].Goroutines += takeOverConnections
+		}
+	}
+	return samples
+}
+
 func goroutinesOf(ctx context.Context, address string) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, sampleTimeout)
 	defer cancel()

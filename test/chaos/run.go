@@ -78,6 +78,8 @@ type stage struct {
 	holds    []oracle.Sample // before the fault
 	failure  string
 	tuning   fault.Tuning
+	// jobManager is the process id before the fault.
+	jobManager int
 }
 
 // Run makes one run and judges it. What kept it from being judged is a reason too.
@@ -225,8 +227,7 @@ func (st *stage) warmUp(ctx context.Context) (err error) {
 		return nil
 	}
 	samples, err := sample(ctx, st.rig)
-	st.holds = anyRole(samples)
-	st.oracle.SampleBefore(st.holds...)
+	st.holds, st.jobManager = anyRole(samples), st.rig.JobManager().Pid()
 	return err
 }
 
@@ -270,7 +271,11 @@ func (st *stage) strike(ctx context.Context) (reasons []string, err error) {
 	if st.tuning.Cold {
 		return st.failureOf(&healthy), nil
 	}
+	if st.rig.JobManager().Pid() != st.jobManager {
+		st.holds = takenOver(st.holds)
+	}
 	samples, err := settledSample(ctx, st.rig, st.holds)
+	st.oracle.SampleBefore(st.holds...)
 	st.oracle.SampleAfter(samples...)
 	return st.failureOf(&healthy), err
 }
