@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -87,15 +88,9 @@ func (g *Ground) identify(client *net.TCPAddr) string {
 	if err != nil {
 		return "?"
 	}
-	sockets, err := proc.NetTCP()
-	if err != nil {
+	socket := socketOf(client)
+	if socket == "" {
 		return "?"
-	}
-	socket := ""
-	for _, s := range sockets {
-		if int(s.LocalPort) == client.Port && s.LocalAddr.Equal(client.IP) && s.Inode != 0 {
-			socket = fmt.Sprintf("socket:[%d]", s.Inode)
-		}
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -109,12 +104,30 @@ func (g *Ground) identify(client *net.TCPAddr) string {
 			continue
 		}
 		for _, target := range targets {
-			if socket != "" && target == socket {
+			if target == socket {
 				return name
 			}
 		}
 	}
 	return "?"
+}
+
+// socketOf is the name under which the owner of a local address, of IPv4, has it among its open files; empty if
+// there is none.
+func socketOf(client *net.TCPAddr) string {
+	table, err := os.ReadFile("/proc/net/tcp")
+	ip := client.IP.To4()
+	if err != nil || ip == nil {
+		return ""
+	}
+	local := fmt.Sprintf("%02X%02X%02X%02X:%04X", ip[3], ip[2], ip[1], ip[0], client.Port)
+	for line := range strings.Lines(string(table)) {
+		// number, local address, remote address, state, queues, timer, retransmissions, user, timeout, inode
+		if fields := strings.Fields(line); len(fields) > 9 && fields[1] == local && fields[9] != "0" {
+			return "socket:[" + fields[9] + "]"
+		}
+	}
+	return ""
 }
 
 // watch makes a process a party of the mesh until it ends; then its proxy refuses, as its port does.
