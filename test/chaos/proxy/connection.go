@@ -19,7 +19,7 @@ const (
 // connection is one that goes through a proxy.
 type connection struct {
 	mesh           *Mesh
-	edge           Edge
+	edge           atomic.Pointer[Edge]
 	client, server *net.TCPConn
 	carriedBytes   atomic.Int64
 	once           sync.Once
@@ -68,7 +68,7 @@ func (c *connection) read(from *net.TCPConn, queue chan<- chunk) {
 	for {
 		data := make([]byte, chunkBytes)
 		n, err := from.Read(data)
-		rule, _ := c.mesh.rule(c.edge)
+		rule, _ := c.mesh.rule(*c.edge.Load())
 		due := time.Now().Add(rule.Delay)
 		if rule.Jitter > 0 {
 			due = due.Add(rand.N(2*rule.Jitter) - rule.Jitter)
@@ -100,7 +100,7 @@ func (c *connection) write(to *net.TCPConn, queue <-chan chunk, forward bool) {
 			c.reset()
 			return
 		}
-		rule, _ := c.mesh.rule(c.edge)
+		rule, _ := c.mesh.rule(*c.edge.Load())
 		if carried := c.carriedBytes.Add(int64(len(next.data))); rule.CutAfterBytes > 0 && carried >= rule.CutAfterBytes {
 			c.reset()
 			return
@@ -119,7 +119,7 @@ func (c *connection) write(to *net.TCPConn, queue <-chan chunk, forward bool) {
 // hold waits until a chunk is due and its direction is not silent; false: the connection is over.
 func (c *connection) hold(due time.Time, forward bool) bool {
 	for {
-		rule, changed := c.mesh.rule(c.edge)
+		rule, changed := c.mesh.rule(*c.edge.Load())
 		blocked := forward && rule.BlockForward || !forward && rule.BlockBack
 		wait := time.Until(due)
 		if !blocked && wait <= 0 {

@@ -135,7 +135,8 @@ func (m *Mesh) Cut(edge Edge) int {
 	m.mu.Lock()
 	for _, s := range m.servers {
 		for c := range s.open {
-			if (edge.From == Any || edge.From == c.edge.From) && (edge.To == Any || edge.To == c.edge.To) {
+			of := *c.edge.Load()
+			if (edge.From == Any || edge.From == of.From) && (edge.To == Any || edge.To == of.To) {
 				cut = append(cut, c)
 			}
 		}
@@ -177,10 +178,23 @@ func (m *Mesh) accept(s *server, listener net.Listener) {
 	}
 }
 
+// unknown is the client of a connection that is not identified yet, or any more.
+const unknown = "?"
+
+// identifyAfter is how long a connection must live to be worth the question whose it is, while no rule depends
+// on that: a probe is over before.
+const identifyAfter = 50 * time.Millisecond
+
 // connect dials the server for a client and passes bytes on until one of them ends.
 func (m *Mesh) connect(s *server, client *net.TCPConn) {
 	defer m.running.Done()
-	edge := Edge{m.identify(client.RemoteAddr().(*net.TCPAddr)), s.name}
+	edge := Edge{unknown, s.name}
+	m.mu.Lock()
+	ruled := len(m.rules) > 0
+	m.mu.Unlock()
+	if ruled {
+		edge.From = m.identify(client.RemoteAddr().(*net.TCPAddr))
+	}
 	rule, _ := m.rule(edge)
 	if rand.Float64() < rule.Refuse {
 		reset(client)
@@ -191,7 +205,8 @@ func (m *Mesh) connect(s *server, client *net.TCPConn) {
 		reset(client)
 		return
 	}
-	c := &connection{mesh: m, edge: edge, client: client, server: dialled.(*net.TCPConn), done: make(chan struct{})}
+	c := &connection{mesh: m, client: client, server: dialled.(*net.TCPConn), done: make(chan struct{})}
+	c.edge.Store(&edge)
 	m.mu.Lock()
 	closed := m.closed
 	s.open[c] = true
@@ -199,8 +214,24 @@ func (m *Mesh) connect(s *server, client *net.TCPConn) {
 	if closed {
 		c.reset()
 	}
+	if !ruled {
+		m.running.Add(1)
+		go m.identifyLater(c)
+	}
 	c.serve()
 	m.mu.Lock()
 	delete(s.open, c)
 	m.mu.Unlock()
+}
+
+// identifyLater finds out whose a connection is while it is already used.
+func (m *Mesh) identifyLater(c *connection) {
+	defer m.running.Done()
+	timer := time.NewTimer(identifyAfter)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		c.edge.Store(&Edge{m.identify(c.client.RemoteAddr().(*net.TCPAddr)), c.edge.Load().To})
+	case <-c.done:
+	}
 }

@@ -92,6 +92,7 @@ func TestSilenceHoldsBackAndHealDelivers(t *testing.T) {
 			conn, in := dial(t, address)
 			say(t, conn, "one")
 			hear(t, conn, in, "one")
+			time.Sleep(2 * identifyAfter) // nobody can see when the client is known
 			m.Set(Edge{"me", "echo"}, rule)
 			say(t, conn, "two")
 			hear(t, conn, in, "")
@@ -120,6 +121,7 @@ func TestCutRefuseAndDown(t *testing.T) {
 	conn, in := dial(t, address)
 	say(t, conn, "one")
 	hear(t, conn, in, "one")
+	time.Sleep(2 * identifyAfter) // nobody can see when the client is known
 	if n := m.Cut(Edge{"you", Any}); n != 0 {
 		t.Errorf("cut %d connections of another party", n)
 	}
