@@ -210,7 +210,7 @@ func (s *sessionService) handle(ctx context.Context, ses *session, down *downstr
 	case *pb.FromTaskManager_Level:
 		id, fence := wire.AttemptFromProto(v.Level.GetAttempt())
 		ref := sinkRef{wire.SubtaskFromProto(v.Level.GetSubtask()), v.Level.GetSink()}
-		s.m.post(ctx, id, sinkLevel{fence, ref, int(v.Level.GetReady()), int(v.Level.GetWanted())})
+		s.m.post(ctx, id, sinkLevel{fence, ref, v.Level.GetSequence(), int(v.Level.GetReady()), int(v.Level.GetWanted())})
 	default:
 		return status.Errorf(codes.InvalidArgument, "unexpected message %T", v)
 	}

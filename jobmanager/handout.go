@@ -88,7 +88,18 @@ type storedHandout struct {
 
 func handoutName(k commit.HandoutKey) string { return handoutPrefix + k.String() }
 
-func putHandout(tx *boltstore.Tx, id ident.JobID, h commit.Handout) error {
+// errForgotten refuses to raise a hand-out whose ids are all fenced for good: the record would outlive the job.
+var errForgotten = errors.New("the hand-out is forgotten: its attempt is over")
+
+// raiseHandout writes the first hand-out of a sink subtask, or a higher count of one that is there.
+func raiseHandout(tx *boltstore.Tx, id ident.JobID, h commit.Handout) error {
+	if h.Count > firstIDs {
+		if _, err := tx.Value(id, handoutName(h.HandoutKey)); errors.Is(err, boltstore.ErrNotFound) {
+			return fmt.Errorf("%s: %w", h.HandoutKey, errForgotten)
+		} else if err != nil {
+			return err
+		}
+	}
 	data, err := json.Marshal(storedHandout{Cluster: h.Cluster, Prefix: h.Prefix, Count: h.Count})
 	if err != nil {
 		return fmt.Errorf("encode hand-out %s: %w", h.HandoutKey, err)

@@ -94,8 +94,10 @@ func TestHandoutsAreStored(t *testing.T) {
 		{HandoutKey: commit.HandoutKey{Attempt: 1, Sink: "z", Subtask: 0}, Cluster: "b:1,b:2", Prefix: "p/c/j/z/0/1/", Count: 7},
 		{HandoutKey: commit.HandoutKey{Attempt: 2, Sink: "z", Subtask: 0}, Cluster: "b:1", Prefix: "p/c/j/z/0/2/", Count: 4},
 	}
+	first := want[0]
+	first.Count = firstIDs
 	update(t, m, func(tx *boltstore.Tx) error {
-		return errors.Join(putHandout(tx, "j", want[0]), putHandout(tx, "j", want[1]), putHandout(tx, "other", want[0]))
+		return errors.Join(raiseHandout(tx, "j", first), raiseHandout(tx, "j", want[0]), raiseHandout(tx, "j", want[1]), raiseHandout(tx, "other", first))
 	})
 	read := func() (out []commit.Handout, err error) {
 		_ = m.store.View(func(tx *boltstore.Tx) error { // err is looked at by the caller
@@ -113,6 +115,16 @@ func TestHandoutsAreStored(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		update(t, m, func(tx *boltstore.Tx) error { return tx.DeleteValue("j", name) })
+	}
+}
+
+// TestForgottenHandoutIsNotRaised: its ids are all fenced for good, and a record of it would outlive the job.
+func TestForgottenHandoutIsNotRaised(t *testing.T) {
+	m := open(t)
+	grown := commit.Handout{HandoutKey: commit.HandoutKey{Attempt: 1, Sink: "z"}, Prefix: "c/j/z/0/1/", Count: firstIDs + 1}
+	err := m.store.Update(t.Context(), func(tx *boltstore.Tx) error { return raiseHandout(tx, "j", grown) })
+	if !errors.Is(err, errForgotten) {
+		t.Errorf("raised: %v", err)
 	}
 }
 

@@ -54,6 +54,7 @@ type (
 	sinkLevel struct {
 		fence ident.Fence
 		sinkRef
+		sequence      uint64 // rises with every change
 		ready, wanted int
 	}
 	// asked is a request of a user; the answer says when it is durable or why it is refused.
@@ -103,10 +104,9 @@ type runner struct {
 	restored ident.CheckpointID
 	// heldDeploy waits until all that completed checkpoints name is committed; nil: none.
 	heldDeploy *job.Deploy
-	// ready is the level of each transactional sink of the deployed attempt, wanted how many ids it would like
-	// to own; growing are those whose next hand-out is being stored.
-	ready   map[sinkRef]int
-	wanted  map[sinkRef]int
+	// levels are what the transactional sinks of the deployed attempt told last; growing are those whose next
+	// hand-out is being stored.
+	levels  map[sinkRef]sinkLevel
 	growing map[sinkRef]bool
 	// unannounced are completed checkpoints whose transactions are not all marked, oldest first; announced is
 	// the newest that is.

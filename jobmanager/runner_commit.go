@@ -177,13 +177,13 @@ func (r *runner) onLevel(l sinkLevel) {
 		return
 	}
 	h, ok := r.deployed.handouts[l.sinkRef]
-	if !ok {
+	if !ok || l.sequence < r.levels[l.sinkRef].sequence { // the latter from a stream that was replaced
 		r.m.metrics.dropped("sink level")
 		return
 	}
-	r.ready[l.sinkRef] = l.ready
+	l.wanted = min(l.wanted, maxIDs)
+	r.levels[l.sinkRef] = l
 	r.tellReadiness(l.subtask)
-	r.wanted[l.sinkRef] = min(l.wanted, maxIDs)
 	if l.wanted > h.Count {
 		r.enqueue(growth{l.fence, l.sinkRef})
 	}
@@ -193,8 +193,8 @@ func (r *runner) onLevel(l sinkLevel) {
 func (r *runner) tellReadiness(s ident.Subtask) {
 	level := -1
 	for ref := range r.deployed.handouts {
-		if ref.subtask == s && (level < 0 || r.ready[ref] < level) {
-			level = r.ready[ref]
+		if ready := r.levels[ref].ready; ref.subtask == s && (level < 0 || ready < level) {
+			level = ready
 		}
 	}
 	r.enqueue(checkpoint.SinkReadiness{Fence: r.deployed.fence, Subtask: s, Ready: max(level, 0)})
@@ -226,7 +226,7 @@ func (r *runner) grow(ctx context.Context, g growth) {
 		return
 	}
 	h := d.handouts[g.sinkRef]
-	made := r.wanted[g.sinkRef] - h.Count
+	made := r.levels[g.sinkRef].wanted - h.Count
 	if made <= 0 {
 		return
 	}
@@ -235,6 +235,9 @@ func (r *runner) grow(ctx context.Context, g growth) {
 	growing[g.sinkRef] = true
 	r.beside(ctx, func(ctx context.Context) error { return r.storeHandouts(ctx, made, h) }, func(_ time.Time, err error) {
 		r.doubtful(err)
+		if errors.Is(err, errForgotten) { // the attempt is over, and nobody was told of the ids
+			return
+		}
 		if err != nil {
 			r.log.Warn("hand out transactional ids", "sink", g.sink, "subtask", g.subtask.String(), "reason", err)
 			r.beside(ctx, func(ctx context.Context) error { return pause(ctx, storeRetry) }, func(time.Time, error) {
@@ -276,7 +279,7 @@ func (r *runner) storeHandouts(ctx context.Context, made int, list ...commit.Han
 	err := r.m.store.Update(ctx, func(tx *boltstore.Tx) error {
 		err := countMade(tx, r.id, made, now)
 		for _, h := range list {
-			err = errors.Join(err, putHandout(tx, r.id, h))
+			err = errors.Join(err, raiseHandout(tx, r.id, h))
 		}
 		return err
 	})

@@ -244,7 +244,7 @@ func (r *runner) deploy(ctx context.Context, e job.Deploy) error {
 	}
 	dep, gone := r.newDeployment(e, r.seedPositions(ctx, d.Manifest))
 	r.deployed, r.trigger, r.restored = dep, nil, d.Checkpoint
-	r.ready, r.wanted, r.growing = map[sinkRef]int{}, map[sinkRef]int{}, map[sinkRef]bool{}
+	r.levels, r.growing = map[sinkRef]sinkLevel{}, map[sinkRef]bool{}
 	r.subtasks = map[ident.Subtask]subtaskView{}
 	for s, w := range dep.placement {
 		r.subtasks[s] = subtaskView{state: "SCHEDULED", worker: w}

@@ -123,7 +123,9 @@ func (b *builder) sink(cfg *subtask.Config, t *task, n *graph.Node, waiting func
 	if ids, ok := a.deploy.transactions[key]; ok {
 		sc.Transactions = &operator.TransactionContext{
 			Prefix: ids.prefix, Owned: ids.owned, Cap: ids.cap, Lease: a.lease,
-			Level: func(l operator.TransactionLevel) { a.tm.outbox.level(sinkLevel{a.id, key, l}) },
+			Level: func(l operator.TransactionLevel) {
+				a.tm.outbox.level(sinkLevel{attempt: a.id, sinkKey: key, TransactionLevel: l})
+			},
 		}
 	}
 	sink, err := a.tm.connectors.NewSink(n, sc)

@@ -55,6 +55,7 @@ type sinkLevel struct {
 	attempt attemptID
 	sinkKey
 	operator.TransactionLevel
+	sequence uint64 // given by the outbox
 }
 
 type levelKey struct {
@@ -84,6 +85,7 @@ type outbox struct {
 	acks     map[ackKey]*manifest.Ack
 	declines map[ackKey]decline
 	levels   map[levelKey]sinkLevel
+	sequence uint64 // of the newest level
 	// unsent is what has changed since the current stream began or was last drained.
 	unsent unsent
 	wake   chan struct{}
@@ -115,6 +117,8 @@ func (o *outbox) report(r report) {
 func (o *outbox) level(l sinkLevel) {
 	key := levelKey{l.attempt, l.sinkKey}
 	o.mu.Lock()
+	o.sequence++
+	l.sequence = o.sequence
 	o.levels[key] = l
 	o.unsent.level(key, l)
 	o.mu.Unlock()

@@ -45,7 +45,7 @@ func taken(o *outbox) []string {
 }
 
 func levelOf(attempt, ready int) sinkLevel {
-	return sinkLevel{attemptOf(attempt), sinkKey{subtaskOf(0), "out"}, operator.TransactionLevel{Ready: ready, Wanted: 4}}
+	return sinkLevel{attempt: attemptOf(attempt), sinkKey: sinkKey{subtaskOf(0), "out"}, TransactionLevel: operator.TransactionLevel{Ready: ready, Wanted: 4}}
 }
 
 func TestOutbox(t *testing.T) {

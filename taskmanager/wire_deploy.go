@@ -112,7 +112,7 @@ func declineToProto(d decline) *pb.CheckpointDecline {
 func levelToProto(l sinkLevel) *pb.SinkLevel {
 	return &pb.SinkLevel{
 		Attempt: wire.AttemptToProto(l.attempt.job, l.attempt.fence), Subtask: wire.SubtaskToProto(l.subtask), Sink: l.sink,
-		Ready: int32(l.Ready), Wanted: int32(l.Wanted),
+		Ready: int32(l.Ready), Wanted: int32(l.Wanted), Sequence: l.sequence,
 	}
 }
 

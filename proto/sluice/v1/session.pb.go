@@ -1238,12 +1238,15 @@ func (x *HandOut) GetBelow() int32 {
 // SinkLevel is how many next transactions of an exactly-once sink can begin at once, and below which number
 // it would like to own all ids. No checkpoint is triggered while a sink has none ready.
 type SinkLevel struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Attempt       *AttemptRef            `protobuf:"bytes,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	Subtask       *SubtaskRef            `protobuf:"bytes,2,opt,name=subtask,proto3" json:"subtask,omitempty"`
-	Sink          string                 `protobuf:"bytes,3,opt,name=sink,proto3" json:"sink,omitempty"`
-	Ready         int32                  `protobuf:"varint,4,opt,name=ready,proto3" json:"ready,omitempty"`
-	Wanted        int32                  `protobuf:"varint,5,opt,name=wanted,proto3" json:"wanted,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Attempt *AttemptRef            `protobuf:"bytes,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	Subtask *SubtaskRef            `protobuf:"bytes,2,opt,name=subtask,proto3" json:"subtask,omitempty"`
+	Sink    string                 `protobuf:"bytes,3,opt,name=sink,proto3" json:"sink,omitempty"`
+	Ready   int32                  `protobuf:"varint,4,opt,name=ready,proto3" json:"ready,omitempty"`
+	Wanted  int32                  `protobuf:"varint,5,opt,name=wanted,proto3" json:"wanted,omitempty"`
+	// Rises with every change. Two streams of a session may overlap for a moment: an older level that comes
+	// later is dropped.
+	Sequence      uint64 `protobuf:"varint,6,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1309,6 +1312,13 @@ func (x *SinkLevel) GetReady() int32 {
 func (x *SinkLevel) GetWanted() int32 {
 	if x != nil {
 		return x.Wanted
+	}
+	return 0
+}
+
+func (x *SinkLevel) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
 	}
 	return 0
 }
@@ -2672,13 +2682,14 @@ const file_sluice_v1_session_proto_rawDesc = "" +
 	"\aattempt\x18\x01 \x01(\v2\x15.sluice.v1.AttemptRefR\aattempt\x12/\n" +
 	"\asubtask\x18\x02 \x01(\v2\x15.sluice.v1.SubtaskRefR\asubtask\x12\x12\n" +
 	"\x04sink\x18\x03 \x01(\tR\x04sink\x12\x14\n" +
-	"\x05below\x18\x04 \x01(\x05R\x05below\"\xaf\x01\n" +
+	"\x05below\x18\x04 \x01(\x05R\x05below\"\xcb\x01\n" +
 	"\tSinkLevel\x12/\n" +
 	"\aattempt\x18\x01 \x01(\v2\x15.sluice.v1.AttemptRefR\aattempt\x12/\n" +
 	"\asubtask\x18\x02 \x01(\v2\x15.sluice.v1.SubtaskRefR\asubtask\x12\x12\n" +
 	"\x04sink\x18\x03 \x01(\tR\x04sink\x12\x14\n" +
 	"\x05ready\x18\x04 \x01(\x05R\x05ready\x12\x16\n" +
-	"\x06wanted\x18\x05 \x01(\x05R\x06wanted\"y\n" +
+	"\x06wanted\x18\x05 \x01(\x05R\x06wanted\x12\x1a\n" +
+	"\bsequence\x18\x06 \x01(\x04R\bsequence\"y\n" +
 	"\tPlacement\x12\x16\n" +
 	"\x06worker\x18\x01 \x01(\tR\x06worker\x12!\n" +
 	"\fdata_address\x18\x02 \x01(\tR\vdataAddress\x121\n" +
