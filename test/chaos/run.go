@@ -54,12 +54,15 @@ type Run struct {
 // Outcome is what one run gave; as JSON one object.
 type Outcome struct {
 	oracle.Report
-	Fault      string   `json:"fault"`
-	Kafka      string   `json:"kafka"`
-	States     []string `json:"states"`
-	Attempts   int64    `json:"attempts"`
-	Failure    string   `json:"failure"` // the last reason that the job gave
-	DurationMs int64    `json:"durationMs"`
+	Fault    string   `json:"fault"`
+	Kafka    string   `json:"kafka"`
+	States   []string `json:"states"`
+	Attempts int64    `json:"attempts"`
+	Failure  string   `json:"failure"` // the last reason that the job gave
+	// Missing are the outputs that are not there of a job that ended by the fault: of input that it has not read, or
+	// lost as it announced. They do not count as lost.
+	Missing    int64 `json:"missing"`
+	DurationMs int64 `json:"durationMs"`
 }
 
 // stage is the parts of a run while it goes on.
@@ -129,7 +132,8 @@ func (s *Suite) judge(ctx context.Context, run Run) (out Outcome, err error) {
 	if out.Attempts == 0 && run.Fault.Expect.Final == "" {
 		out.DetectMs, out.RedeployMs, out.FirstOutputMs = nil, nil, nil // the job left RUNNING at its end only
 	}
-	out.Verdict = append(tolerate(out.Verdict, run.Fault.Expect), append(reasons, st.expectations(out.Attempts)...)...)
+	out.tolerate(run.Fault.Expect)
+	out.Verdict = append(out.Verdict, append(reasons, st.expectations(out.Attempts)...)...)
 	return out, nil
 }
 
@@ -147,18 +151,19 @@ func (s *Suite) heal(ctx context.Context) error {
 	return err
 }
 
-// tolerate drops the reasons that the fault excuses: a job that ended in the middle left input unread.
-func tolerate(reasons oracle.Verdict, expect fault.Expect) oracle.Verdict {
+// tolerate drops what the fault excuses: a job that ended in the middle left input unread.
+func (o *Outcome) tolerate(expect fault.Expect) {
 	if expect.Final == "" && !expect.DataLoss {
-		return reasons
+		return
 	}
+	o.Missing, o.Lost = o.Lost, 0
 	var left oracle.Verdict
-	for _, reason := range reasons {
+	for _, reason := range o.Verdict {
 		if !strings.HasPrefix(reason, "lost") {
 			left = append(left, reason)
 		}
 	}
-	return left
+	o.Verdict = left
 }
 
 // setUp makes topics, starts the processes and the load, and submits the job.

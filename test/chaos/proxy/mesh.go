@@ -189,10 +189,8 @@ const identifyAfter = 50 * time.Millisecond
 func (m *Mesh) connect(s *server, client *net.TCPConn) {
 	defer m.running.Done()
 	edge := Edge{unknown, s.name}
-	m.mu.Lock()
-	ruled := len(m.rules) > 0
-	m.mu.Unlock()
-	if ruled {
+	asked := m.asksWho(s.name)
+	if asked {
 		edge.From = m.identify(client.RemoteAddr().(*net.TCPAddr))
 	}
 	rule, _ := m.rule(edge)
@@ -214,7 +212,7 @@ func (m *Mesh) connect(s *server, client *net.TCPConn) {
 	if closed {
 		c.reset()
 	}
-	if !ruled {
+	if !asked {
 		m.running.Add(1)
 		go m.identifyLater(c)
 	}
@@ -222,6 +220,18 @@ func (m *Mesh) connect(s *server, client *net.TCPConn) {
 	m.mu.Lock()
 	delete(s.open, c)
 	m.mu.Unlock()
+}
+
+// asksWho tells whether a rule for connections to a server depends on whose they are.
+func (m *Mesh) asksWho(server string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for edge := range m.rules {
+		if edge.From != Any && (edge.To == Any || edge.To == server) {
+			return true
+		}
+	}
+	return false
 }
 
 // identifyLater finds out whose a connection is while it is already used.
