@@ -44,10 +44,10 @@ func (b *broker) begin(id string) manifest.TransactionKey {
 }
 
 func (b *broker) initTwice(id string) manifest.TransactionKey {
-	c, producer, epoch := b.initProducerID(id, time.Minute)
+	c, _, _ := b.initProducerID(id, time.Minute)
 	b.want("init on an open transaction", c, concurrent)
 	b.settle()
-	c, producer, epoch = b.initProducerID(id, time.Minute)
+	c, producer, epoch := b.initProducerID(id, time.Minute)
 	b.want("init again", c, ok)
 	return manifest.TransactionKey{TransactionalID: id, ProducerID: producer, ProducerEpoch: epoch}
 }
