@@ -89,12 +89,12 @@ func TestFailedCheckpointLosesNothing(t *testing.T) {
 // way for is never used, so nothing is ever fenced.
 func TestBurntIDs(t *testing.T) {
 	Run(t, func(c *Cluster) {
-		var n atomic.Int64
+		var n, ends atomic.Int64
 		c.Log.OnCall(func(call Call) Fate {
 			switch {
 			case call.API == InitProducerID && call.Host != jmHost && n.Add(1)%3 == 0:
 				return Fate{Late: 4*time.Second + time.Duration(n.Load()%5)*time.Second}
-			case call.API == EndTxn && n.Load()%2 == 0:
+			case call.API == EndTxn && ends.Add(1)%2 == 0:
 				return Fate{Refused: true} // commits take a while
 			}
 			return Fate{}

@@ -266,9 +266,8 @@ func (s *transactional) produce(ctx context.Context, at transaction.Partition, b
 		if err := s.c.awaitAcks(ctx); err != nil {
 			return 0, err
 		}
-		err = s.c.Log.call(ctx, Call{API: Produce, Host: s.c.host, ID: t.ID()}, s.c.AckDelay/2, func() (err error) {
-			base, err = s.c.Log.produce(topicPartition{at.Topic, at.Partition}, producer{t.ProducerID, t.Epoch}, b.sequence, b.messages)
-			return err
+		base, err = ask(ctx, s.c.Log, Call{API: Produce, Host: s.c.host, ID: t.ID()}, s.c.AckDelay/2, func() (int64, error) {
+			return s.c.Log.produce(topicPartition{at.Topic, at.Partition}, producer{t.ProducerID, t.Epoch}, b.sequence, b.messages)
 		})
 		var answer brokerError
 		if err == nil || errors.As(err, &answer) && answer.code != codeNotCoordinator {
@@ -322,10 +321,8 @@ func (s *transactional) initialise(ctx context.Context, c transaction.Init) erro
 	if err := s.tx.Lease(); err != nil {
 		return fmt.Errorf("%s: %w", c.ID, err)
 	}
-	var got producer
-	err := s.c.Log.call(ctx, Call{API: InitProducerID, Host: s.c.host, ID: c.ID}, callDelay, func() (err error) {
-		got, err = s.c.Log.initProducerID(c.ID, s.timeout)
-		return err
+	got, err := ask(ctx, s.c.Log, Call{API: InitProducerID, Host: s.c.host, ID: c.ID}, callDelay, func() (producer, error) {
+		return s.c.Log.initProducerID(c.ID, s.timeout)
 	})
 	outcome, final := outcomeOf(err)
 	if final {

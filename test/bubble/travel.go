@@ -111,15 +111,25 @@ func (v *travel) fate(c Call) (f Fate, ice chan struct{}) {
 	return f, v.frozen[c.Host]
 }
 
-// call carries a request to the broker and its answer back. Once it is sent it can be carried out at any
-// time, also after the caller has given up.
+// call carries a request without a result; see ask.
 func (l *Log) call(ctx context.Context, c Call, took time.Duration, do func() error) error {
+	_, err := ask(ctx, l, c, took, func() (struct{}, error) { return struct{}{}, do() })
+	return err
+}
+
+// ask carries a request to the broker and its answer back. Once it is sent it can be carried out at any
+// time, also after the caller has given up: what do finds out reaches the caller only by the answer.
+func ask[T any](ctx context.Context, l *Log, c Call, took time.Duration, do func() (T, error)) (none T, err error) {
 	fate, ice := l.travel.fate(c)
 	if fate.Refused {
 		sleep(ctx, callDelay)
-		return fmt.Errorf("%s: %w", c.API, errUnsent)
+		return none, fmt.Errorf("%s: %w", c.API, errUnsent)
 	}
-	answer := make(chan error, 1)
+	type result struct {
+		value T
+		err   error
+	}
+	answer := make(chan result, 1)
 	l.travel.calls.Go(func() {
 		if ice != nil {
 			<-ice
@@ -128,25 +138,25 @@ func (l *Log) call(ctx context.Context, c Call, took time.Duration, do func() er
 		if fate.Lost {
 			return
 		}
-		var err error
+		var r result
 		if fate.Code != 0 {
-			err = brokerError{fate.Code, c.API}
+			r.err = brokerError{fate.Code, c.API}
 		} else {
-			err = do()
+			r.value, r.err = do()
 		}
 		time.Sleep(took)
 		if !fate.Unanswered {
-			answer <- err
+			answer <- r
 		}
 	})
 	timer := time.NewTimer(callTimeout)
 	defer timer.Stop()
 	select {
-	case err := <-answer:
-		return err
+	case r := <-answer:
+		return r.value, r.err
 	case <-timer.C:
-		return fmt.Errorf("%s: %w within %s", c.API, errUnanswered, callTimeout)
+		return none, fmt.Errorf("%s: %w within %s", c.API, errUnanswered, callTimeout)
 	case <-ctx.Done():
-		return fmt.Errorf("%s: %w: %w", c.API, errUnanswered, context.Cause(ctx))
+		return none, fmt.Errorf("%s: %w: %w", c.API, errUnanswered, context.Cause(ctx))
 	}
 }
