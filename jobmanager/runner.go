@@ -120,6 +120,8 @@ type runner struct {
 	doubt error
 	// publishing says that offsets are being published, next which manifest follows.
 	publishing bool
+	// cleaned says that the job ends when its offsets are published.
+	cleaned    bool
 	next       *manifest.Manifest
 	storeError string
 	publishErr string
@@ -198,7 +200,7 @@ func (r *runner) run(ctx context.Context) (err error) {
 			return err
 		}
 		r.publish()
-		if r.machine.State().Terminal() && !r.publishing { // the last offsets are published before the loop ends
+		if r.machine.State().Terminal() {
 			return r.children.Wait()
 		}
 		arm(timer, earliest(earliest(r.machine.Deadline(), r.coord.Deadline()), r.committer.Deadline()))

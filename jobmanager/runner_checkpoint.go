@@ -159,6 +159,7 @@ func (r *runner) publishOffsets(ctx context.Context, m *manifest.Manifest) {
 			r.next = nil
 			r.publishOffsets(ctx, next)
 		}
+		r.endWhenPublished()
 	})
 }
 

@@ -64,7 +64,8 @@ func (r *runner) performCommit(ctx context.Context, eff commit.Effect) error {
 		r.log.Error("a completed checkpoint cannot be committed", "checkpoint", e.Checkpoint, "transactions", len(e.Transactions))
 		r.enqueue(job.DataLost{Failure: r.lossOf(e)})
 	case commit.CleanedUp:
-		r.enqueue(job.CleanedUp{})
+		r.cleaned = true
+		r.endWhenPublished()
 	case commit.Ignored:
 		r.m.metrics.dropped("commit")
 		r.log.Debug("ignored", "what", e.What, "reason", e.Why)
@@ -168,6 +169,15 @@ func (r *runner) announce(ctx context.Context, e commit.Announce) error {
 	}
 	r.beside(ctx, r.retain, r.logged("retention"))
 	return nil
+}
+
+// endWhenPublished ends a job that is cleaned up. The last offsets go first, so that a job that is submitted next
+// finds them, and nothing of an ended job happens any more.
+func (r *runner) endWhenPublished() {
+	if r.cleaned && !r.publishing {
+		r.cleaned = false
+		r.enqueue(job.CleanedUp{})
+	}
 }
 
 // onLevel takes what a transactional sink tells of its ids.

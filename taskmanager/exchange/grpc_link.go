@@ -30,7 +30,11 @@ const (
 
 	keepaliveTime    = 10 * time.Second
 	keepaliveTimeout = 5 * time.Second
-	connectTimeout   = 5 * time.Second
+	// The side that is dialled may ask sooner than grpc lets the one that dials: it notices a silent network
+	// after six seconds, a little later than the job manager would miss the heartbeats of a stopped process.
+	serverKeepaliveTime    = 2 * time.Second
+	serverKeepaliveTimeout = 4 * time.Second
+	connectTimeout         = 5 * time.Second
 	// closeLinger is how long a peer may take to answer the end of a stream.
 	closeLinger = time.Second
 )
