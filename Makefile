@@ -37,9 +37,9 @@ bench:
 	$(GO) run ./bench
 
 # Every fault of test/chaos with three seeds, and random ones for two minutes, twenty times: hours. make test runs a
-# smoke of it.
+# smoke of it. It goes on where it was interrupted; runs that were not right are made again when the code has changed.
 chaos:
-	$(GO) run ./test/chaos --faults all --seeds 3 --large-every 50 --mixed 20 --report docs/RELIABILITY.md
+	$(GO) run ./test/chaos --faults all --seeds 3 --large-every 50 --mixed 20 --journal .chaos.jsonl --report docs/RELIABILITY.md
 
 # Every fuzz target for FUZZTIME. New inputs go to Go's cache; a crash is written below testdata/.
 fuzz:

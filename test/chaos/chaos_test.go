@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -109,5 +110,40 @@ func TestReport(t *testing.T) {
 	}
 	if strings.Index(red, "| F12 ") < strings.Index(red, "| F2 ") {
 		t.Error("F12 stands before F2")
+	}
+}
+
+// TestJournal keeps what was right, and what was not right of the same code only.
+func TestJournal(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "journal")
+	outcome := func(fault string, verdict ...string) Outcome {
+		o := Outcome{Fault: fault, Kafka: "kafka-4.3.1", Revision: "old"}
+		o.Seed, o.Verdict = 1, verdict
+		return o
+	}
+	j, err := openJournal(path, "old")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(j.add(outcome("F1/one")), j.add(outcome("F2/x", "lost 3")), j.close()); err != nil {
+		t.Fatal(err)
+	}
+	for revision, want := range map[string]int{"old": 2, "new": 1} {
+		j, err := openJournal(path, revision)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !j.done["kafka-4.3.1 F1/one 1"] || len(j.done) != want || len(j.outcomes) != want {
+			t.Errorf("revision %s: %d outcomes, done %v", revision, len(j.outcomes), j.done)
+		}
+		if err := j.close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := os.WriteFile(path, []byte("{\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openJournal(path, "old"); err == nil || !strings.Contains(err.Error(), "journal:1") {
+		t.Errorf("a broken line: %v", err)
 	}
 }

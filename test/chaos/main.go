@@ -30,6 +30,7 @@ var errRed = errors.New("not every run is right")
 // settings are the command line.
 type settings struct {
 	faults, workload, output, kafka, report, guarantee string
+	journal, shard, revision                           string
 	seeds, mixed, rate, largeEvery                     int
 	firstSeed                                          int64
 	mixedDuration, outage                              time.Duration
@@ -67,6 +68,8 @@ func parse(args []string) (settings, error) {
 	flags.StringVar(&s.kafka, "kafka", "4.3.1", "version of Kafka: 4.3.1 or 3.9.2")
 	flags.StringVarP(&s.output, "output", "o", "table", "table or json")
 	flags.StringVar(&s.report, "report", "", "`FILE` to write the report of all runs to, in Markdown")
+	flags.StringVar(&s.journal, "journal", "", "`FILE,…`: outcomes are appended to the first; runs that have one in any of them are not made again, and count in the report")
+	flags.StringVar(&s.shard, "shard", "0/1", "`I/N`: make only every N-th run, from the I-th on")
 	flags.BoolVar(&s.list, "list", false, "list the faults and end")
 	flags.BoolVar(&s.selfTest, "selftest", false, "seed one bug after the other and show what catches it")
 	flags.BoolVar(&s.keep, "keep", false, "keep logs and data of runs that are not right")
@@ -87,7 +90,7 @@ func parse(args []string) (settings, error) {
 	return s, nil
 }
 
-func run(ctx context.Context, args []string, stdout io.Writer) error {
+func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	s, err := parse(args)
 	if err != nil {
 		return err
@@ -104,6 +107,15 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 		}
 		return nil
 	}
+	s.revision = revision(ctx)
+	j, err := openJournal(s.journal, s.revision)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, j.close()) }()
+	if s.faults == "" && s.mixed == 0 && !s.selfTest {
+		return s.conclude(j)
+	}
 	suite, closeSuite, err := open(ctx, s)
 	if err != nil {
 		return err
@@ -111,15 +123,25 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	if s.selfTest {
 		return errors.Join(suite.selfTest(ctx, stdout), closeSuite())
 	}
-	outcomes := suite.all(ctx, s, faults, stdout)
-	err = closeSuite()
+	err = errors.Join(suite.all(ctx, s, faults, j, stdout), closeSuite())
+	return errors.Join(err, s.conclude(j), ctx.Err())
+}
+
+// conclude writes the report over all outcomes, and says whether each of them is right.
+func (s *settings) conclude(j *journal) error {
+	all, err := fault.Select("all")
+	if err != nil {
+		return err
+	}
 	if s.report != "" {
-		err = errors.Join(err, os.WriteFile(s.report, []byte(report(outcomes, faults, s)), 0o644))
+		if err := os.WriteFile(s.report, []byte(report(j.outcomes, all, *s)), 0o644); err != nil {
+			return err
+		}
 	}
-	if slices.ContainsFunc(outcomes, func(o Outcome) bool { return !o.OK() }) {
-		err = errors.Join(err, errRed)
+	if slices.ContainsFunc(j.outcomes, func(o Outcome) bool { return !o.OK() }) {
+		return errRed
 	}
-	return errors.Join(err, ctx.Err())
+	return nil
 }
 
 // open builds the programs and starts the brokers.
@@ -137,8 +159,12 @@ func open(ctx context.Context, s settings) (*Suite, func() error, error) {
 	return suite, func() error { return errors.Join(suite.ground.Close(), programs.Close()) }, nil
 }
 
-// all makes every run and prints each outcome as it comes.
-func (s *Suite) all(ctx context.Context, set settings, faults []fault.Fault, stdout io.Writer) []Outcome {
+// all makes every run of this shard that has no outcome yet, and prints each outcome as it comes.
+func (s *Suite) all(ctx context.Context, set settings, faults []fault.Fault, j *journal, stdout io.Writer) error {
+	var shard, shards int
+	if _, err := fmt.Sscanf(set.shard, "%d/%d", &shard, &shards); err != nil || shards < 1 || shard < 0 || shard >= shards {
+		return fmt.Errorf("--shard %q: want I/N with I below N", set.shard)
+	}
 	var runs []Run
 	for i := range int64(set.seeds) {
 		for _, f := range faults {
@@ -151,16 +177,26 @@ func (s *Suite) all(ctx context.Context, set settings, faults []fault.Fault, std
 		f := fault.Mixed(set.mixedDuration)
 		runs = append(runs, Run{Fault: f, Seed: set.firstSeed + i, Kind: kindOf(f, set.workload, set.firstSeed+i)})
 	}
-	var outcomes []Outcome
+	first := true
 	for i, r := range runs {
 		if ctx.Err() != nil {
 			break
 		}
+		if i%shards != shard || j.done[runKey(string(s.kafka), r.Fault.Name(), r.Seed)] {
+			continue
+		}
 		o := s.Run(ctx, r)
-		outcomes = append(outcomes, o)
-		show(stdout, o, set.output, i == 0)
+		o.Revision = set.revision
+		if ctx.Err() != nil { // it was not made to its end
+			break
+		}
+		if err := j.add(o); err != nil {
+			return err
+		}
+		show(stdout, o, set.output, first)
+		first = false
 	}
-	return outcomes
+	return nil
 }
 
 // kindOf is the workload of a run: as asked for, but one that feels the fault.

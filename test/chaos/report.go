@@ -67,9 +67,9 @@ some partition. *Order* includes wrong running counts. Faults are explained by `
 func report(outcomes []Outcome, faults []fault.Fault, set settings) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Reliability: the fault suite\n\n%s\n", explanation)
+	low, high := seeds(outcomes)
 	fmt.Fprintf(&b, "Kafka %s, %s, %s/%s with %d processors, guarantee %s, %d records per second, seeds %d to %d, workload %s, outage %s.\n\n",
-		set.kafka, runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), set.guarantee, set.rate,
-		set.firstSeed, set.firstSeed+int64(max(set.seeds, set.mixed, 1))-1, set.workload, set.outage)
+		set.kafka, runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), set.guarantee, set.rate, low, high, set.workload, set.outage)
 	total := sums{fault: "**all**"}
 	byFault := map[string]*sums{}
 	for _, o := range outcomes {
@@ -79,6 +79,7 @@ func report(outcomes []Outcome, faults []fault.Fault, set settings) string {
 		byFault[o.Fault].add(o)
 		total.add(o)
 	}
+	fmt.Fprintf(&b, "Commits under test: %s.\n\n", strings.Join(revisions(outcomes), ", "))
 	fmt.Fprintf(&b, "%s\n\n", bound(total.runs, total.red))
 	b.WriteString("| fault | runs | not right | in | out | lost | dup | order | phantom | hung LSO | checkpoints (failed) | detect | redeploy | first output | stall |\n")
 	b.WriteString("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n")
@@ -92,6 +93,28 @@ func report(outcomes []Outcome, faults []fault.Fault, set settings) string {
 	writeRed(&b, outcomes)
 	writeNotRun(&b, faults)
 	return b.String()
+}
+
+// seeds are the lowest and the highest one.
+func seeds(outcomes []Outcome) (low, high int64) {
+	for i, o := range outcomes {
+		if i == 0 || o.Seed < low {
+			low = o.Seed
+		}
+		high = max(high, o.Seed)
+	}
+	return low, high
+}
+
+// revisions lists the commits that the runs tested.
+func revisions(outcomes []Outcome) []string {
+	var out []string
+	for _, o := range outcomes {
+		if !slices.Contains(out, o.Revision) {
+			out = append(out, o.Revision)
+		}
+	}
+	return out
 }
 
 // numbered orders F2 before F12; what has no number comes last.

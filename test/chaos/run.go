@@ -63,6 +63,8 @@ type Outcome struct {
 	// lost as it announced. They do not count as lost.
 	Missing    int64 `json:"missing"`
 	DurationMs int64 `json:"durationMs"`
+	// Revision is the commit that was tested.
+	Revision string `json:"revision"`
 }
 
 // stage is the parts of a run while it goes on.
