@@ -23,8 +23,10 @@ check:
 	$(GO) run ./internal/protogen -root proto -check
 	$(GO) test ./internal/tidy
 
+# What must not allocate is checked once more without the race detector, which allocates itself.
 unit:
 	$(GO) test -race -timeout 10m $(UNIT)
+	$(GO) test -count=1 -run Alloc ./connector/... ./operator/... ./state ./taskmanager/exchange
 
 integration:
 	$(GO) test -count=1 -p 1 -timeout 25m $(WHOLE)

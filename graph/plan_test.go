@@ -302,34 +302,6 @@ func TestIdentity(t *testing.T) {
 	})
 }
 
-func TestCompareIdentity(t *testing.T) {
-	tests := []struct {
-		old, now       string
-		dropped, added string
-		fails          string
-	}{
-		{"sluice/1 keyGroups=128 source:a state:c=count/1", "sluice/1 keyGroups=128 source:a state:c=count/1", "", "", ""},
-		{"sluice/1 keyGroups=128 source:a state:c=count/1", "sluice/1 keyGroups=128 source:a", "state:c=count/1", "", ""},
-		{"sluice/1 keyGroups=128 source:a", "sluice/1 keyGroups=128 source:b state:c=count/1", "source:a", "source:b state:c=count/1", ""},
-		{"sluice/1 keyGroups=128 state:c=count/1", "sluice/1 keyGroups=128 state:c=count/2", "state:c=count/1", "state:c=count/2", ""},
-		{"sluice/1 keyGroups=128 source:a", "sluice/1 keyGroups=64 source:a", "", "", "keyGroups=128, the job keyGroups=64"},
-		{"sluice/2 keyGroups=128", "sluice/1 keyGroups=128", "", "", "of the checkpoint"},
-		{"sluice/1 keyGroups=128", "", "", "", "of the job"},
-	}
-	for _, test := range tests {
-		got, err := CompareIdentity(test.old, test.now)
-		if test.fails != "" {
-			if err == nil || !strings.Contains(err.Error(), test.fails) {
-				t.Errorf("%s → %s: error %v, want %q", test.old, test.now, err, test.fails)
-			}
-			continue
-		}
-		if err != nil || strings.Join(got.Dropped, " ") != test.dropped || strings.Join(got.Added, " ") != test.added {
-			t.Errorf("%s → %s: %+v, %v", test.old, test.now, got, err)
-		}
-	}
-}
-
 // TestSubtasks: the order of Subtasks is that of the vertices.
 func TestSubtasks(t *testing.T) {
 	physical, err := Plan(parseJob(t, "source a p=2\noperator c a p=1 keyBy=key count=\nsink z c p=1"), words{})

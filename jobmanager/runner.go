@@ -114,8 +114,6 @@ type runner struct {
 	announced   ident.CheckpointID
 	// earlier is the newest manifest of an earlier start of the job manager; nil: the job is new.
 	earlier *manifest.Manifest
-	// recovered is the newest checkpoint that an earlier start of the job manager completed.
-	recovered ident.CheckpointID
 	// doubt is why nobody can tell what is durable; nil: all is well.
 	doubt error
 	// publishing says that offsets are being published, next which manifest follows.

@@ -157,8 +157,8 @@ func (r *runner) announce(ctx context.Context, e commit.Announce) error {
 	}
 	r.announced = max(r.announced, e.Checkpoint)
 	r.decisions.note("announced", "checkpoint", uint64(e.Checkpoint))
-	if r.committer.Settled() {
-		r.announced = max(r.announced, r.recovered)
+	if r.earlier != nil && r.committer.Settled() { // it may name nothing that was left to commit
+		r.announced = max(r.announced, r.earlier.Checkpoint)
 	}
 	i := slices.IndexFunc(r.unannounced, func(m *manifest.Manifest) bool { return m.Checkpoint == e.Checkpoint })
 	if i >= 0 { // else it is an old one of which only a commit was missing
@@ -304,10 +304,11 @@ func (r *runner) storeHandouts(ctx context.Context, made int, list ...commit.Han
 	for _, h := range list {
 		r.decisions.note("handedOut", "attempt", uint64(h.Attempt), "sink", h.Sink, "subtask", h.Subtask, "count", h.Count)
 	}
-	return failpoint.Hit(failpoint.AfterHandOut)
+	_ = failpoint.Hit(failpoint.AfterHandOut) // they are durable: nothing here can fail any more
+	return nil
 }
 
-// handOutFirst hands out the first ids of an attempt, before it is deployed; false: it cannot be now.
+// handOutFirst hands out the first ids of an attempt, before it is deployed.
 func (r *runner) handOutFirst(ctx context.Context, d *deployment) error {
 	if len(d.handouts) == 0 {
 		return nil

@@ -210,10 +210,8 @@ func (r *runner) persistRecord(ctx context.Context, rec job.Record) error {
 			r.log.Error("store job record", "reason", err)
 			r.publish()
 		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(storeRetry):
+		if err := pause(ctx, storeRetry); err != nil {
+			return err
 		}
 	}
 }

@@ -43,7 +43,7 @@ func (m *Manager) newRunner(id ident.JobID, j *graph.Job, plan *graph.Physical, 
 	}, start)
 	r.committer = commit.New(commit.Config{}, commits)
 	if start.Latest != nil {
-		r.announced, r.recovered = start.Latest.Checkpoint, start.Latest.Checkpoint
+		r.announced = start.Latest.Checkpoint
 	}
 	if len(commits.Unmarked) > 0 {
 		r.announced, r.unannounced = commits.Unmarked[0].Checkpoint-1, []*manifest.Manifest{start.Latest}

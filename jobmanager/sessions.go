@@ -273,15 +273,9 @@ func (s *sessions) awaitRefusal(ctx context.Context, ses *session, window time.D
 		if s.probe(ctx, ses.dataAddress) {
 			return true
 		}
-		if s.attached(ses) || !time.Now().Before(end) || ctx.Err() != nil {
+		if s.attached(ses) || !time.Now().Before(end) || pause(ctx, probePause) != nil {
 			return false
 		}
-		t := time.NewTimer(probePause)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-		}
-		t.Stop()
 	}
 }
 

@@ -85,7 +85,7 @@ type Checkpoint struct {
 	Offsets     map[string]map[string]map[string]int64 `json:"offsets"`
 }
 
-// Failure is the last failure of a job. Class is user, external or internal.
+// Failure is the last failure of a job. Class is user, external, fenced or internal.
 type Failure struct {
 	At      *time.Time `json:"at"`
 	Class   string     `json:"class"`

@@ -23,6 +23,8 @@ const (
 	// that were perhaps created a moment ago.
 	leaderWait = 3 * time.Second
 	topicWait  = time.Second
+	// adminIdle closes what a burst of commits opened, such as after an outage.
+	adminIdle = 15 * time.Second
 	// maxPinned bounds the connections that are kept between calls.
 	maxPinned = 64
 )
@@ -42,7 +44,9 @@ func NewAdmin(log *slog.Logger) *Admin {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Admin{connections: NewConnections(log), log: log, pinned: map[string]func(){}}
+	a := &Admin{connections: NewConnections(log), log: log, pinned: map[string]func(){}}
+	a.connections.maxIdle = adminIdle
+	return a
 }
 
 // Close closes the connections.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/sluice-stream/sluice/connector/kafka/wire"
 )
@@ -13,6 +14,8 @@ import (
 // connection properties use the same ones. It may be used from many goroutines.
 type Connections struct {
 	log *slog.Logger
+	// maxIdle closes unused connections sooner than the properties say; 0: it does not.
+	maxIdle time.Duration
 
 	mu     sync.Mutex
 	open   map[string]*sharedCluster
@@ -47,6 +50,9 @@ func (c *Connections) acquire(cfg *Config) (cluster *wire.Cluster, release func(
 		w, err := cfg.wireConfig()
 		if err != nil {
 			return nil, nil, fmt.Errorf("connect to %s: %w", cfg.Servers(), err)
+		}
+		if c.maxIdle > 0 {
+			w.IdleTimeout = min(w.IdleTimeout, c.maxIdle)
 		}
 		s = &sharedCluster{}
 		if s.cluster, err = wire.Open(w); err != nil {

@@ -56,7 +56,7 @@ func quantiles(ms []int64) string {
 	return fmt.Sprintf("%d / %d / %d", at(0.5), at(0.95), ms[len(ms)-1])
 }
 
-const explanation = `Written by ` + "`make chaos`" + `. Each run: fresh topics and processes on a Kafka of three brokers (replication 3, two in
+const explanation = `Written by test/chaos; ` + "`make chaos`" + ` is the whole suite, with three seeds and twenty mixed runs. Each run: fresh topics and processes on a Kafka of three brokers (replication 3, two in
 sync), a proxy on every line, a load with mixed compressions and aborted transactions, one fault, recovery, and an oracle that reads
 Kafka with another client than Sluice's. Times are p50 / p95 / max in milliseconds from the fault on: until the job manager
 acts, until it deploys again, until the next committed record is read. *Stall* is the longest time in which a reader got nothing from
@@ -68,8 +68,8 @@ func report(outcomes []Outcome, faults []fault.Fault, set settings) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Reliability: the fault suite\n\n%s\n", explanation)
 	low, high := seeds(outcomes)
-	fmt.Fprintf(&b, "Kafka %s, %s, %s/%s with %d processors, guarantee %s, %d records per second, seeds %d to %d, workload %s, outage %s.\n\n",
-		set.kafka, runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), set.guarantee, set.rate, low, high, set.workload, set.outage)
+	fmt.Fprintf(&b, "Kafka %s, %s, %s/%s with %d processors, guarantee %s, %d records per second, seeds %d to %d, workload %s, outage %s, every %d. record with 512 KiB.\n\n",
+		set.kafka, runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), set.guarantee, set.rate, low, high, set.workload, set.outage, set.largeEvery)
 	total := sums{fault: "**all**"}
 	byFault := map[string]*sums{}
 	for _, o := range outcomes {

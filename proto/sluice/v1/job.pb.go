@@ -2513,7 +2513,7 @@ func (x *SourceOffsets) GetOffsets() []*PartitionOffset {
 type Failure struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	At    *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
-	// user, external or internal.
+	// user, external, fenced (somebody else used the transactional ids) or internal.
 	Class         string `protobuf:"bytes,2,opt,name=class,proto3" json:"class,omitempty"`
 	Message       string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
 	Subtask       string `protobuf:"bytes,4,opt,name=subtask,proto3" json:"subtask,omitempty"`
