@@ -94,7 +94,7 @@ func TestReport(t *testing.T) {
 	good := Outcome{Report: oracle.Report{Workload: workload.A, RecordsIn: 10, DetectMs: ms(7)}, Fault: "F2"}
 	slow := good
 	slow.DetectMs = ms(9)
-	bad := Outcome{Report: oracle.Report{Seed: 5, Workload: workload.B, Lost: 1, Verdict: oracle.Verdict{"lost: 1", "LSO: behind"}}, Fault: "F12"}
+	bad := Outcome{Report: oracle.Report{Seed: 5, Workload: workload.B, Lost: 1, Verdict: oracle.Verdict{"lost: 1", "LSO: behind"}}, Fault: "F12", Revision: "abc"}
 	faults := []fault.Fault{{ID: "F17", What: "the clock jumps", NotRun: "no clock"}}
 	green := report([]Outcome{good, slow}, faults, settings{})
 	for _, want := range []string{"All of 2 runs are right", "less than 1.5e+02 %", "| F2 | 2 | 0 | 20 |", "9 / 9 / 9", "F17, the clock jumps: no clock"} {
@@ -103,7 +103,7 @@ func TestReport(t *testing.T) {
 		}
 	}
 	red := report([]Outcome{bad, good}, nil, settings{})
-	for _, want := range []string{"1 of 2 runs are not right", "| F12 | 1 | 1 | 0 | 0 | 1 |", "F12, workload B, seed 5: lost: 1; LSO: behind"} {
+	for _, want := range []string{"1 of 2 runs are not right", "| F12 | 1 | 1 | 0 | 0 | 1 |", "F12, workload B, seed 5, at abc: lost: 1; LSO: behind"} {
 		if !strings.Contains(red, want) {
 			t.Errorf("the report lacks %q:\n%s", want, red)
 		}
@@ -113,7 +113,7 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// TestJournal keeps what was right, and what was not right of the same code only.
+// TestJournal makes a run that was not right again once the code has changed, and never forgets it.
 func TestJournal(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "journal")
 	outcome := func(fault string, verdict ...string) Outcome {
@@ -128,13 +128,22 @@ func TestJournal(t *testing.T) {
 	if err := errors.Join(j.add(outcome("F1/one")), j.add(outcome("F2/x", "lost 3")), j.close()); err != nil {
 		t.Fatal(err)
 	}
-	for revision, want := range map[string]int{"old": 2, "new": 1} {
+	for _, step := range []struct {
+		revision string
+		want     int
+	}{{"old", 2}, {"new", 1}} {
+		revision, want := step.revision, step.want
 		j, err := openJournal(path, revision)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !j.done["kafka-4.3.1 F1/one 1"] || len(j.done) != want || len(j.outcomes) != want {
+		if !j.done["kafka-4.3.1 F1/one 1"] || len(j.done) != want || len(j.outcomes) != 2 || j.right() {
 			t.Errorf("revision %s: %d outcomes, done %v", revision, len(j.outcomes), j.done)
+		}
+		if revision == "new" {
+			if err := j.add(outcome("F2/x")); err != nil || !j.right() || len(j.outcomes) != 3 {
+				t.Errorf("mended: %v, right %t, %d outcomes", err, j.right(), len(j.outcomes))
+			}
 		}
 		if err := j.close(); err != nil {
 			t.Error(err)

@@ -25,7 +25,7 @@ type journal struct {
 }
 
 // openJournal reads what journals hold, and opens the first for more. Without a path nothing is kept. A run that was
-// not right counts only for the code that it was made with: it is made again when that has changed.
+// not right is made again when the code has changed; it stays in the report all the same.
 func openJournal(paths, revision string) (*journal, error) {
 	j := &journal{done: map[string]bool{}}
 	if paths == "" {
@@ -58,11 +58,10 @@ func (j *journal) read(path, revision string) error {
 		if err := json.Unmarshal(lines.Bytes(), &o); err != nil {
 			return fmt.Errorf("%s:%d: %w", path, n, err)
 		}
-		if !o.OK() && o.Revision != revision {
-			continue
-		}
 		j.outcomes = append(j.outcomes, o)
-		j.done[runKey(o.Kafka, o.Fault, o.Seed)] = true
+		if o.OK() || o.Revision == revision {
+			j.done[runKey(o.Kafka, o.Fault, o.Seed)] = true
+		}
 	}
 	return lines.Err()
 }
@@ -77,6 +76,20 @@ func (j *journal) add(o Outcome) error {
 		return nil
 	}
 	return json.NewEncoder(j.file).Encode(o)
+}
+
+// right says that the newest outcome of every run is.
+func (j *journal) right() bool {
+	newest := map[string]bool{}
+	for _, o := range j.outcomes {
+		newest[runKey(o.Kafka, o.Fault, o.Seed)] = o.OK()
+	}
+	for _, ok := range newest {
+		if !ok {
+			return false
+		}
+	}
+	return true
 }
 
 func (j *journal) close() error {

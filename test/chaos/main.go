@@ -138,7 +138,7 @@ func (s *settings) conclude(j *journal) error {
 			return err
 		}
 	}
-	if slices.ContainsFunc(j.outcomes, func(o Outcome) bool { return !o.OK() }) {
+	if !j.right() {
 		return errRed
 	}
 	return nil

@@ -139,7 +139,7 @@ func writeRed(b *strings.Builder, outcomes []Outcome) {
 	header := "\n## Runs that are not right\n\n"
 	for _, o := range outcomes {
 		if !o.OK() {
-			fmt.Fprintf(b, "%s- %s, workload %s, seed %d: %s\n", header, o.Fault, o.Workload, o.Seed, strings.ReplaceAll(strings.Join(o.Verdict, "; "), "\n", " "))
+			fmt.Fprintf(b, "%s- %s, workload %s, seed %d, at %s: %s\n", header, o.Fault, o.Workload, o.Seed, o.Revision, strings.ReplaceAll(strings.Join(o.Verdict, "; "), "\n", " "))
 			header = ""
 		}
 	}
