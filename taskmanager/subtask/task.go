@@ -154,10 +154,12 @@ func (t *Task) Abort(id ident.CheckpointID) {
 }
 
 // Completed tells that a checkpoint is durable and committed. The sinks hear of it at once: the loop may be
-// waiting in one of them for just this.
+// waiting in one of them for just this. They hear in the order of the graph, so that a run can be repeated.
 func (t *Task) Completed(id ident.CheckpointID) {
-	for _, s := range t.cfg.Sinks {
-		s.Completed(id)
+	for i := range t.cfg.Vertex.Nodes {
+		if s := t.cfg.Sinks[t.cfg.Vertex.Nodes[i].Name]; s != nil {
+			s.Completed(id)
+		}
 	}
 }
 
