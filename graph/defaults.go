@@ -23,6 +23,8 @@ func (j *Job) SetDefaults() {
 }
 
 func (k *KafkaSource) setDefaults() {
+	fill(&k.Mode, ModeAssigned)
+	fill(&k.OffsetsMeaning, MeansLast)
 	fill(&k.Startup.Mode, StartCommitted)
 	fill(&k.Bounded.Mode, BoundNone)
 	fill(&k.Offsets, OffsetsKafka)

@@ -83,19 +83,48 @@ type Source struct {
 	Kafka       *KafkaSource
 }
 
-// KafkaSource reads topics. Topics and TopicPattern exclude each other.
+// KafkaSource reads topics. Topics, TopicPattern and Partitions exclude each other.
 type KafkaSource struct {
 	Topics       []string
 	TopicPattern string
-	Startup      Startup
-	Bounded      Bound
-	Offsets      OffsetStorage
-	OnError      OnError
-	Format       Format
-	KeyFormat    Format
+	// Partitions is a fixed set: topic to the numbers of the partitions to read.
+	Partitions map[string][]int32
+	Mode       SourceMode
+	Startup    Startup
+	Bounded    Bound
+	Offsets    OffsetStorage
+	// OffsetsMeaning is what a number in ZooKeeper says, when offsets are written there or read from there.
+	OffsetsMeaning OffsetMeaning
+	// Until is CEL: the first record of a partition for which it holds ends that partition and is not
+	// delivered any more; empty: none does.
+	Until     string
+	OnError   OnError
+	Format    Format
+	KeyFormat Format
 	// Properties are Kafka's, by Kafka's names; secrets are still ${env:…} or ${file:…}.
 	Properties map[string]string
 }
+
+// SourceMode says who assigns partitions and keeps their offsets.
+type SourceMode string
+
+// The modes. ModeAssigned, the default: the job manager assigns partitions, checkpoints hold offsets.
+// ModeGroup: Kafka's consumer group does both, outside of checkpoints, as Flink 0.9's KafkaSource did.
+const (
+	ModeAssigned SourceMode = "assigned"
+	ModeGroup    SourceMode = "group"
+)
+
+// OffsetMeaning says what an offset in ZooKeeper stands for.
+type OffsetMeaning string
+
+// The meanings. MeansLast is the offset of the last record processed, as Flink 0.9 and 0.10 wrote it;
+// MeansNext the offset to read next, as Kafka's own tools and later Flinks have it. Reading next as last
+// loses a record, the reverse repeats one; so last is the default.
+const (
+	MeansLast OffsetMeaning = "last"
+	MeansNext OffsetMeaning = "next"
+)
 
 // StartupMode says where a job without a checkpoint begins.
 type StartupMode string

@@ -44,6 +44,8 @@ func (v *validator) source(s *Source) {
 	if k.Bounded.Mode == BoundTimestamp && k.Bounded.Timestamp.UnixMilli() < 0 {
 		v.add(path.With("bounded", "timestamp"), "", "%v is before 1970", k.Bounded.Timestamp)
 	}
+	choice(v, path.With("mode"), k.Mode, ModeAssigned, ModeGroup)
+	choice(v, path.With("offsets", "meaning"), k.OffsetsMeaning, MeansLast, MeansNext)
 	choice(v, path.With("offsets", "storage"), k.Offsets, OffsetsKafka, OffsetsZooKeeper, OffsetsBoth, OffsetsNone)
 	choice(v, path.With("onError"), k.OnError.Policy, Fail, Skip, DeadLetter)
 	if k.OnError.Policy == DeadLetter {
@@ -54,12 +56,22 @@ func (v *validator) source(s *Source) {
 }
 
 func (v *validator) topics(path Path, k *KafkaSource) {
-	switch {
-	case len(k.Topics) == 0 && k.TopicPattern == "":
-		v.missing(path, "add topics: [NAME] or topicPattern", "the source names no topics")
-	case len(k.Topics) > 0 && k.TopicPattern != "":
-		v.add(path.With("topicPattern"), "keep one of them", "topics and topicPattern exclude each other")
+	var given []string
+	for _, form := range []struct {
+		name string
+		used bool
+	}{{"topics", len(k.Topics) > 0}, {"topicPattern", k.TopicPattern != ""}, {"partitions", len(k.Partitions) > 0}} {
+		if form.used {
+			given = append(given, form.name)
+		}
 	}
+	switch {
+	case len(given) == 0:
+		v.missing(path, "add topics: [NAME], topicPattern or partitions", "the source names no topics")
+	case len(given) > 1:
+		v.add(path.With(given[len(given)-1]), "keep one of them", "%s exclude each other", strings.Join(given, " and "))
+	}
+	v.partitions(path.With("partitions"), k.Partitions)
 	seen := map[string]bool{}
 	for i, t := range k.Topics {
 		at := path.With("topics", strconv.Itoa(i))
@@ -71,6 +83,27 @@ func (v *validator) topics(path Path, k *KafkaSource) {
 	}
 	if _, err := regexp.Compile(k.TopicPattern); err != nil {
 		v.add(path.With("topicPattern"), "want a regular expression in RE2 syntax, it has to match the whole name", "%s", err)
+	}
+}
+
+// partitions checks a fixed set of partitions.
+func (v *validator) partitions(path Path, set map[string][]int32) {
+	for _, topic := range slices.Sorted(maps.Keys(set)) {
+		at := path.With(topic)
+		v.topic(at, topic)
+		if len(set[topic]) == 0 {
+			v.missing(at, "want a list of numbers, such as [0, 1]", "no partitions are given")
+		}
+		seen := map[int32]bool{}
+		for i, p := range set[topic] {
+			switch at := at.With(strconv.Itoa(i)); {
+			case p < 0:
+				v.add(at, "", "partition %d is negative", p)
+			case seen[p]:
+				v.add(at, "", "partition %d is named twice", p)
+			}
+			seen[p] = true
+		}
 	}
 }
 
@@ -88,6 +121,8 @@ func (v *validator) offsets(path Path, k *KafkaSource, wanted bool, table map[st
 		switch {
 		case k.TopicPattern != "" && err == nil && !pattern.MatchString(topic):
 			v.add(at, "", "topic %.260q does not match topicPattern", topic)
+		case len(k.Partitions) > 0 && k.Partitions[topic] == nil:
+			v.add(at, DidYouMean(topic, slices.Sorted(maps.Keys(k.Partitions))), "topic %.260q is not in partitions", topic)
 		case k.TopicPattern == "" && len(k.Topics) > 0 && !slices.Contains(k.Topics, topic):
 			v.add(at, DidYouMean(topic, k.Topics), "topic %.260q is not in topics", topic)
 		}

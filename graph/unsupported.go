@@ -13,6 +13,15 @@ func unsupported(job *Job) []Problem {
 		if k.Offsets == OffsetsZooKeeper || k.Offsets == OffsetsBoth {
 			p.add(path.With("offsets", "storage"), "use kafka or none", "not supported yet: offsets.storage %s", k.Offsets)
 		}
+		if k.Mode == ModeGroup {
+			p.add(path.With("mode"), "use assigned", "not supported yet: mode group")
+		}
+		if len(k.Partitions) > 0 {
+			p.add(path.With("partitions"), "use topics", "not supported yet: a set of partitions")
+		}
+		if k.Until != "" {
+			p.add(path.With("until"), "use bounded", "not supported yet: until")
+		}
 		if k.OnError.Policy == DeadLetter {
 			p.add(path.With("onError"), "use fail or skip", "not supported yet: onError deadLetter")
 		}

@@ -72,9 +72,12 @@ func (d *decoder) kafkaSource(dst **graph.KafkaSource) setter {
 		d.fields(n, path,
 			field{"topics", d.texts(&k.Topics, "a list of topics")},
 			field{"topicPattern", text(d, &k.TopicPattern)},
+			field{"partitions", d.partitions(&k.Partitions)},
+			field{"mode", text(d, &k.Mode)},
 			field{"startup", d.startup(&k.Startup)},
 			field{"bounded", d.bounded(&k.Bounded)},
-			field{"offsets", d.offsetStorage(&k.Offsets)},
+			field{"offsets", d.offsetStorage(k)},
+			field{"until", d.expression(&k.Until)},
 			field{"onError", d.onError(&k.OnError)},
 			field{"format", text(d, &k.Format)},
 			field{"keyFormat", text(d, &k.KeyFormat)},
@@ -137,9 +140,24 @@ func (d *decoder) bounded(b *graph.Bound) setter {
 	return oneOf(d, &b.Mode, field{"timestamp", d.time(&b.Timestamp)}, field{"offsets", d.offsets(&b.Offsets)})
 }
 
-func (d *decoder) offsetStorage(dst *graph.OffsetStorage) setter {
+func (d *decoder) offsetStorage(k *graph.KafkaSource) setter {
 	return func(n *yaml.Node, path graph.Path) {
-		d.fields(n, path, field{"storage", text(d, dst)})
+		d.fields(n, path, field{"storage", text(d, &k.Offsets)}, field{"meaning", text(d, &k.OffsetsMeaning)})
+	}
+}
+
+// partitions reads topic → a list of partition numbers.
+func (d *decoder) partitions(dst *map[string][]int32) setter {
+	return func(n *yaml.Node, path graph.Path) {
+		*dst = map[string][]int32{}
+		d.entries(n, path, func(topic, list *yaml.Node, at graph.Path) {
+			(*dst)[topic.Value] = nil
+			d.list(list, at, "a list of partition numbers", func(element *yaml.Node, at graph.Path) {
+				if p, ok := d.number(element, at, 0, math.MaxInt32); ok {
+					(*dst)[topic.Value] = append((*dst)[topic.Value], int32(p))
+				}
+			})
+		})
 	}
 }
 

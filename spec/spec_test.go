@@ -128,7 +128,7 @@ func TestDesignJob(t *testing.T) {
 		Restart:    graph.Restart{Strategy: graph.ExponentialDelay, Max: time.Minute, Attempts: 10, HealthyAfter: 2 * time.Minute},
 		Sources: []graph.Source{{Name: "orders", Kafka: &graph.KafkaSource{
 			Topics: []string{"orders"}, Startup: graph.Startup{Mode: graph.StartCommitted}, Bounded: graph.Bound{Mode: graph.BoundNone},
-			Offsets: graph.OffsetsKafka, OnError: graph.OnError{Policy: graph.Fail}, Format: graph.String, KeyFormat: graph.Bytes,
+			Offsets: graph.OffsetsKafka, Mode: graph.ModeAssigned, OffsetsMeaning: graph.MeansLast, OnError: graph.OnError{Policy: graph.Fail}, Format: graph.String, KeyFormat: graph.Bytes,
 			Properties: map[string]string{"bootstrap.servers": "localhost:9092", "group.id": "orders", "auto.offset.reset": "earliest"},
 		}}},
 		Operators: []graph.Operator{

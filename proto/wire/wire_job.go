@@ -5,6 +5,7 @@ package wire
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -51,7 +52,29 @@ func sourceToProto(s *graph.Source) *pb.Source {
 			Bounded:        offsetSpecToProto(string(k.Bounded.Mode), k.Bounded.Timestamp, k.Bounded.Offsets),
 			OffsetsStorage: string(k.Offsets), OnError: string(k.OnError.Policy), DeadLetterTopic: k.OnError.DeadLetterTopic,
 			Format: string(k.Format), KeyFormat: string(k.KeyFormat), Properties: k.Properties,
+			Partitions: partitionsToProto(k.Partitions), Mode: string(k.Mode), OffsetsMeaning: string(k.OffsetsMeaning), Until: k.Until,
 		}
+	}
+	return out
+}
+
+func partitionsToProto(set map[string][]int32) []*pb.PartitionOffset {
+	var out []*pb.PartitionOffset
+	for _, topic := range slices.Sorted(maps.Keys(set)) {
+		for _, p := range set[topic] {
+			out = append(out, &pb.PartitionOffset{Topic: topic, Partition: p})
+		}
+	}
+	return out
+}
+
+func partitionsFromProto(in []*pb.PartitionOffset) map[string][]int32 {
+	if len(in) == 0 {
+		return nil
+	}
+	out := map[string][]int32{}
+	for _, p := range in {
+		out[p.GetTopic()] = append(out[p.GetTopic()], p.GetPartition())
 	}
 	return out
 }
@@ -185,7 +208,9 @@ func sourceFromProto(s *pb.Source) (graph.Source, error) {
 		Offsets: graph.OffsetStorage(orDefault(k.GetOffsetsStorage(), string(graph.OffsetsKafka))),
 		OnError: graph.OnError{Policy: graph.ErrorPolicy(orDefault(k.GetOnError(), string(graph.Fail))), DeadLetterTopic: k.GetDeadLetterTopic()},
 		Format:  graph.Format(orDefault(k.GetFormat(), string(graph.Bytes))), KeyFormat: graph.Format(orDefault(k.GetKeyFormat(), string(graph.Bytes))),
-		Properties: k.GetProperties(),
+		Properties: k.GetProperties(), Partitions: partitionsFromProto(k.GetPartitions()), Until: k.GetUntil(),
+		Mode:           graph.SourceMode(orDefault(k.GetMode(), string(graph.ModeAssigned))),
+		OffsetsMeaning: graph.OffsetMeaning(orDefault(k.GetOffsetsMeaning(), string(graph.MeansLast))),
 	}
 	return out, nil
 }

@@ -75,9 +75,15 @@ func drawSource(t *rapid.T) graph.Source {
 			Offsets: graph.OffsetStorage(word.Draw(t, "storage")), OnError: graph.OnError{Policy: graph.ErrorPolicy(word.Draw(t, "policy")), DeadLetterTopic: texts.Draw(t, "dead")},
 			Format: graph.Format(word.Draw(t, "format")), KeyFormat: graph.Format(word.Draw(t, "key format")),
 			Properties: rapid.MapOfN(texts, texts, 0, 3).Draw(t, "properties"),
+			Partitions: drawPartitions(t), Mode: graph.SourceMode(word.Draw(t, "mode")),
+			OffsetsMeaning: graph.OffsetMeaning(word.Draw(t, "meaning")), Until: texts.Draw(t, "until"),
 		}
 	}
 	return s
+}
+
+func drawPartitions(t *rapid.T) map[string][]int32 {
+	return rapid.MapOfN(texts, rapid.SliceOfN(rapid.Int32(), 1, 3), 0, 3).Draw(t, "partitions")
 }
 
 func drawOperator(t *rapid.T) graph.Operator {

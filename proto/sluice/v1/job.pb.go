@@ -1081,8 +1081,13 @@ type KafkaSource struct {
 	Format          string                 `protobuf:"bytes,8,opt,name=format,proto3" json:"format,omitempty"`
 	KeyFormat       string                 `protobuf:"bytes,9,opt,name=key_format,json=keyFormat,proto3" json:"key_format,omitempty"`
 	Properties      map[string]string      `protobuf:"bytes,10,rep,name=properties,proto3" json:"properties,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// A fixed set of partitions; offsets of the entries are not used.
+	Partitions     []*PartitionOffset `protobuf:"bytes,11,rep,name=partitions,proto3" json:"partitions,omitempty"`
+	Mode           string             `protobuf:"bytes,12,opt,name=mode,proto3" json:"mode,omitempty"`
+	OffsetsMeaning string             `protobuf:"bytes,13,opt,name=offsets_meaning,json=offsetsMeaning,proto3" json:"offsets_meaning,omitempty"`
+	Until          string             `protobuf:"bytes,14,opt,name=until,proto3" json:"until,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *KafkaSource) Reset() {
@@ -1183,6 +1188,34 @@ func (x *KafkaSource) GetProperties() map[string]string {
 		return x.Properties
 	}
 	return nil
+}
+
+func (x *KafkaSource) GetPartitions() []*PartitionOffset {
+	if x != nil {
+		return x.Partitions
+	}
+	return nil
+}
+
+func (x *KafkaSource) GetMode() string {
+	if x != nil {
+		return x.Mode
+	}
+	return ""
+}
+
+func (x *KafkaSource) GetOffsetsMeaning() string {
+	if x != nil {
+		return x.OffsetsMeaning
+	}
+	return ""
+}
+
+func (x *KafkaSource) GetUntil() string {
+	if x != nil {
+		return x.Until
+	}
+	return ""
 }
 
 // OffsetSpec is a start or an end position: mode as in the job file.
@@ -2762,7 +2795,7 @@ const file_sluice_v1_job_proto_rawDesc = "" +
 	"\x06Source\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vparallelism\x18\x02 \x01(\x05R\vparallelism\x12,\n" +
-	"\x05kafka\x18\x03 \x01(\v2\x16.sluice.v1.KafkaSourceR\x05kafka\"\xda\x03\n" +
+	"\x05kafka\x18\x03 \x01(\v2\x16.sluice.v1.KafkaSourceR\x05kafka\"\xe9\x04\n" +
 	"\vKafkaSource\x12\x16\n" +
 	"\x06topics\x18\x01 \x03(\tR\x06topics\x12#\n" +
 	"\rtopic_pattern\x18\x02 \x01(\tR\ftopicPattern\x12/\n" +
@@ -2777,7 +2810,13 @@ const file_sluice_v1_job_proto_rawDesc = "" +
 	"\n" +
 	"properties\x18\n" +
 	" \x03(\v2&.sluice.v1.KafkaSource.PropertiesEntryR\n" +
-	"properties\x1a=\n" +
+	"properties\x12:\n" +
+	"\n" +
+	"partitions\x18\v \x03(\v2\x1a.sluice.v1.PartitionOffsetR\n" +
+	"partitions\x12\x12\n" +
+	"\x04mode\x18\f \x01(\tR\x04mode\x12'\n" +
+	"\x0foffsets_meaning\x18\r \x01(\tR\x0eoffsetsMeaning\x12\x14\n" +
+	"\x05until\x18\x0e \x01(\tR\x05until\x1a=\n" +
 	"\x0fPropertiesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x90\x01\n" +
@@ -3005,51 +3044,52 @@ var file_sluice_v1_job_proto_depIdxs = []int32{
 	21, // 18: sluice.v1.KafkaSource.startup:type_name -> sluice.v1.OffsetSpec
 	21, // 19: sluice.v1.KafkaSource.bounded:type_name -> sluice.v1.OffsetSpec
 	39, // 20: sluice.v1.KafkaSource.properties:type_name -> sluice.v1.KafkaSource.PropertiesEntry
-	42, // 21: sluice.v1.OffsetSpec.timestamp:type_name -> google.protobuf.Timestamp
-	22, // 22: sluice.v1.OffsetSpec.offsets:type_name -> sluice.v1.PartitionOffset
-	24, // 23: sluice.v1.Operator.map:type_name -> sluice.v1.Map
-	25, // 24: sluice.v1.Operator.count:type_name -> sluice.v1.Count
-	27, // 25: sluice.v1.Sink.kafka:type_name -> sluice.v1.KafkaSink
-	28, // 26: sluice.v1.Sink.print:type_name -> sluice.v1.PrintSink
-	40, // 27: sluice.v1.KafkaSink.properties:type_name -> sluice.v1.KafkaSink.PropertiesEntry
-	30, // 28: sluice.v1.JobStatus.slots:type_name -> sluice.v1.SlotStatus
-	31, // 29: sluice.v1.JobStatus.vertices:type_name -> sluice.v1.VertexStatus
-	34, // 30: sluice.v1.JobStatus.checkpoints:type_name -> sluice.v1.CheckpointStatus
-	37, // 31: sluice.v1.JobStatus.failure:type_name -> sluice.v1.Failure
-	42, // 32: sluice.v1.JobStatus.submitted_at:type_name -> google.protobuf.Timestamp
-	42, // 33: sluice.v1.JobStatus.state_since:type_name -> google.protobuf.Timestamp
-	42, // 34: sluice.v1.JobStatus.ended_at:type_name -> google.protobuf.Timestamp
-	42, // 35: sluice.v1.SlotStatus.waiting_since:type_name -> google.protobuf.Timestamp
-	32, // 36: sluice.v1.VertexStatus.subtasks:type_name -> sluice.v1.SubtaskStatus
-	33, // 37: sluice.v1.SubtaskStatus.lag:type_name -> sluice.v1.SplitLag
-	35, // 38: sluice.v1.CheckpointStatus.latest:type_name -> sluice.v1.CheckpointInfo
-	42, // 39: sluice.v1.CheckpointInfo.completed_at:type_name -> google.protobuf.Timestamp
-	36, // 40: sluice.v1.CheckpointInfo.offsets:type_name -> sluice.v1.SourceOffsets
-	22, // 41: sluice.v1.SourceOffsets.offsets:type_name -> sluice.v1.PartitionOffset
-	42, // 42: sluice.v1.Failure.at:type_name -> google.protobuf.Timestamp
-	42, // 43: sluice.v1.TaskManagerInfo.connected_at:type_name -> google.protobuf.Timestamp
-	42, // 44: sluice.v1.TaskManagerInfo.last_heartbeat:type_name -> google.protobuf.Timestamp
-	0,  // 45: sluice.v1.JobService.Submit:input_type -> sluice.v1.SubmitRequest
-	2,  // 46: sluice.v1.JobService.List:input_type -> sluice.v1.ListRequest
-	4,  // 47: sluice.v1.JobService.Get:input_type -> sluice.v1.GetRequest
-	6,  // 48: sluice.v1.JobService.Watch:input_type -> sluice.v1.WatchRequest
-	8,  // 49: sluice.v1.JobService.Cancel:input_type -> sluice.v1.CancelRequest
-	10, // 50: sluice.v1.JobService.Stop:input_type -> sluice.v1.StopRequest
-	12, // 51: sluice.v1.JobService.ListCheckpoints:input_type -> sluice.v1.ListCheckpointsRequest
-	14, // 52: sluice.v1.JobService.ListTaskManagers:input_type -> sluice.v1.ListTaskManagersRequest
-	1,  // 53: sluice.v1.JobService.Submit:output_type -> sluice.v1.SubmitResponse
-	3,  // 54: sluice.v1.JobService.List:output_type -> sluice.v1.ListResponse
-	5,  // 55: sluice.v1.JobService.Get:output_type -> sluice.v1.GetResponse
-	7,  // 56: sluice.v1.JobService.Watch:output_type -> sluice.v1.WatchResponse
-	9,  // 57: sluice.v1.JobService.Cancel:output_type -> sluice.v1.CancelResponse
-	11, // 58: sluice.v1.JobService.Stop:output_type -> sluice.v1.StopResponse
-	13, // 59: sluice.v1.JobService.ListCheckpoints:output_type -> sluice.v1.ListCheckpointsResponse
-	15, // 60: sluice.v1.JobService.ListTaskManagers:output_type -> sluice.v1.ListTaskManagersResponse
-	53, // [53:61] is the sub-list for method output_type
-	45, // [45:53] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	22, // 21: sluice.v1.KafkaSource.partitions:type_name -> sluice.v1.PartitionOffset
+	42, // 22: sluice.v1.OffsetSpec.timestamp:type_name -> google.protobuf.Timestamp
+	22, // 23: sluice.v1.OffsetSpec.offsets:type_name -> sluice.v1.PartitionOffset
+	24, // 24: sluice.v1.Operator.map:type_name -> sluice.v1.Map
+	25, // 25: sluice.v1.Operator.count:type_name -> sluice.v1.Count
+	27, // 26: sluice.v1.Sink.kafka:type_name -> sluice.v1.KafkaSink
+	28, // 27: sluice.v1.Sink.print:type_name -> sluice.v1.PrintSink
+	40, // 28: sluice.v1.KafkaSink.properties:type_name -> sluice.v1.KafkaSink.PropertiesEntry
+	30, // 29: sluice.v1.JobStatus.slots:type_name -> sluice.v1.SlotStatus
+	31, // 30: sluice.v1.JobStatus.vertices:type_name -> sluice.v1.VertexStatus
+	34, // 31: sluice.v1.JobStatus.checkpoints:type_name -> sluice.v1.CheckpointStatus
+	37, // 32: sluice.v1.JobStatus.failure:type_name -> sluice.v1.Failure
+	42, // 33: sluice.v1.JobStatus.submitted_at:type_name -> google.protobuf.Timestamp
+	42, // 34: sluice.v1.JobStatus.state_since:type_name -> google.protobuf.Timestamp
+	42, // 35: sluice.v1.JobStatus.ended_at:type_name -> google.protobuf.Timestamp
+	42, // 36: sluice.v1.SlotStatus.waiting_since:type_name -> google.protobuf.Timestamp
+	32, // 37: sluice.v1.VertexStatus.subtasks:type_name -> sluice.v1.SubtaskStatus
+	33, // 38: sluice.v1.SubtaskStatus.lag:type_name -> sluice.v1.SplitLag
+	35, // 39: sluice.v1.CheckpointStatus.latest:type_name -> sluice.v1.CheckpointInfo
+	42, // 40: sluice.v1.CheckpointInfo.completed_at:type_name -> google.protobuf.Timestamp
+	36, // 41: sluice.v1.CheckpointInfo.offsets:type_name -> sluice.v1.SourceOffsets
+	22, // 42: sluice.v1.SourceOffsets.offsets:type_name -> sluice.v1.PartitionOffset
+	42, // 43: sluice.v1.Failure.at:type_name -> google.protobuf.Timestamp
+	42, // 44: sluice.v1.TaskManagerInfo.connected_at:type_name -> google.protobuf.Timestamp
+	42, // 45: sluice.v1.TaskManagerInfo.last_heartbeat:type_name -> google.protobuf.Timestamp
+	0,  // 46: sluice.v1.JobService.Submit:input_type -> sluice.v1.SubmitRequest
+	2,  // 47: sluice.v1.JobService.List:input_type -> sluice.v1.ListRequest
+	4,  // 48: sluice.v1.JobService.Get:input_type -> sluice.v1.GetRequest
+	6,  // 49: sluice.v1.JobService.Watch:input_type -> sluice.v1.WatchRequest
+	8,  // 50: sluice.v1.JobService.Cancel:input_type -> sluice.v1.CancelRequest
+	10, // 51: sluice.v1.JobService.Stop:input_type -> sluice.v1.StopRequest
+	12, // 52: sluice.v1.JobService.ListCheckpoints:input_type -> sluice.v1.ListCheckpointsRequest
+	14, // 53: sluice.v1.JobService.ListTaskManagers:input_type -> sluice.v1.ListTaskManagersRequest
+	1,  // 54: sluice.v1.JobService.Submit:output_type -> sluice.v1.SubmitResponse
+	3,  // 55: sluice.v1.JobService.List:output_type -> sluice.v1.ListResponse
+	5,  // 56: sluice.v1.JobService.Get:output_type -> sluice.v1.GetResponse
+	7,  // 57: sluice.v1.JobService.Watch:output_type -> sluice.v1.WatchResponse
+	9,  // 58: sluice.v1.JobService.Cancel:output_type -> sluice.v1.CancelResponse
+	11, // 59: sluice.v1.JobService.Stop:output_type -> sluice.v1.StopResponse
+	13, // 60: sluice.v1.JobService.ListCheckpoints:output_type -> sluice.v1.ListCheckpointsResponse
+	15, // 61: sluice.v1.JobService.ListTaskManagers:output_type -> sluice.v1.ListTaskManagersResponse
+	54, // [54:62] is the sub-list for method output_type
+	46, // [46:54] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_sluice_v1_job_proto_init() }
