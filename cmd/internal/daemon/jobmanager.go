@@ -76,7 +76,8 @@ func serveJobManager(ctx context.Context, m *jobmanager.Manager, at jobManagerLi
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	if httpListener != nil {
-		g.Go(func() error { return web.Serve(ctx, httpListener, web.Handler(m, web.MetricsHandler(m.Metrics()))) })
+		handler := profiled(at.pprof, web.Handler(m, web.MetricsHandler(m.Metrics())))
+		g.Go(func() error { return web.Serve(ctx, httpListener, handler) })
 	}
 	g.Go(func() error { return m.Run(ctx, grpcListener) })
 	g.Go(logEnd(ctx, log))
@@ -91,6 +92,7 @@ func serveJobManager(ctx context.Context, m *jobmanager.Manager, at jobManagerLi
 type jobManagerListen struct {
 	grpc, http  string
 	insecure    bool
+	pprof       bool
 	decisionLog string // a file
 }
 
@@ -107,6 +109,7 @@ func jobManagerConfig(p Process) (jobmanager.Config, jobManagerListen, error) {
 	fs.DurationVar(&cfg.HeartbeatInterval, "heartbeat-interval", cfg.HeartbeatInterval, "how often task managers show that they live")
 	fs.DurationVar(&cfg.HeartbeatTimeout, "heartbeat-timeout", cfg.HeartbeatTimeout, "silence after which a task manager counts as lost")
 	fs.StringVar(&at.decisionLog, "decision-log", "", "`FILE` to which every decision about checkpoints and transactions is appended, a JSON object a line; empty: none")
+	fs.BoolVar(&at.pprof, "pprof", false, pprofUsage)
 	fs.BoolVar(&at.insecure, "insecure", false, "allow listening outside of loopback without TLS")
 	fs.StringVar(&level, "log-level", level, "`LEVEL` of the log: debug, info, warn or error")
 	tlsFiles.AddFlags(fs)

@@ -34,7 +34,7 @@ Flags:
 // TaskManager runs a task manager until ctx ends. Print sinks write to Stdout, as does the ready line;
 // logs go to Stderr.
 func TaskManager(ctx context.Context, p Process) error {
-	cfg, httpAddr, err := taskManagerConfig(p)
+	cfg, at, err := taskManagerConfig(p)
 	if errors.Is(err, pflag.ErrHelp) {
 		return nil
 	}
@@ -50,13 +50,14 @@ func TaskManager(ctx context.Context, p Process) error {
 		return fmt.Errorf("%w: %w", ErrUsage, err)
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	if httpAddr != "" {
-		l, err := listen("http", httpAddr)
+	if at.http != "" {
+		l, err := listen("http", at.http)
 		if err != nil {
 			return err
 		}
 		tm.SetHTTPAddress(l.Addr().String())
-		g.Go(func() error { return web.Serve(ctx, l, web.MetricsHandler(tm.Metrics())) })
+		handler := profiled(at.pprof, web.MetricsHandler(tm.Metrics()))
+		g.Go(func() error { return web.Serve(ctx, l, handler) })
 	}
 	g.Go(func() error {
 		return tm.Run(ctx, func(data string) {
@@ -70,9 +71,15 @@ func TaskManager(ctx context.Context, p Process) error {
 	return nil
 }
 
-func taskManagerConfig(p Process) (taskmanager.Config, string, error) {
-	cfg := taskmanager.DefaultConfig()
-	httpAddr, allowInsecure := "127.0.0.1:0", false
+// taskManagerHTTP is what the task manager serves beside its core.
+type taskManagerHTTP struct {
+	http     string
+	pprof    bool
+	insecure bool
+}
+
+func taskManagerConfig(p Process) (taskmanager.Config, taskManagerHTTP, error) {
+	cfg, at := taskmanager.DefaultConfig(), taskManagerHTTP{http: "127.0.0.1:0"}
 	fs := pflag.NewFlagSet("taskmanager", pflag.ContinueOnError)
 	fs.SetOutput(p.Stderr)
 	fs.Usage = func() { fmt.Fprint(p.Stdout, taskManagerUsage, fs.FlagUsages()) }
@@ -83,23 +90,24 @@ func taskManagerConfig(p Process) (taskmanager.Config, string, error) {
 	fs.IntVar(&cfg.Slots, "slots", cfg.Slots, "slots: how many subtasks of a vertex can run here at once")
 	fs.StringVar(&cfg.DataListen, "data-listen", cfg.DataListen, "`HOST:PORT` for the other task managers; port 0 picks one")
 	fs.StringVar(&cfg.DataAdvertise, "data-advertise", "", "`HOST:PORT` that the others are told, if it is not the one listened on")
-	fs.StringVar(&httpAddr, "http", httpAddr, "`HOST:PORT` of /metrics and /healthz; empty: none")
+	fs.StringVar(&at.http, "http", at.http, "`HOST:PORT` of /metrics and /healthz; empty: none")
 	fs.StringVar(&cfg.WorkDir, "work-dir", cfg.WorkDir, "`DIR` for temporary files")
-	fs.BoolVar(&allowInsecure, "insecure", false, "allow listening outside of loopback without TLS")
+	fs.BoolVar(&at.pprof, "pprof", false, pprofUsage)
+	fs.BoolVar(&at.insecure, "insecure", false, "allow listening outside of loopback without TLS")
 	fs.StringVar(&level, "log-level", level, "`LEVEL` of the log: debug, info, warn or error")
 	tlsFiles.AddFlags(fs)
 	if err := parse(fs, p); err != nil {
-		return cfg, "", err
+		return cfg, at, err
 	}
 	var err error
 	cfg.ID = ident.WorkerID(id)
 	if cfg.Logger, err = logger(p.Stderr, level); err != nil {
-		return cfg, "", err
+		return cfg, at, err
 	}
 	if cfg.ServerTLS, cfg.ClientTLS, err = tlsFiles.Load(); err != nil {
-		return cfg, "", err
+		return cfg, at, err
 	}
 	cfg.ServerTLS = logHandshakes(cfg.ServerTLS, cfg.Logger)
-	return cfg, httpAddr, errors.Join(usage(cfg.Validate()), checkListen("data-listen", cfg.DataListen, cfg.ServerTLS != nil, allowInsecure),
-		checkAdvertise(cfg.DataListen, cfg.DataAdvertise), checkListen("http", httpAddr, false, allowInsecure))
+	return cfg, at, errors.Join(usage(cfg.Validate()), checkListen("data-listen", cfg.DataListen, cfg.ServerTLS != nil, at.insecure),
+		checkAdvertise(cfg.DataListen, cfg.DataAdvertise), checkListen("http", at.http, false, at.insecure))
 }
