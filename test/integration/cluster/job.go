@@ -39,6 +39,8 @@ type Job struct {
 		Restored  int64       `json:"restored"`
 		Latest    *Checkpoint `json:"latest"`
 	} `json:"checkpoints"`
+	// Waiting is what the job, or one of its subtasks, waits for.
+	Waiting []string `json:"waiting"`
 	Failure *struct {
 		Class   string `json:"class"`
 		Message string `json:"message"`
