@@ -67,6 +67,7 @@ func TestRules(t *testing.T) {
 		{"proto at the edge", "jobmanager/wire_job.go", `package jobmanager; import _ "` + Module + `/proto/sluice/v1"`, ""},
 		{"proto inside", "jobmanager/job_loop.go", `package jobmanager; import _ "` + Module + `/proto/sluice/v1"`, "protobuf types stay"},
 		{"kafka-go outside of wire", "connector/kafka/a.go", `package kafka; import _ "github.com/segmentio/kafka-go/protocol/fetch"`, "only place that knows kafka-go"},
+		{"zk outside of its adapter", "connector/kafka/a.go", `package kafka; import _ "github.com/go-zookeeper/zk"`, "only adapter to ZooKeeper"},
 		{"franz-go in a unit test", "spec/a_test.go", `package spec; import _ "github.com/twmb/franz-go/pkg/kgo"`, ""},
 		{"franz-go in the product", "spec/a.go", `package spec; import _ "github.com/twmb/franz-go/pkg/kgo"`, "not a part of the product"},
 		{"pure imports pure", "graph/a.go", `package graph; import (_ "` + Module + `/ident"; _ "fmt")`, ""},
