@@ -91,7 +91,10 @@ func advertised(b *broker, controllerPort int, options Options) (map[string]stri
 		"listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,LED:PLAINTEXT,CONTROLLER:PLAINTEXT",
 	}
 	maps.Copy(overrides, options.Properties)
-	return overrides, nil
+	if options.PerNode == nil {
+		return overrides, nil
+	}
+	return overrides, options.PerNode(b.node-1, overrides)
 }
 
 func orDefault(value, otherwise int) int {

@@ -44,6 +44,8 @@ type Options struct {
 	// proxy. It is called with the node, from 0, and the address that the broker listens on there; clients
 	// that ask there are told to find the broker at the answer.
 	Advertise func(node int, listens string) (advertised string, err error)
+	// PerNode, if set beside Advertise, may change the settings of one broker, from 0, such as its listeners.
+	PerNode func(node int, properties map[string]string) error
 }
 
 // server is one broker: a process, or kfake. Its address and its data survive stop and start.
