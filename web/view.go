@@ -21,6 +21,21 @@ type Job struct {
 	Failure     *Failure    `json:"failure"`
 	// Waiting lists what the job waits for, in words; empty when it waits for nothing.
 	Waiting []string `json:"waiting"`
+	// Publications are the places where the offsets of the sources are published.
+	Publications []Publication `json:"publications"`
+}
+
+// Publication is a place where the offsets of a source are published after each checkpoint.
+type Publication struct {
+	Source string `json:"source"`
+	// Storage is kafka or zookeeper.
+	Storage string `json:"storage"`
+	// Checkpoint is the one whose offsets were published last; 0: none since the start of the job manager.
+	Checkpoint  uint64     `json:"checkpoint"`
+	PublishedAt *time.Time `json:"publishedAt"`
+	// Error is why the newest attempt failed, FailingSince when the first of those in a row did.
+	Error        string     `json:"error"`
+	FailingSince *time.Time `json:"failingSince"`
 }
 
 // Slots says how many slots a job needs and has.
@@ -59,6 +74,8 @@ type SplitLag struct {
 	Topic     string `json:"topic"`
 	Partition int32  `json:"partition"`
 	Lag       int64  `json:"lag"`
+	// Position is the next offset to read; null while unknown.
+	Position *int64 `json:"position"`
 }
 
 // Checkpoints sums up the checkpoints of a job.

@@ -23,6 +23,13 @@ func JobFromProto(in *pb.JobStatus) Job {
 			Restored: in.GetCheckpoints().GetRestored(), Pending: in.GetCheckpoints().GetPending(), LastFailure: in.GetCheckpoints().GetLastFailure(),
 		},
 		Restarts: in.GetRestarts(), Vertices: []Vertex{}, Waiting: append([]string{}, in.GetWaiting()...),
+		Publications: []Publication{},
+	}
+	for _, p := range in.GetPublications() {
+		out.Publications = append(out.Publications, Publication{
+			Source: p.GetSource(), Storage: p.GetStorage(), Checkpoint: p.GetCheckpoint(), PublishedAt: timeFromProto(p.GetPublishedAt()),
+			Error: p.GetError(), FailingSince: timeFromProto(p.GetFailingSince()),
+		})
 	}
 	if l := in.GetCheckpoints().GetLatest(); l != nil {
 		c := CheckpointFromProto(l)
@@ -45,7 +52,7 @@ func vertexFromProto(v *pb.VertexStatus) Vertex {
 			BytesIn: s.GetBytesIn(), BytesOut: s.GetBytesOut(), RecordsSkipped: s.GetRecordsSkipped(), Waiting: s.GetWaiting(),
 		}
 		for _, l := range s.GetLag() {
-			sub.Lag = append(sub.Lag, SplitLag{Topic: l.GetTopic(), Partition: l.GetPartition(), Lag: l.GetLag()})
+			sub.Lag = append(sub.Lag, SplitLag{Topic: l.GetTopic(), Partition: l.GetPartition(), Lag: l.GetLag(), Position: l.Position})
 		}
 		out.Subtasks = append(out.Subtasks, sub)
 	}

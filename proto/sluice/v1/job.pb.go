@@ -1847,8 +1847,10 @@ type JobStatus struct {
 	SubmittedAt *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=submitted_at,json=submittedAt,proto3" json:"submitted_at,omitempty"`
 	StateSince  *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=state_since,json=stateSince,proto3" json:"state_since,omitempty"`
 	// Visible reasons for waiting: an unreachable broker, a checkpoint that cannot be stored, …
-	Waiting       []string               `protobuf:"bytes,13,rep,name=waiting,proto3" json:"waiting,omitempty"`
-	EndedAt       *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
+	Waiting []string               `protobuf:"bytes,13,rep,name=waiting,proto3" json:"waiting,omitempty"`
+	EndedAt *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
+	// Where the offsets of the sources are published, and how that goes.
+	Publications  []*OffsetPublication `protobuf:"bytes,15,rep,name=publications,proto3" json:"publications,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1981,6 +1983,101 @@ func (x *JobStatus) GetEndedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *JobStatus) GetPublications() []*OffsetPublication {
+	if x != nil {
+		return x.Publications
+	}
+	return nil
+}
+
+// OffsetPublication is one place where the offsets of a source are published, for monitoring and a first start.
+type OffsetPublication struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Source string                 `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	// kafka or zookeeper.
+	Storage string `protobuf:"bytes,2,opt,name=storage,proto3" json:"storage,omitempty"`
+	// The checkpoint whose offsets were published last, and when; 0 and none: none since the start of the job manager.
+	Checkpoint  uint64                 `protobuf:"varint,3,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
+	PublishedAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=published_at,json=publishedAt,proto3" json:"published_at,omitempty"`
+	// Why the newest attempt failed, and since when all have; empty: it did not fail.
+	Error         string                 `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
+	FailingSince  *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=failing_since,json=failingSince,proto3" json:"failing_since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OffsetPublication) Reset() {
+	*x = OffsetPublication{}
+	mi := &file_sluice_v1_job_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OffsetPublication) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OffsetPublication) ProtoMessage() {}
+
+func (x *OffsetPublication) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_job_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OffsetPublication.ProtoReflect.Descriptor instead.
+func (*OffsetPublication) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *OffsetPublication) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *OffsetPublication) GetStorage() string {
+	if x != nil {
+		return x.Storage
+	}
+	return ""
+}
+
+func (x *OffsetPublication) GetCheckpoint() uint64 {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return 0
+}
+
+func (x *OffsetPublication) GetPublishedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.PublishedAt
+	}
+	return nil
+}
+
+func (x *OffsetPublication) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *OffsetPublication) GetFailingSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FailingSince
+	}
+	return nil
+}
+
 type SlotStatus struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Needed        int32                  `protobuf:"varint,1,opt,name=needed,proto3" json:"needed,omitempty"`
@@ -1994,7 +2091,7 @@ type SlotStatus struct {
 
 func (x *SlotStatus) Reset() {
 	*x = SlotStatus{}
-	mi := &file_sluice_v1_job_proto_msgTypes[30]
+	mi := &file_sluice_v1_job_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2006,7 +2103,7 @@ func (x *SlotStatus) String() string {
 func (*SlotStatus) ProtoMessage() {}
 
 func (x *SlotStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_job_proto_msgTypes[30]
+	mi := &file_sluice_v1_job_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2019,7 +2116,7 @@ func (x *SlotStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SlotStatus.ProtoReflect.Descriptor instead.
 func (*SlotStatus) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_job_proto_rawDescGZIP(), []int{30}
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *SlotStatus) GetNeeded() int32 {
@@ -2070,7 +2167,7 @@ type VertexStatus struct {
 
 func (x *VertexStatus) Reset() {
 	*x = VertexStatus{}
-	mi := &file_sluice_v1_job_proto_msgTypes[31]
+	mi := &file_sluice_v1_job_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2082,7 +2179,7 @@ func (x *VertexStatus) String() string {
 func (*VertexStatus) ProtoMessage() {}
 
 func (x *VertexStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_job_proto_msgTypes[31]
+	mi := &file_sluice_v1_job_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2095,7 +2192,7 @@ func (x *VertexStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VertexStatus.ProtoReflect.Descriptor instead.
 func (*VertexStatus) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_job_proto_rawDescGZIP(), []int{31}
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *VertexStatus) GetName() string {
@@ -2144,7 +2241,7 @@ type SubtaskStatus struct {
 
 func (x *SubtaskStatus) Reset() {
 	*x = SubtaskStatus{}
-	mi := &file_sluice_v1_job_proto_msgTypes[32]
+	mi := &file_sluice_v1_job_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2156,7 +2253,7 @@ func (x *SubtaskStatus) String() string {
 func (*SubtaskStatus) ProtoMessage() {}
 
 func (x *SubtaskStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_job_proto_msgTypes[32]
+	mi := &file_sluice_v1_job_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2169,7 +2266,7 @@ func (x *SubtaskStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubtaskStatus.ProtoReflect.Descriptor instead.
 func (*SubtaskStatus) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_job_proto_rawDescGZIP(), []int{32}
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *SubtaskStatus) GetIndex() int32 {
@@ -2254,7 +2351,7 @@ type SplitLag struct {
 
 func (x *SplitLag) Reset() {
 	*x = SplitLag{}
-	mi := &file_sluice_v1_job_proto_msgTypes[33]
+	mi := &file_sluice_v1_job_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2266,7 +2363,7 @@ func (x *SplitLag) String() string {
 func (*SplitLag) ProtoMessage() {}
 
 func (x *SplitLag) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_job_proto_msgTypes[33]
+	mi := &file_sluice_v1_job_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2279,7 +2376,7 @@ func (x *SplitLag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SplitLag.ProtoReflect.Descriptor instead.
 func (*SplitLag) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_job_proto_rawDescGZIP(), []int{33}
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *SplitLag) GetTopic() string {
@@ -2321,7 +2418,7 @@ type CheckpointStatus struct {
 
 func (x *CheckpointStatus) Reset() {
 	*x = CheckpointStatus{}
-	mi := &file_sluice_v1_job_proto_msgTypes[34]
+	mi := &file_sluice_v1_job_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2333,7 +2430,7 @@ func (x *CheckpointStatus) String() string {
 func (*CheckpointStatus) ProtoMessage() {}
 
 func (x *CheckpointStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_job_proto_msgTypes[34]
+	mi := &file_sluice_v1_job_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2346,7 +2443,7 @@ func (x *CheckpointStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointStatus.ProtoReflect.Descriptor instead.
 func (*CheckpointStatus) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_job_proto_rawDescGZIP(), []int{34}
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *CheckpointStatus) GetCompleted() int64 {
@@ -2407,7 +2504,7 @@ type CheckpointInfo struct {
 
 func (x *CheckpointInfo) Reset() {
 	*x = CheckpointInfo{}
-	mi := &file_sluice_v1_job_proto_msgTypes[35]
+	mi := &file_sluice_v1_job_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2419,7 +2516,7 @@ func (x *CheckpointInfo) String() string {
 func (*CheckpointInfo) ProtoMessage() {}
 
 func (x *CheckpointInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_job_proto_msgTypes[35]
+	mi := &file_sluice_v1_job_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2432,7 +2529,7 @@ func (x *CheckpointInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointInfo.ProtoReflect.Descriptor instead.
 func (*CheckpointInfo) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_job_proto_rawDescGZIP(), []int{35}
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *CheckpointInfo) GetId() uint64 {
@@ -2501,7 +2598,7 @@ type SourceOffsets struct {
 
 func (x *SourceOffsets) Reset() {
 	*x = SourceOffsets{}
-	mi := &file_sluice_v1_job_proto_msgTypes[36]
+	mi := &file_sluice_v1_job_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2513,7 +2610,7 @@ func (x *SourceOffsets) String() string {
 func (*SourceOffsets) ProtoMessage() {}
 
 func (x *SourceOffsets) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_job_proto_msgTypes[36]
+	mi := &file_sluice_v1_job_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2526,7 +2623,7 @@ func (x *SourceOffsets) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourceOffsets.ProtoReflect.Descriptor instead.
 func (*SourceOffsets) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_job_proto_rawDescGZIP(), []int{36}
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *SourceOffsets) GetSource() string {
@@ -2556,7 +2653,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_sluice_v1_job_proto_msgTypes[37]
+	mi := &file_sluice_v1_job_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2568,7 +2665,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_job_proto_msgTypes[37]
+	mi := &file_sluice_v1_job_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2581,7 +2678,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_job_proto_rawDescGZIP(), []int{37}
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Failure) GetAt() *timestamppb.Timestamp {
@@ -2630,7 +2727,7 @@ type TaskManagerInfo struct {
 
 func (x *TaskManagerInfo) Reset() {
 	*x = TaskManagerInfo{}
-	mi := &file_sluice_v1_job_proto_msgTypes[38]
+	mi := &file_sluice_v1_job_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2642,7 +2739,7 @@ func (x *TaskManagerInfo) String() string {
 func (*TaskManagerInfo) ProtoMessage() {}
 
 func (x *TaskManagerInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_job_proto_msgTypes[38]
+	mi := &file_sluice_v1_job_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2655,7 +2752,7 @@ func (x *TaskManagerInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskManagerInfo.ProtoReflect.Descriptor instead.
 func (*TaskManagerInfo) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_job_proto_rawDescGZIP(), []int{38}
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *TaskManagerInfo) GetId() string {
@@ -2866,7 +2963,7 @@ const file_sluice_v1_job_proto_rawDesc = "" +
 	"\x0fPropertiesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\v\n" +
-	"\tPrintSink\"\xb9\x04\n" +
+	"\tPrintSink\"\xfb\x04\n" +
 	"\tJobStatus\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -2883,7 +2980,17 @@ const file_sluice_v1_job_proto_rawDesc = "" +
 	"\vstate_since\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"stateSince\x12\x18\n" +
 	"\awaiting\x18\r \x03(\tR\awaiting\x125\n" +
-	"\bended_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\"\xa7\x01\n" +
+	"\bended_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\x12@\n" +
+	"\fpublications\x18\x0f \x03(\v2\x1c.sluice.v1.OffsetPublicationR\fpublications\"\xfb\x01\n" +
+	"\x11OffsetPublication\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x12\x18\n" +
+	"\astorage\x18\x02 \x01(\tR\astorage\x12\x1e\n" +
+	"\n" +
+	"checkpoint\x18\x03 \x01(\x04R\n" +
+	"checkpoint\x12=\n" +
+	"\fpublished_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\vpublishedAt\x12\x14\n" +
+	"\x05error\x18\x05 \x01(\tR\x05error\x12?\n" +
+	"\rfailing_since\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\ffailingSince\"\xa7\x01\n" +
 	"\n" +
 	"SlotStatus\x12\x16\n" +
 	"\x06needed\x18\x01 \x01(\x05R\x06needed\x12\x12\n" +
@@ -2976,7 +3083,7 @@ func file_sluice_v1_job_proto_rawDescGZIP() []byte {
 	return file_sluice_v1_job_proto_rawDescData
 }
 
-var file_sluice_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_sluice_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_sluice_v1_job_proto_goTypes = []any{
 	(*SubmitRequest)(nil),            // 0: sluice.v1.SubmitRequest
 	(*SubmitResponse)(nil),           // 1: sluice.v1.SubmitResponse
@@ -3008,88 +3115,92 @@ var file_sluice_v1_job_proto_goTypes = []any{
 	(*KafkaSink)(nil),                // 27: sluice.v1.KafkaSink
 	(*PrintSink)(nil),                // 28: sluice.v1.PrintSink
 	(*JobStatus)(nil),                // 29: sluice.v1.JobStatus
-	(*SlotStatus)(nil),               // 30: sluice.v1.SlotStatus
-	(*VertexStatus)(nil),             // 31: sluice.v1.VertexStatus
-	(*SubtaskStatus)(nil),            // 32: sluice.v1.SubtaskStatus
-	(*SplitLag)(nil),                 // 33: sluice.v1.SplitLag
-	(*CheckpointStatus)(nil),         // 34: sluice.v1.CheckpointStatus
-	(*CheckpointInfo)(nil),           // 35: sluice.v1.CheckpointInfo
-	(*SourceOffsets)(nil),            // 36: sluice.v1.SourceOffsets
-	(*Failure)(nil),                  // 37: sluice.v1.Failure
-	(*TaskManagerInfo)(nil),          // 38: sluice.v1.TaskManagerInfo
-	nil,                              // 39: sluice.v1.KafkaSource.PropertiesEntry
-	nil,                              // 40: sluice.v1.KafkaSink.PropertiesEntry
-	(*durationpb.Duration)(nil),      // 41: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),    // 42: google.protobuf.Timestamp
+	(*OffsetPublication)(nil),        // 30: sluice.v1.OffsetPublication
+	(*SlotStatus)(nil),               // 31: sluice.v1.SlotStatus
+	(*VertexStatus)(nil),             // 32: sluice.v1.VertexStatus
+	(*SubtaskStatus)(nil),            // 33: sluice.v1.SubtaskStatus
+	(*SplitLag)(nil),                 // 34: sluice.v1.SplitLag
+	(*CheckpointStatus)(nil),         // 35: sluice.v1.CheckpointStatus
+	(*CheckpointInfo)(nil),           // 36: sluice.v1.CheckpointInfo
+	(*SourceOffsets)(nil),            // 37: sluice.v1.SourceOffsets
+	(*Failure)(nil),                  // 38: sluice.v1.Failure
+	(*TaskManagerInfo)(nil),          // 39: sluice.v1.TaskManagerInfo
+	nil,                              // 40: sluice.v1.KafkaSource.PropertiesEntry
+	nil,                              // 41: sluice.v1.KafkaSink.PropertiesEntry
+	(*durationpb.Duration)(nil),      // 42: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),    // 43: google.protobuf.Timestamp
 }
 var file_sluice_v1_job_proto_depIdxs = []int32{
 	16, // 0: sluice.v1.SubmitRequest.job:type_name -> sluice.v1.Job
 	29, // 1: sluice.v1.ListResponse.jobs:type_name -> sluice.v1.JobStatus
 	29, // 2: sluice.v1.GetResponse.job:type_name -> sluice.v1.JobStatus
 	29, // 3: sluice.v1.WatchResponse.job:type_name -> sluice.v1.JobStatus
-	35, // 4: sluice.v1.ListCheckpointsResponse.checkpoints:type_name -> sluice.v1.CheckpointInfo
-	38, // 5: sluice.v1.ListTaskManagersResponse.task_managers:type_name -> sluice.v1.TaskManagerInfo
+	36, // 4: sluice.v1.ListCheckpointsResponse.checkpoints:type_name -> sluice.v1.CheckpointInfo
+	39, // 5: sluice.v1.ListTaskManagersResponse.task_managers:type_name -> sluice.v1.TaskManagerInfo
 	17, // 6: sluice.v1.Job.checkpoint:type_name -> sluice.v1.Checkpointing
 	18, // 7: sluice.v1.Job.restart:type_name -> sluice.v1.Restart
 	19, // 8: sluice.v1.Job.sources:type_name -> sluice.v1.Source
 	23, // 9: sluice.v1.Job.operators:type_name -> sluice.v1.Operator
 	26, // 10: sluice.v1.Job.sinks:type_name -> sluice.v1.Sink
-	41, // 11: sluice.v1.Checkpointing.interval:type_name -> google.protobuf.Duration
-	41, // 12: sluice.v1.Checkpointing.timeout:type_name -> google.protobuf.Duration
-	41, // 13: sluice.v1.Checkpointing.min_pause:type_name -> google.protobuf.Duration
-	41, // 14: sluice.v1.Restart.initial:type_name -> google.protobuf.Duration
-	41, // 15: sluice.v1.Restart.max:type_name -> google.protobuf.Duration
-	41, // 16: sluice.v1.Restart.healthy_after:type_name -> google.protobuf.Duration
+	42, // 11: sluice.v1.Checkpointing.interval:type_name -> google.protobuf.Duration
+	42, // 12: sluice.v1.Checkpointing.timeout:type_name -> google.protobuf.Duration
+	42, // 13: sluice.v1.Checkpointing.min_pause:type_name -> google.protobuf.Duration
+	42, // 14: sluice.v1.Restart.initial:type_name -> google.protobuf.Duration
+	42, // 15: sluice.v1.Restart.max:type_name -> google.protobuf.Duration
+	42, // 16: sluice.v1.Restart.healthy_after:type_name -> google.protobuf.Duration
 	20, // 17: sluice.v1.Source.kafka:type_name -> sluice.v1.KafkaSource
 	21, // 18: sluice.v1.KafkaSource.startup:type_name -> sluice.v1.OffsetSpec
 	21, // 19: sluice.v1.KafkaSource.bounded:type_name -> sluice.v1.OffsetSpec
-	39, // 20: sluice.v1.KafkaSource.properties:type_name -> sluice.v1.KafkaSource.PropertiesEntry
+	40, // 20: sluice.v1.KafkaSource.properties:type_name -> sluice.v1.KafkaSource.PropertiesEntry
 	22, // 21: sluice.v1.KafkaSource.partitions:type_name -> sluice.v1.PartitionOffset
-	42, // 22: sluice.v1.OffsetSpec.timestamp:type_name -> google.protobuf.Timestamp
+	43, // 22: sluice.v1.OffsetSpec.timestamp:type_name -> google.protobuf.Timestamp
 	22, // 23: sluice.v1.OffsetSpec.offsets:type_name -> sluice.v1.PartitionOffset
 	24, // 24: sluice.v1.Operator.map:type_name -> sluice.v1.Map
 	25, // 25: sluice.v1.Operator.count:type_name -> sluice.v1.Count
 	27, // 26: sluice.v1.Sink.kafka:type_name -> sluice.v1.KafkaSink
 	28, // 27: sluice.v1.Sink.print:type_name -> sluice.v1.PrintSink
-	40, // 28: sluice.v1.KafkaSink.properties:type_name -> sluice.v1.KafkaSink.PropertiesEntry
-	30, // 29: sluice.v1.JobStatus.slots:type_name -> sluice.v1.SlotStatus
-	31, // 30: sluice.v1.JobStatus.vertices:type_name -> sluice.v1.VertexStatus
-	34, // 31: sluice.v1.JobStatus.checkpoints:type_name -> sluice.v1.CheckpointStatus
-	37, // 32: sluice.v1.JobStatus.failure:type_name -> sluice.v1.Failure
-	42, // 33: sluice.v1.JobStatus.submitted_at:type_name -> google.protobuf.Timestamp
-	42, // 34: sluice.v1.JobStatus.state_since:type_name -> google.protobuf.Timestamp
-	42, // 35: sluice.v1.JobStatus.ended_at:type_name -> google.protobuf.Timestamp
-	42, // 36: sluice.v1.SlotStatus.waiting_since:type_name -> google.protobuf.Timestamp
-	32, // 37: sluice.v1.VertexStatus.subtasks:type_name -> sluice.v1.SubtaskStatus
-	33, // 38: sluice.v1.SubtaskStatus.lag:type_name -> sluice.v1.SplitLag
-	35, // 39: sluice.v1.CheckpointStatus.latest:type_name -> sluice.v1.CheckpointInfo
-	42, // 40: sluice.v1.CheckpointInfo.completed_at:type_name -> google.protobuf.Timestamp
-	36, // 41: sluice.v1.CheckpointInfo.offsets:type_name -> sluice.v1.SourceOffsets
-	22, // 42: sluice.v1.SourceOffsets.offsets:type_name -> sluice.v1.PartitionOffset
-	42, // 43: sluice.v1.Failure.at:type_name -> google.protobuf.Timestamp
-	42, // 44: sluice.v1.TaskManagerInfo.connected_at:type_name -> google.protobuf.Timestamp
-	42, // 45: sluice.v1.TaskManagerInfo.last_heartbeat:type_name -> google.protobuf.Timestamp
-	0,  // 46: sluice.v1.JobService.Submit:input_type -> sluice.v1.SubmitRequest
-	2,  // 47: sluice.v1.JobService.List:input_type -> sluice.v1.ListRequest
-	4,  // 48: sluice.v1.JobService.Get:input_type -> sluice.v1.GetRequest
-	6,  // 49: sluice.v1.JobService.Watch:input_type -> sluice.v1.WatchRequest
-	8,  // 50: sluice.v1.JobService.Cancel:input_type -> sluice.v1.CancelRequest
-	10, // 51: sluice.v1.JobService.Stop:input_type -> sluice.v1.StopRequest
-	12, // 52: sluice.v1.JobService.ListCheckpoints:input_type -> sluice.v1.ListCheckpointsRequest
-	14, // 53: sluice.v1.JobService.ListTaskManagers:input_type -> sluice.v1.ListTaskManagersRequest
-	1,  // 54: sluice.v1.JobService.Submit:output_type -> sluice.v1.SubmitResponse
-	3,  // 55: sluice.v1.JobService.List:output_type -> sluice.v1.ListResponse
-	5,  // 56: sluice.v1.JobService.Get:output_type -> sluice.v1.GetResponse
-	7,  // 57: sluice.v1.JobService.Watch:output_type -> sluice.v1.WatchResponse
-	9,  // 58: sluice.v1.JobService.Cancel:output_type -> sluice.v1.CancelResponse
-	11, // 59: sluice.v1.JobService.Stop:output_type -> sluice.v1.StopResponse
-	13, // 60: sluice.v1.JobService.ListCheckpoints:output_type -> sluice.v1.ListCheckpointsResponse
-	15, // 61: sluice.v1.JobService.ListTaskManagers:output_type -> sluice.v1.ListTaskManagersResponse
-	54, // [54:62] is the sub-list for method output_type
-	46, // [46:54] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	41, // 28: sluice.v1.KafkaSink.properties:type_name -> sluice.v1.KafkaSink.PropertiesEntry
+	31, // 29: sluice.v1.JobStatus.slots:type_name -> sluice.v1.SlotStatus
+	32, // 30: sluice.v1.JobStatus.vertices:type_name -> sluice.v1.VertexStatus
+	35, // 31: sluice.v1.JobStatus.checkpoints:type_name -> sluice.v1.CheckpointStatus
+	38, // 32: sluice.v1.JobStatus.failure:type_name -> sluice.v1.Failure
+	43, // 33: sluice.v1.JobStatus.submitted_at:type_name -> google.protobuf.Timestamp
+	43, // 34: sluice.v1.JobStatus.state_since:type_name -> google.protobuf.Timestamp
+	43, // 35: sluice.v1.JobStatus.ended_at:type_name -> google.protobuf.Timestamp
+	30, // 36: sluice.v1.JobStatus.publications:type_name -> sluice.v1.OffsetPublication
+	43, // 37: sluice.v1.OffsetPublication.published_at:type_name -> google.protobuf.Timestamp
+	43, // 38: sluice.v1.OffsetPublication.failing_since:type_name -> google.protobuf.Timestamp
+	43, // 39: sluice.v1.SlotStatus.waiting_since:type_name -> google.protobuf.Timestamp
+	33, // 40: sluice.v1.VertexStatus.subtasks:type_name -> sluice.v1.SubtaskStatus
+	34, // 41: sluice.v1.SubtaskStatus.lag:type_name -> sluice.v1.SplitLag
+	36, // 42: sluice.v1.CheckpointStatus.latest:type_name -> sluice.v1.CheckpointInfo
+	43, // 43: sluice.v1.CheckpointInfo.completed_at:type_name -> google.protobuf.Timestamp
+	37, // 44: sluice.v1.CheckpointInfo.offsets:type_name -> sluice.v1.SourceOffsets
+	22, // 45: sluice.v1.SourceOffsets.offsets:type_name -> sluice.v1.PartitionOffset
+	43, // 46: sluice.v1.Failure.at:type_name -> google.protobuf.Timestamp
+	43, // 47: sluice.v1.TaskManagerInfo.connected_at:type_name -> google.protobuf.Timestamp
+	43, // 48: sluice.v1.TaskManagerInfo.last_heartbeat:type_name -> google.protobuf.Timestamp
+	0,  // 49: sluice.v1.JobService.Submit:input_type -> sluice.v1.SubmitRequest
+	2,  // 50: sluice.v1.JobService.List:input_type -> sluice.v1.ListRequest
+	4,  // 51: sluice.v1.JobService.Get:input_type -> sluice.v1.GetRequest
+	6,  // 52: sluice.v1.JobService.Watch:input_type -> sluice.v1.WatchRequest
+	8,  // 53: sluice.v1.JobService.Cancel:input_type -> sluice.v1.CancelRequest
+	10, // 54: sluice.v1.JobService.Stop:input_type -> sluice.v1.StopRequest
+	12, // 55: sluice.v1.JobService.ListCheckpoints:input_type -> sluice.v1.ListCheckpointsRequest
+	14, // 56: sluice.v1.JobService.ListTaskManagers:input_type -> sluice.v1.ListTaskManagersRequest
+	1,  // 57: sluice.v1.JobService.Submit:output_type -> sluice.v1.SubmitResponse
+	3,  // 58: sluice.v1.JobService.List:output_type -> sluice.v1.ListResponse
+	5,  // 59: sluice.v1.JobService.Get:output_type -> sluice.v1.GetResponse
+	7,  // 60: sluice.v1.JobService.Watch:output_type -> sluice.v1.WatchResponse
+	9,  // 61: sluice.v1.JobService.Cancel:output_type -> sluice.v1.CancelResponse
+	11, // 62: sluice.v1.JobService.Stop:output_type -> sluice.v1.StopResponse
+	13, // 63: sluice.v1.JobService.ListCheckpoints:output_type -> sluice.v1.ListCheckpointsResponse
+	15, // 64: sluice.v1.JobService.ListTaskManagers:output_type -> sluice.v1.ListTaskManagersResponse
+	57, // [57:65] is the sub-list for method output_type
+	49, // [49:57] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_sluice_v1_job_proto_init() }
@@ -3113,7 +3224,7 @@ func file_sluice_v1_job_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sluice_v1_job_proto_rawDesc), len(file_sluice_v1_job_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   41,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

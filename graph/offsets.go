@@ -1,0 +1,74 @@
+package graph
+
+import (
+	"strconv"
+	"time"
+)
+
+// The properties of a source that say where and when its offsets are published.
+const (
+	propGroup             = "group.id"
+	propAutoCommit        = "auto.commit.interval.ms"
+	propZooKeeper         = "zookeeper.connect"
+	zooKeeperPrefix       = "zookeeper."
+	defaultAutoCommit     = time.Minute
+	minAutoCommitInterval = 100 * time.Millisecond
+)
+
+// Publication is a place where the offsets of a source are published: for monitoring and a first start,
+// never to restore from.
+type Publication struct {
+	Source string
+	// Storage is OffsetsKafka or OffsetsZooKeeper.
+	Storage OffsetStorage
+}
+
+// String names source and storage.
+func (p Publication) String() string { return p.Source + " in " + string(p.Storage) }
+
+// Publications lists the places where the offsets of a job are published, in the order of its sources. A
+// source of mode group is left out: its group does that, outside of checkpoints.
+func (j *Job) Publications() []Publication {
+	var out []Publication
+	for i := range j.Sources {
+		s := &j.Sources[i]
+		if s.Kafka == nil || s.Kafka.Mode == ModeGroup || s.Kafka.Properties[propGroup] == "" {
+			continue
+		}
+		if s.Kafka.Offsets == OffsetsKafka || s.Kafka.Offsets == OffsetsBoth {
+			out = append(out, Publication{s.Name, OffsetsKafka})
+		}
+		if s.Kafka.Offsets == OffsetsZooKeeper || s.Kafka.Offsets == OffsetsBoth {
+			out = append(out, Publication{s.Name, OffsetsZooKeeper})
+		}
+	}
+	return out
+}
+
+// CheckpointInterval is how often checkpoints are drawn; 0: none but final ones. A job without checkpoints that
+// publishes offsets draws them all the same, every auto.commit.interval.ms (the shortest of its sources): what
+// the sinks have acknowledged, which alone may be published, is what a checkpoint finds out.
+func (j *Job) CheckpointInterval() time.Duration {
+	if j.Checkpoint.Interval > 0 {
+		return j.Checkpoint.Interval
+	}
+	shortest := time.Duration(0)
+	for _, p := range j.Publications() {
+		if d := j.autoCommitOf(p.Source); shortest == 0 || d < shortest {
+			shortest = d
+		}
+	}
+	return shortest
+}
+
+func (j *Job) autoCommitOf(source string) time.Duration {
+	for i := range j.Sources {
+		if s := &j.Sources[i]; s.Name == source && s.Kafka != nil {
+			ms, err := strconv.ParseInt(s.Kafka.Properties[propAutoCommit], 10, 64)
+			if d := time.Duration(ms) * time.Millisecond; err == nil && d >= minAutoCommitInterval {
+				return d
+			}
+		}
+	}
+	return defaultAutoCommit
+}
