@@ -56,9 +56,18 @@ type Source interface {
 	Lag() []SplitLag
 }
 
-// SplitLag is how far a split is behind, in records; -1 while unknown.
+// SplitAdder is a source that takes more splits while it runs.
+type SplitAdder interface {
+	Source
+	// AddSplits gives the source splits that it does not have yet. Any goroutine may call it, also before
+	// Run; it must not wait. Batches of these splits come after the call.
+	AddSplits(positions []manifest.Position)
+}
+
+// SplitLag is how far a split is behind, in records; -1 while unknown. Next is the offset to read next.
 type SplitLag struct {
 	Split manifest.Split
+	Next  int64
 	Lag   int64
 }
 

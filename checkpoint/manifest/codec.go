@@ -19,8 +19,9 @@ import (
 // front, and lists with their count in front. One manifest has exactly one form.
 const (
 	magic = "SLMF"
-	// Version is the newest form that Decode reads and the one that Encode writes.
-	Version = 1
+	// Version is the newest form that Decode reads and the one that Encode writes. Version 1 knows no topic
+	// ids.
+	Version = 2
 	// MaxEncodedBytes is the largest form that Decode accepts: 1 MiB of inline state and the positions
 	// and transactions of the largest job leave ample room.
 	MaxEncodedBytes = 64 << 20
@@ -83,10 +84,11 @@ func Decode(data []byte) (*Manifest, error) {
 	if got := crc32.Checksum(body, castagnoli); got != sum {
 		return nil, fmt.Errorf("checksum is %08x, stored is %08x: %w", got, sum, ErrDamaged)
 	}
-	if v := body[len(magic)]; v != Version {
-		return nil, fmt.Errorf("version is %d, this program reads %d: %w", v, Version, ErrVersion)
+	v := body[len(magic)]
+	if v < 1 || v > Version {
+		return nil, fmt.Errorf("version is %d, this program reads 1 to %d: %w", v, Version, ErrVersion)
 	}
-	r := reader{b: body[len(magic)+1:]}
+	r := reader{b: body[len(magic)+1:], version: v}
 	m := r.manifest()
 	if r.err == nil && len(r.b) > 0 {
 		r.fail("trailing bytes")
@@ -125,6 +127,11 @@ func (w *writer) position(p *Position) {
 	w.int(p.Next)
 	w.int(int64(p.LeaderEpoch))
 	w.int(p.Stop)
+	if p.TopicID == (TopicID{}) {
+		w.bytes(nil)
+	} else {
+		w.bytes(p.TopicID[:])
+	}
 }
 
 func (w *writer) state(s *State) {
@@ -160,8 +167,9 @@ func (w *writer) transaction(t *Transaction) {
 
 // reader takes fields off b; after the first error it gives zero values.
 type reader struct {
-	b   []byte
-	err error
+	b       []byte
+	version byte
+	err     error
 }
 
 func (r *reader) fail(what string) {
@@ -286,10 +294,26 @@ func list[T any](r *reader, size int, item func(*reader) T) []T {
 }
 
 func (r *reader) position() Position {
-	return Position{
+	p := Position{
 		Split: Split{Source: r.text(), Topic: r.text(), Partition: r.int32()},
 		Next:  r.int64(), LeaderEpoch: r.int32(), Stop: r.int64(),
 	}
+	if r.version > 1 {
+		p.TopicID = r.topicID()
+	}
+	return p
+}
+
+// topicID reads none or all of the bytes; all of them zero would be a second form of none.
+func (r *reader) topicID() (id TopicID) {
+	p := r.raw()
+	if len(p) == 0 {
+		return id
+	}
+	if copy(id[:], p); len(p) != len(id) || id == (TopicID{}) {
+		r.fail("bad topic id")
+	}
+	return id
 }
 
 func (r *reader) state() State {

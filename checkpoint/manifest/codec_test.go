@@ -30,7 +30,8 @@ func random(rng *rand.Rand) *Manifest {
 		Fence:       ident.Fence{Epoch: ident.LeaderEpoch(rng.Uint64()), Attempt: ident.Attempt(rng.Uint64N(9))},
 		TriggeredAt: when(), CompletedAt: when(), Final: rng.IntN(2) == 0}
 	for range rng.IntN(4) {
-		m.Positions = append(m.Positions, Position{Split: Split{text(), text(), n32()}, Next: num(), LeaderEpoch: n32(), Stop: num()})
+		m.Positions = append(m.Positions, Position{Split: Split{text(), text(), n32()}, Next: num(), LeaderEpoch: n32(), Stop: num(),
+			TopicID: []TopicID{{}, {1, 2, 3}, {15: 255}}[rng.IntN(3)]})
 	}
 	for range rng.IntN(4) {
 		s := State{Operator: text(), Subtask: ident.Subtask{Vertex: text(), Index: int(n32())}, FirstKeyGroup: int(n32()), LastKeyGroup: int(n32()),
@@ -95,14 +96,14 @@ func TestEveryFlippedBitAndEveryCutIsNoticed(t *testing.T) {
 
 // sealed gives any body a right checksum, so that the fields behind it are reached.
 func sealed(body []byte) []byte {
-	b := append([]byte(magic+"\x01"), body...)
+	b := append([]byte(magic+"\x02"), body...)
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
 func TestRefusedForms(t *testing.T) {
 	good := Encode(&Manifest{})
 	body := good[len(magic)+1 : len(good)-4]
-	newer := []byte(magic + "\x02")
+	newer := []byte(magic + "\x03")
 	newer = binary.LittleEndian.AppendUint32(newer, crc32.Checksum(newer, castagnoli))
 	if _, err := Decode(newer); !errors.Is(err, ErrVersion) {
 		t.Errorf("newer version: %v", err)
@@ -110,11 +111,44 @@ func TestRefusedForms(t *testing.T) {
 	for name, b := range map[string][]byte{
 		"too large": make([]byte, MaxEncodedBytes+1), "trailing bytes": sealed(append(bytes.Clone(body), 0)),
 		"long form of a number": sealed(append([]byte{0x80, 0}, body[1:]...)),
-		"length beyond the end": sealed([]byte{200, 1}), "count beyond the end": sealed(append(bytes.Clone(body[:len(body)-1]), 100)),
+		"length beyond the end": sealed([]byte{200, 1}), "short topic id": sealed(position(1, 2, 3)), "topic id of zeros": sealed(position(make([]byte, 16)...)), "count beyond the end": sealed(append(bytes.Clone(body[:len(body)-1]), 100)),
 	} {
 		if _, err := Decode(b); !errors.Is(err, ErrDamaged) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// position is the body of a manifest with one position of this topic id.
+func position(id ...byte) []byte {
+	body := Encode(&Manifest{Positions: []Position{{}}})
+	body = body[len(magic)+1 : len(body)-4-3] // without id, states, transactions
+	return append(append(append(body, byte(len(id))), id...), 0, 0)
+}
+
+// What a release wrote that knew no topic ids is read: they are unknown.
+func TestVersion1(t *testing.T) {
+	want := &Manifest{Job: "j", Positions: []Position{{Split: Split{"s", "t", 3}, Next: 7, LeaderEpoch: 2, Stop: -1}}}
+	b := Encode(want)
+	body := append(bytes.Clone(b[:len(b)-4-3]), 0, 0)
+	body[len(magic)] = 1
+	got, err := Decode(binary.LittleEndian.AppendUint32(body, crc32.Checksum(body, castagnoli)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want.TriggeredAt, want.CompletedAt = got.TriggeredAt, got.CompletedAt // the zero time, in UTC
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestTopicID(t *testing.T) {
+	if text := (TopicID{}).String(); text != "" {
+		t.Errorf("unknown id is %q", text)
+	}
+	id := TopicID{0xfb, 0xff, 15: 1} // as Kafka's Uuid prints it
+	if text := id.String(); text != "-_8AAAAAAAAAAAAAAAAAAQ" {
+		t.Errorf("id is %q", text)
 	}
 }
 

@@ -4,6 +4,7 @@ package manifest
 
 import (
 	"cmp"
+	"encoding/base64"
 	"strings"
 	"time"
 
@@ -22,9 +23,24 @@ func (s Split) Compare(o Split) int {
 	return cmp.Or(strings.Compare(s.Source, o.Source), strings.Compare(s.Topic, o.Topic), cmp.Compare(s.Partition, o.Partition))
 }
 
-// Position is where a split is to be read from.
+// TopicID tells a topic from one that had its name before: brokers give every topic a new one when it is
+// created. The zero value means unknown, as with brokers before 2.8.
+type TopicID [16]byte
+
+// String is the form that Kafka's own tools print; empty: unknown.
+func (t TopicID) String() string {
+	if t == (TopicID{}) {
+		return ""
+	}
+	return base64.RawURLEncoding.EncodeToString(t[:])
+}
+
+// Position is where a split is to be read from. An offset means nothing without the topic that it is of: see
+// TopicID.
 type Position struct {
 	Split
+	// TopicID is that of the topic when the position was resolved.
+	TopicID TopicID
 	// Next is the offset of the first record that is not yet part of the checkpoint.
 	Next int64
 	// LeaderEpoch is the partition's leader epoch seen with the last batch; -1: unknown.

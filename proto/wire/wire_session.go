@@ -11,7 +11,7 @@ import (
 
 // ProtocolVersion is the version of the session and exchange protocols. Peers of another version are
 // refused at Register; it changes only when an old peer would misunderstand a new one.
-const ProtocolVersion = 2
+const ProtocolVersion = 3
 
 // AttemptToProto names an attempt on the wire.
 func AttemptToProto(job ident.JobID, f ident.Fence) *pb.AttemptRef {
@@ -45,15 +45,21 @@ func SubtasksToProto(in []ident.Subtask) []*pb.SubtaskRef {
 
 // PositionToProto translates a position.
 func PositionToProto(p manifest.Position) *pb.SplitPosition {
-	return &pb.SplitPosition{Source: p.Source, Topic: p.Topic, Partition: p.Partition, Next: p.Next, LeaderEpoch: p.LeaderEpoch, Stop: p.Stop}
+	out := &pb.SplitPosition{Source: p.Source, Topic: p.Topic, Partition: p.Partition, Next: p.Next, LeaderEpoch: p.LeaderEpoch, Stop: p.Stop}
+	if p.TopicID != (manifest.TopicID{}) {
+		out.TopicId = p.TopicID[:]
+	}
+	return out
 }
 
 // PositionFromProto is the inverse of PositionToProto.
 func PositionFromProto(p *pb.SplitPosition) manifest.Position {
-	return manifest.Position{
+	out := manifest.Position{
 		Split: manifest.Split{Source: p.GetSource(), Topic: p.GetTopic(), Partition: p.GetPartition()},
 		Next:  p.GetNext(), LeaderEpoch: p.GetLeaderEpoch(), Stop: p.GetStop(),
 	}
+	copy(out.TopicID[:], p.GetTopicId())
+	return out
 }
 
 // AckToProto translates an ack. Transaction ages are sent instead of start times, as the clocks of two

@@ -62,7 +62,7 @@ func TestRegisterIsRefused(t *testing.T) {
 		text   string
 	}{
 		{"other protocol version", func(r *pb.Register) { r.ProtocolVersion = 99 }, codes.FailedPrecondition,
-			`task manager "w" speaks protocol version 99, this job manager speaks 2`},
+			`task manager "w" speaks protocol version 99, this job manager speaks 3`},
 		{"no version", func(r *pb.Register) { r.ProtocolVersion = 0 }, codes.FailedPrecondition, "version 0"},
 		{"bad id", func(r *pb.Register) { r.Worker = "a/b" }, codes.InvalidArgument, `"a/b"`},
 		{"no slots", func(r *pb.Register) { r.Slots = 0 }, codes.InvalidArgument, "offers 0 slots: want 1 to 1024"},

@@ -236,6 +236,7 @@ type FromJobManager struct {
 	//	*FromJobManager_Completed
 	//	*FromJobManager_Cancel
 	//	*FromJobManager_HandOut
+	//	*FromJobManager_AddSplits
 	Message       isFromJobManager_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -350,6 +351,15 @@ func (x *FromJobManager) GetHandOut() *HandOut {
 	return nil
 }
 
+func (x *FromJobManager) GetAddSplits() *AddSplits {
+	if x != nil {
+		if x, ok := x.Message.(*FromJobManager_AddSplits); ok {
+			return x.AddSplits
+		}
+	}
+	return nil
+}
+
 type isFromJobManager_Message interface {
 	isFromJobManager_Message()
 }
@@ -386,6 +396,10 @@ type FromJobManager_HandOut struct {
 	HandOut *HandOut `protobuf:"bytes,8,opt,name=hand_out,json=handOut,proto3,oneof"`
 }
 
+type FromJobManager_AddSplits struct {
+	AddSplits *AddSplits `protobuf:"bytes,9,opt,name=add_splits,json=addSplits,proto3,oneof"`
+}
+
 func (*FromJobManager_Welcome) isFromJobManager_Message() {}
 
 func (*FromJobManager_Heartbeat) isFromJobManager_Message() {}
@@ -401,6 +415,8 @@ func (*FromJobManager_Completed) isFromJobManager_Message() {}
 func (*FromJobManager_Cancel) isFromJobManager_Message() {}
 
 func (*FromJobManager_HandOut) isFromJobManager_Message() {}
+
+func (*FromJobManager_AddSplits) isFromJobManager_Message() {}
 
 type Register struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -1323,6 +1339,67 @@ func (x *SinkLevel) GetSequence() uint64 {
 	return 0
 }
 
+// AddSplits gives a running source subtask more splits.
+type AddSplits struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Attempt       *AttemptRef            `protobuf:"bytes,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	Subtask       *SubtaskRef            `protobuf:"bytes,2,opt,name=subtask,proto3" json:"subtask,omitempty"`
+	Positions     []*SplitPosition       `protobuf:"bytes,3,rep,name=positions,proto3" json:"positions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddSplits) Reset() {
+	*x = AddSplits{}
+	mi := &file_sluice_v1_session_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddSplits) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddSplits) ProtoMessage() {}
+
+func (x *AddSplits) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_session_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddSplits.ProtoReflect.Descriptor instead.
+func (*AddSplits) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *AddSplits) GetAttempt() *AttemptRef {
+	if x != nil {
+		return x.Attempt
+	}
+	return nil
+}
+
+func (x *AddSplits) GetSubtask() *SubtaskRef {
+	if x != nil {
+		return x.Subtask
+	}
+	return nil
+}
+
+func (x *AddSplits) GetPositions() []*SplitPosition {
+	if x != nil {
+		return x.Positions
+	}
+	return nil
+}
+
 type Placement struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Worker        string                 `protobuf:"bytes,1,opt,name=worker,proto3" json:"worker,omitempty"`
@@ -1334,7 +1411,7 @@ type Placement struct {
 
 func (x *Placement) Reset() {
 	*x = Placement{}
-	mi := &file_sluice_v1_session_proto_msgTypes[14]
+	mi := &file_sluice_v1_session_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1346,7 +1423,7 @@ func (x *Placement) String() string {
 func (*Placement) ProtoMessage() {}
 
 func (x *Placement) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[14]
+	mi := &file_sluice_v1_session_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1359,7 +1436,7 @@ func (x *Placement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Placement.ProtoReflect.Descriptor instead.
 func (*Placement) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{14}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Placement) GetWorker() string {
@@ -1393,7 +1470,7 @@ type AssignedSplit struct {
 
 func (x *AssignedSplit) Reset() {
 	*x = AssignedSplit{}
-	mi := &file_sluice_v1_session_proto_msgTypes[15]
+	mi := &file_sluice_v1_session_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1405,7 +1482,7 @@ func (x *AssignedSplit) String() string {
 func (*AssignedSplit) ProtoMessage() {}
 
 func (x *AssignedSplit) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[15]
+	mi := &file_sluice_v1_session_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1418,7 +1495,7 @@ func (x *AssignedSplit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AssignedSplit.ProtoReflect.Descriptor instead.
 func (*AssignedSplit) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{15}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *AssignedSplit) GetSubtask() *SubtaskRef {
@@ -1443,14 +1520,16 @@ type SplitPosition struct {
 	Next        int64                  `protobuf:"varint,4,opt,name=next,proto3" json:"next,omitempty"`
 	LeaderEpoch int32                  `protobuf:"varint,5,opt,name=leader_epoch,json=leaderEpoch,proto3" json:"leader_epoch,omitempty"`
 	// -1: unbounded.
-	Stop          int64 `protobuf:"varint,6,opt,name=stop,proto3" json:"stop,omitempty"`
+	Stop int64 `protobuf:"varint,6,opt,name=stop,proto3" json:"stop,omitempty"`
+	// The 16 bytes of the id of the topic that the offsets are of; empty: unknown.
+	TopicId       []byte `protobuf:"bytes,7,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SplitPosition) Reset() {
 	*x = SplitPosition{}
-	mi := &file_sluice_v1_session_proto_msgTypes[16]
+	mi := &file_sluice_v1_session_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1462,7 +1541,7 @@ func (x *SplitPosition) String() string {
 func (*SplitPosition) ProtoMessage() {}
 
 func (x *SplitPosition) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[16]
+	mi := &file_sluice_v1_session_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1475,7 +1554,7 @@ func (x *SplitPosition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SplitPosition.ProtoReflect.Descriptor instead.
 func (*SplitPosition) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{16}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SplitPosition) GetSource() string {
@@ -1520,6 +1599,13 @@ func (x *SplitPosition) GetStop() int64 {
 	return 0
 }
 
+func (x *SplitPosition) GetTopicId() []byte {
+	if x != nil {
+		return x.TopicId
+	}
+	return nil
+}
+
 // StateRef names one piece of a manifest: the state of an operator as one subtask wrote it.
 type StateRef struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1534,7 +1620,7 @@ type StateRef struct {
 
 func (x *StateRef) Reset() {
 	*x = StateRef{}
-	mi := &file_sluice_v1_session_proto_msgTypes[17]
+	mi := &file_sluice_v1_session_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1546,7 +1632,7 @@ func (x *StateRef) String() string {
 func (*StateRef) ProtoMessage() {}
 
 func (x *StateRef) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[17]
+	mi := &file_sluice_v1_session_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1559,7 +1645,7 @@ func (x *StateRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateRef.ProtoReflect.Descriptor instead.
 func (*StateRef) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{17}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *StateRef) GetOperator() string {
@@ -1609,7 +1695,7 @@ type Trigger struct {
 
 func (x *Trigger) Reset() {
 	*x = Trigger{}
-	mi := &file_sluice_v1_session_proto_msgTypes[18]
+	mi := &file_sluice_v1_session_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1621,7 +1707,7 @@ func (x *Trigger) String() string {
 func (*Trigger) ProtoMessage() {}
 
 func (x *Trigger) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[18]
+	mi := &file_sluice_v1_session_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1634,7 +1720,7 @@ func (x *Trigger) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Trigger.ProtoReflect.Descriptor instead.
 func (*Trigger) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{18}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Trigger) GetAttempt() *AttemptRef {
@@ -1669,7 +1755,7 @@ type CheckpointAborted struct {
 
 func (x *CheckpointAborted) Reset() {
 	*x = CheckpointAborted{}
-	mi := &file_sluice_v1_session_proto_msgTypes[19]
+	mi := &file_sluice_v1_session_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1681,7 +1767,7 @@ func (x *CheckpointAborted) String() string {
 func (*CheckpointAborted) ProtoMessage() {}
 
 func (x *CheckpointAborted) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[19]
+	mi := &file_sluice_v1_session_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1694,7 +1780,7 @@ func (x *CheckpointAborted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointAborted.ProtoReflect.Descriptor instead.
 func (*CheckpointAborted) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{19}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CheckpointAborted) GetAttempt() *AttemptRef {
@@ -1729,7 +1815,7 @@ type CheckpointCompleted struct {
 
 func (x *CheckpointCompleted) Reset() {
 	*x = CheckpointCompleted{}
-	mi := &file_sluice_v1_session_proto_msgTypes[20]
+	mi := &file_sluice_v1_session_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1741,7 +1827,7 @@ func (x *CheckpointCompleted) String() string {
 func (*CheckpointCompleted) ProtoMessage() {}
 
 func (x *CheckpointCompleted) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[20]
+	mi := &file_sluice_v1_session_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1754,7 +1840,7 @@ func (x *CheckpointCompleted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointCompleted.ProtoReflect.Descriptor instead.
 func (*CheckpointCompleted) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{20}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CheckpointCompleted) GetAttempt() *AttemptRef {
@@ -1784,7 +1870,7 @@ type CancelAttempt struct {
 
 func (x *CancelAttempt) Reset() {
 	*x = CancelAttempt{}
-	mi := &file_sluice_v1_session_proto_msgTypes[21]
+	mi := &file_sluice_v1_session_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1796,7 +1882,7 @@ func (x *CancelAttempt) String() string {
 func (*CancelAttempt) ProtoMessage() {}
 
 func (x *CancelAttempt) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[21]
+	mi := &file_sluice_v1_session_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1809,7 +1895,7 @@ func (x *CancelAttempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelAttempt.ProtoReflect.Descriptor instead.
 func (*CancelAttempt) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{21}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *CancelAttempt) GetAttempt() *AttemptRef {
@@ -1840,7 +1926,7 @@ type CheckpointAck struct {
 
 func (x *CheckpointAck) Reset() {
 	*x = CheckpointAck{}
-	mi := &file_sluice_v1_session_proto_msgTypes[22]
+	mi := &file_sluice_v1_session_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1852,7 +1938,7 @@ func (x *CheckpointAck) String() string {
 func (*CheckpointAck) ProtoMessage() {}
 
 func (x *CheckpointAck) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[22]
+	mi := &file_sluice_v1_session_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1865,7 +1951,7 @@ func (x *CheckpointAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointAck.ProtoReflect.Descriptor instead.
 func (*CheckpointAck) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{22}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *CheckpointAck) GetAttempt() *AttemptRef {
@@ -1922,7 +2008,7 @@ type CheckpointDecline struct {
 
 func (x *CheckpointDecline) Reset() {
 	*x = CheckpointDecline{}
-	mi := &file_sluice_v1_session_proto_msgTypes[23]
+	mi := &file_sluice_v1_session_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1934,7 +2020,7 @@ func (x *CheckpointDecline) String() string {
 func (*CheckpointDecline) ProtoMessage() {}
 
 func (x *CheckpointDecline) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[23]
+	mi := &file_sluice_v1_session_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1947,7 +2033,7 @@ func (x *CheckpointDecline) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointDecline.ProtoReflect.Descriptor instead.
 func (*CheckpointDecline) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{23}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CheckpointDecline) GetAttempt() *AttemptRef {
@@ -1992,7 +2078,7 @@ type StatePiece struct {
 
 func (x *StatePiece) Reset() {
 	*x = StatePiece{}
-	mi := &file_sluice_v1_session_proto_msgTypes[24]
+	mi := &file_sluice_v1_session_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2004,7 +2090,7 @@ func (x *StatePiece) String() string {
 func (*StatePiece) ProtoMessage() {}
 
 func (x *StatePiece) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[24]
+	mi := &file_sluice_v1_session_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2017,7 +2103,7 @@ func (x *StatePiece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatePiece.ProtoReflect.Descriptor instead.
 func (*StatePiece) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{24}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *StatePiece) GetOperator() string {
@@ -2073,7 +2159,7 @@ type Blob struct {
 
 func (x *Blob) Reset() {
 	*x = Blob{}
-	mi := &file_sluice_v1_session_proto_msgTypes[25]
+	mi := &file_sluice_v1_session_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2085,7 +2171,7 @@ func (x *Blob) String() string {
 func (*Blob) ProtoMessage() {}
 
 func (x *Blob) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[25]
+	mi := &file_sluice_v1_session_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2098,7 +2184,7 @@ func (x *Blob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Blob.ProtoReflect.Descriptor instead.
 func (*Blob) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{25}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Blob) GetName() string {
@@ -2140,7 +2226,7 @@ type Transaction struct {
 
 func (x *Transaction) Reset() {
 	*x = Transaction{}
-	mi := &file_sluice_v1_session_proto_msgTypes[26]
+	mi := &file_sluice_v1_session_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2152,7 +2238,7 @@ func (x *Transaction) String() string {
 func (*Transaction) ProtoMessage() {}
 
 func (x *Transaction) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[26]
+	mi := &file_sluice_v1_session_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2165,7 +2251,7 @@ func (x *Transaction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Transaction.ProtoReflect.Descriptor instead.
 func (*Transaction) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{26}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Transaction) GetSink() string {
@@ -2243,7 +2329,7 @@ type PartitionRange struct {
 
 func (x *PartitionRange) Reset() {
 	*x = PartitionRange{}
-	mi := &file_sluice_v1_session_proto_msgTypes[27]
+	mi := &file_sluice_v1_session_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2255,7 +2341,7 @@ func (x *PartitionRange) String() string {
 func (*PartitionRange) ProtoMessage() {}
 
 func (x *PartitionRange) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[27]
+	mi := &file_sluice_v1_session_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2268,7 +2354,7 @@ func (x *PartitionRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionRange.ProtoReflect.Descriptor instead.
 func (*PartitionRange) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{27}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *PartitionRange) GetTopic() string {
@@ -2309,7 +2395,7 @@ type PutStateRequest struct {
 
 func (x *PutStateRequest) Reset() {
 	*x = PutStateRequest{}
-	mi := &file_sluice_v1_session_proto_msgTypes[28]
+	mi := &file_sluice_v1_session_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2321,7 +2407,7 @@ func (x *PutStateRequest) String() string {
 func (*PutStateRequest) ProtoMessage() {}
 
 func (x *PutStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[28]
+	mi := &file_sluice_v1_session_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2334,7 +2420,7 @@ func (x *PutStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutStateRequest.ProtoReflect.Descriptor instead.
 func (*PutStateRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{28}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *PutStateRequest) GetHeader() *PutStateHeader {
@@ -2365,7 +2451,7 @@ type PutStateHeader struct {
 
 func (x *PutStateHeader) Reset() {
 	*x = PutStateHeader{}
-	mi := &file_sluice_v1_session_proto_msgTypes[29]
+	mi := &file_sluice_v1_session_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2377,7 +2463,7 @@ func (x *PutStateHeader) String() string {
 func (*PutStateHeader) ProtoMessage() {}
 
 func (x *PutStateHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[29]
+	mi := &file_sluice_v1_session_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2390,7 +2476,7 @@ func (x *PutStateHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutStateHeader.ProtoReflect.Descriptor instead.
 func (*PutStateHeader) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{29}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *PutStateHeader) GetAttempt() *AttemptRef {
@@ -2444,7 +2530,7 @@ type PutStateResponse struct {
 
 func (x *PutStateResponse) Reset() {
 	*x = PutStateResponse{}
-	mi := &file_sluice_v1_session_proto_msgTypes[30]
+	mi := &file_sluice_v1_session_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2456,7 +2542,7 @@ func (x *PutStateResponse) String() string {
 func (*PutStateResponse) ProtoMessage() {}
 
 func (x *PutStateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[30]
+	mi := &file_sluice_v1_session_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2469,7 +2555,7 @@ func (x *PutStateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutStateResponse.ProtoReflect.Descriptor instead.
 func (*PutStateResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{30}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *PutStateResponse) GetBlob() *Blob {
@@ -2491,7 +2577,7 @@ type GetStateRequest struct {
 
 func (x *GetStateRequest) Reset() {
 	*x = GetStateRequest{}
-	mi := &file_sluice_v1_session_proto_msgTypes[31]
+	mi := &file_sluice_v1_session_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2503,7 +2589,7 @@ func (x *GetStateRequest) String() string {
 func (*GetStateRequest) ProtoMessage() {}
 
 func (x *GetStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[31]
+	mi := &file_sluice_v1_session_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2516,7 +2602,7 @@ func (x *GetStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStateRequest.ProtoReflect.Descriptor instead.
 func (*GetStateRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{31}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetStateRequest) GetJob() string {
@@ -2556,7 +2642,7 @@ type GetStateResponse struct {
 
 func (x *GetStateResponse) Reset() {
 	*x = GetStateResponse{}
-	mi := &file_sluice_v1_session_proto_msgTypes[32]
+	mi := &file_sluice_v1_session_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2568,7 +2654,7 @@ func (x *GetStateResponse) String() string {
 func (*GetStateResponse) ProtoMessage() {}
 
 func (x *GetStateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[32]
+	mi := &file_sluice_v1_session_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2581,7 +2667,7 @@ func (x *GetStateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStateResponse.ProtoReflect.Descriptor instead.
 func (*GetStateResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{32}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *GetStateResponse) GetData() []byte {
@@ -2603,7 +2689,7 @@ const file_sluice_v1_session_proto_rawDesc = "" +
 	"\x03ack\x18\x04 \x01(\v2\x18.sluice.v1.CheckpointAckH\x00R\x03ack\x128\n" +
 	"\adecline\x18\x05 \x01(\v2\x1c.sluice.v1.CheckpointDeclineH\x00R\adecline\x12,\n" +
 	"\x05level\x18\x06 \x01(\v2\x14.sluice.v1.SinkLevelH\x00R\x05levelB\t\n" +
-	"\amessage\"\xc3\x03\n" +
+	"\amessage\"\xfa\x03\n" +
 	"\x0eFromJobManager\x12.\n" +
 	"\awelcome\x18\x01 \x01(\v2\x12.sluice.v1.WelcomeH\x00R\awelcome\x12:\n" +
 	"\theartbeat\x18\x02 \x01(\v2\x1a.sluice.v1.HeartbeatAnswerH\x00R\theartbeat\x12+\n" +
@@ -2612,7 +2698,9 @@ const file_sluice_v1_session_proto_rawDesc = "" +
 	"\aaborted\x18\x05 \x01(\v2\x1c.sluice.v1.CheckpointAbortedH\x00R\aaborted\x12>\n" +
 	"\tcompleted\x18\x06 \x01(\v2\x1e.sluice.v1.CheckpointCompletedH\x00R\tcompleted\x122\n" +
 	"\x06cancel\x18\a \x01(\v2\x18.sluice.v1.CancelAttemptH\x00R\x06cancel\x12/\n" +
-	"\bhand_out\x18\b \x01(\v2\x12.sluice.v1.HandOutH\x00R\ahandOutB\t\n" +
+	"\bhand_out\x18\b \x01(\v2\x12.sluice.v1.HandOutH\x00R\ahandOut\x125\n" +
+	"\n" +
+	"add_splits\x18\t \x01(\v2\x14.sluice.v1.AddSplitsH\x00R\taddSplitsB\t\n" +
 	"\amessage\"\xff\x01\n" +
 	"\bRegister\x12\x16\n" +
 	"\x06worker\x18\x01 \x01(\tR\x06worker\x12 \n" +
@@ -2689,21 +2777,26 @@ const file_sluice_v1_session_proto_rawDesc = "" +
 	"\x04sink\x18\x03 \x01(\tR\x04sink\x12\x14\n" +
 	"\x05ready\x18\x04 \x01(\x05R\x05ready\x12\x16\n" +
 	"\x06wanted\x18\x05 \x01(\x05R\x06wanted\x12\x1a\n" +
-	"\bsequence\x18\x06 \x01(\x04R\bsequence\"y\n" +
+	"\bsequence\x18\x06 \x01(\x04R\bsequence\"\xa5\x01\n" +
+	"\tAddSplits\x12/\n" +
+	"\aattempt\x18\x01 \x01(\v2\x15.sluice.v1.AttemptRefR\aattempt\x12/\n" +
+	"\asubtask\x18\x02 \x01(\v2\x15.sluice.v1.SubtaskRefR\asubtask\x126\n" +
+	"\tpositions\x18\x03 \x03(\v2\x18.sluice.v1.SplitPositionR\tpositions\"y\n" +
 	"\tPlacement\x12\x16\n" +
 	"\x06worker\x18\x01 \x01(\tR\x06worker\x12!\n" +
 	"\fdata_address\x18\x02 \x01(\tR\vdataAddress\x121\n" +
 	"\bsubtasks\x18\x03 \x03(\v2\x15.sluice.v1.SubtaskRefR\bsubtasks\"v\n" +
 	"\rAssignedSplit\x12/\n" +
 	"\asubtask\x18\x01 \x01(\v2\x15.sluice.v1.SubtaskRefR\asubtask\x124\n" +
-	"\bposition\x18\x02 \x01(\v2\x18.sluice.v1.SplitPositionR\bposition\"\xa6\x01\n" +
+	"\bposition\x18\x02 \x01(\v2\x18.sluice.v1.SplitPositionR\bposition\"\xc1\x01\n" +
 	"\rSplitPosition\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x12\x1c\n" +
 	"\tpartition\x18\x03 \x01(\x05R\tpartition\x12\x12\n" +
 	"\x04next\x18\x04 \x01(\x03R\x04next\x12!\n" +
 	"\fleader_epoch\x18\x05 \x01(\x05R\vleaderEpoch\x12\x12\n" +
-	"\x04stop\x18\x06 \x01(\x03R\x04stop\"\xc2\x01\n" +
+	"\x04stop\x18\x06 \x01(\x03R\x04stop\x12\x19\n" +
+	"\btopic_id\x18\a \x01(\fR\atopicId\"\xc2\x01\n" +
 	"\bStateRef\x12\x1a\n" +
 	"\boperator\x18\x01 \x01(\tR\boperator\x12-\n" +
 	"\x06writer\x18\x02 \x01(\v2\x15.sluice.v1.SubtaskRefR\x06writer\x12\x1d\n" +
@@ -2828,7 +2921,7 @@ func file_sluice_v1_session_proto_rawDescGZIP() []byte {
 }
 
 var file_sluice_v1_session_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_sluice_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_sluice_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_sluice_v1_session_proto_goTypes = []any{
 	(CheckpointKind)(0),         // 0: sluice.v1.CheckpointKind
 	(*FromTaskManager)(nil),     // 1: sluice.v1.FromTaskManager
@@ -2845,98 +2938,103 @@ var file_sluice_v1_session_proto_goTypes = []any{
 	(*TransactionalIDs)(nil),    // 12: sluice.v1.TransactionalIDs
 	(*HandOut)(nil),             // 13: sluice.v1.HandOut
 	(*SinkLevel)(nil),           // 14: sluice.v1.SinkLevel
-	(*Placement)(nil),           // 15: sluice.v1.Placement
-	(*AssignedSplit)(nil),       // 16: sluice.v1.AssignedSplit
-	(*SplitPosition)(nil),       // 17: sluice.v1.SplitPosition
-	(*StateRef)(nil),            // 18: sluice.v1.StateRef
-	(*Trigger)(nil),             // 19: sluice.v1.Trigger
-	(*CheckpointAborted)(nil),   // 20: sluice.v1.CheckpointAborted
-	(*CheckpointCompleted)(nil), // 21: sluice.v1.CheckpointCompleted
-	(*CancelAttempt)(nil),       // 22: sluice.v1.CancelAttempt
-	(*CheckpointAck)(nil),       // 23: sluice.v1.CheckpointAck
-	(*CheckpointDecline)(nil),   // 24: sluice.v1.CheckpointDecline
-	(*StatePiece)(nil),          // 25: sluice.v1.StatePiece
-	(*Blob)(nil),                // 26: sluice.v1.Blob
-	(*Transaction)(nil),         // 27: sluice.v1.Transaction
-	(*PartitionRange)(nil),      // 28: sluice.v1.PartitionRange
-	(*PutStateRequest)(nil),     // 29: sluice.v1.PutStateRequest
-	(*PutStateHeader)(nil),      // 30: sluice.v1.PutStateHeader
-	(*PutStateResponse)(nil),    // 31: sluice.v1.PutStateResponse
-	(*GetStateRequest)(nil),     // 32: sluice.v1.GetStateRequest
-	(*GetStateResponse)(nil),    // 33: sluice.v1.GetStateResponse
-	(*SplitLag)(nil),            // 34: sluice.v1.SplitLag
-	(*Failure)(nil),             // 35: sluice.v1.Failure
-	(*Job)(nil),                 // 36: sluice.v1.Job
+	(*AddSplits)(nil),           // 15: sluice.v1.AddSplits
+	(*Placement)(nil),           // 16: sluice.v1.Placement
+	(*AssignedSplit)(nil),       // 17: sluice.v1.AssignedSplit
+	(*SplitPosition)(nil),       // 18: sluice.v1.SplitPosition
+	(*StateRef)(nil),            // 19: sluice.v1.StateRef
+	(*Trigger)(nil),             // 20: sluice.v1.Trigger
+	(*CheckpointAborted)(nil),   // 21: sluice.v1.CheckpointAborted
+	(*CheckpointCompleted)(nil), // 22: sluice.v1.CheckpointCompleted
+	(*CancelAttempt)(nil),       // 23: sluice.v1.CancelAttempt
+	(*CheckpointAck)(nil),       // 24: sluice.v1.CheckpointAck
+	(*CheckpointDecline)(nil),   // 25: sluice.v1.CheckpointDecline
+	(*StatePiece)(nil),          // 26: sluice.v1.StatePiece
+	(*Blob)(nil),                // 27: sluice.v1.Blob
+	(*Transaction)(nil),         // 28: sluice.v1.Transaction
+	(*PartitionRange)(nil),      // 29: sluice.v1.PartitionRange
+	(*PutStateRequest)(nil),     // 30: sluice.v1.PutStateRequest
+	(*PutStateHeader)(nil),      // 31: sluice.v1.PutStateHeader
+	(*PutStateResponse)(nil),    // 32: sluice.v1.PutStateResponse
+	(*GetStateRequest)(nil),     // 33: sluice.v1.GetStateRequest
+	(*GetStateResponse)(nil),    // 34: sluice.v1.GetStateResponse
+	(*SplitLag)(nil),            // 35: sluice.v1.SplitLag
+	(*Failure)(nil),             // 36: sluice.v1.Failure
+	(*Job)(nil),                 // 37: sluice.v1.Job
 }
 var file_sluice_v1_session_proto_depIdxs = []int32{
 	3,  // 0: sluice.v1.FromTaskManager.register:type_name -> sluice.v1.Register
 	5,  // 1: sluice.v1.FromTaskManager.heartbeat:type_name -> sluice.v1.Heartbeat
 	10, // 2: sluice.v1.FromTaskManager.report:type_name -> sluice.v1.SubtaskReport
-	23, // 3: sluice.v1.FromTaskManager.ack:type_name -> sluice.v1.CheckpointAck
-	24, // 4: sluice.v1.FromTaskManager.decline:type_name -> sluice.v1.CheckpointDecline
+	24, // 3: sluice.v1.FromTaskManager.ack:type_name -> sluice.v1.CheckpointAck
+	25, // 4: sluice.v1.FromTaskManager.decline:type_name -> sluice.v1.CheckpointDecline
 	14, // 5: sluice.v1.FromTaskManager.level:type_name -> sluice.v1.SinkLevel
 	4,  // 6: sluice.v1.FromJobManager.welcome:type_name -> sluice.v1.Welcome
 	6,  // 7: sluice.v1.FromJobManager.heartbeat:type_name -> sluice.v1.HeartbeatAnswer
 	11, // 8: sluice.v1.FromJobManager.deploy:type_name -> sluice.v1.Deploy
-	19, // 9: sluice.v1.FromJobManager.trigger:type_name -> sluice.v1.Trigger
-	20, // 10: sluice.v1.FromJobManager.aborted:type_name -> sluice.v1.CheckpointAborted
-	21, // 11: sluice.v1.FromJobManager.completed:type_name -> sluice.v1.CheckpointCompleted
-	22, // 12: sluice.v1.FromJobManager.cancel:type_name -> sluice.v1.CancelAttempt
+	20, // 9: sluice.v1.FromJobManager.trigger:type_name -> sluice.v1.Trigger
+	21, // 10: sluice.v1.FromJobManager.aborted:type_name -> sluice.v1.CheckpointAborted
+	22, // 11: sluice.v1.FromJobManager.completed:type_name -> sluice.v1.CheckpointCompleted
+	23, // 12: sluice.v1.FromJobManager.cancel:type_name -> sluice.v1.CancelAttempt
 	13, // 13: sluice.v1.FromJobManager.hand_out:type_name -> sluice.v1.HandOut
-	9,  // 14: sluice.v1.Heartbeat.metrics:type_name -> sluice.v1.SubtaskMetrics
-	8,  // 15: sluice.v1.SubtaskMetrics.attempt:type_name -> sluice.v1.AttemptRef
-	7,  // 16: sluice.v1.SubtaskMetrics.subtask:type_name -> sluice.v1.SubtaskRef
-	34, // 17: sluice.v1.SubtaskMetrics.lag:type_name -> sluice.v1.SplitLag
-	8,  // 18: sluice.v1.SubtaskReport.attempt:type_name -> sluice.v1.AttemptRef
-	7,  // 19: sluice.v1.SubtaskReport.subtask:type_name -> sluice.v1.SubtaskRef
-	35, // 20: sluice.v1.SubtaskReport.failure:type_name -> sluice.v1.Failure
-	8,  // 21: sluice.v1.Deploy.attempt:type_name -> sluice.v1.AttemptRef
-	36, // 22: sluice.v1.Deploy.job:type_name -> sluice.v1.Job
-	7,  // 23: sluice.v1.Deploy.subtasks:type_name -> sluice.v1.SubtaskRef
-	15, // 24: sluice.v1.Deploy.placements:type_name -> sluice.v1.Placement
-	16, // 25: sluice.v1.Deploy.splits:type_name -> sluice.v1.AssignedSplit
-	18, // 26: sluice.v1.Deploy.state:type_name -> sluice.v1.StateRef
-	12, // 27: sluice.v1.Deploy.transactional_ids:type_name -> sluice.v1.TransactionalIDs
-	7,  // 28: sluice.v1.TransactionalIDs.subtask:type_name -> sluice.v1.SubtaskRef
-	8,  // 29: sluice.v1.HandOut.attempt:type_name -> sluice.v1.AttemptRef
-	7,  // 30: sluice.v1.HandOut.subtask:type_name -> sluice.v1.SubtaskRef
-	8,  // 31: sluice.v1.SinkLevel.attempt:type_name -> sluice.v1.AttemptRef
-	7,  // 32: sluice.v1.SinkLevel.subtask:type_name -> sluice.v1.SubtaskRef
-	7,  // 33: sluice.v1.Placement.subtasks:type_name -> sluice.v1.SubtaskRef
-	7,  // 34: sluice.v1.AssignedSplit.subtask:type_name -> sluice.v1.SubtaskRef
-	17, // 35: sluice.v1.AssignedSplit.position:type_name -> sluice.v1.SplitPosition
-	7,  // 36: sluice.v1.StateRef.writer:type_name -> sluice.v1.SubtaskRef
-	8,  // 37: sluice.v1.Trigger.attempt:type_name -> sluice.v1.AttemptRef
-	0,  // 38: sluice.v1.Trigger.kind:type_name -> sluice.v1.CheckpointKind
-	8,  // 39: sluice.v1.CheckpointAborted.attempt:type_name -> sluice.v1.AttemptRef
-	8,  // 40: sluice.v1.CheckpointCompleted.attempt:type_name -> sluice.v1.AttemptRef
-	8,  // 41: sluice.v1.CancelAttempt.attempt:type_name -> sluice.v1.AttemptRef
-	7,  // 42: sluice.v1.CancelAttempt.subtasks:type_name -> sluice.v1.SubtaskRef
-	8,  // 43: sluice.v1.CheckpointAck.attempt:type_name -> sluice.v1.AttemptRef
-	7,  // 44: sluice.v1.CheckpointAck.subtask:type_name -> sluice.v1.SubtaskRef
-	17, // 45: sluice.v1.CheckpointAck.positions:type_name -> sluice.v1.SplitPosition
-	25, // 46: sluice.v1.CheckpointAck.state:type_name -> sluice.v1.StatePiece
-	27, // 47: sluice.v1.CheckpointAck.transactions:type_name -> sluice.v1.Transaction
-	8,  // 48: sluice.v1.CheckpointDecline.attempt:type_name -> sluice.v1.AttemptRef
-	7,  // 49: sluice.v1.CheckpointDecline.subtask:type_name -> sluice.v1.SubtaskRef
-	26, // 50: sluice.v1.StatePiece.blob:type_name -> sluice.v1.Blob
-	28, // 51: sluice.v1.Transaction.partitions:type_name -> sluice.v1.PartitionRange
-	30, // 52: sluice.v1.PutStateRequest.header:type_name -> sluice.v1.PutStateHeader
-	8,  // 53: sluice.v1.PutStateHeader.attempt:type_name -> sluice.v1.AttemptRef
-	7,  // 54: sluice.v1.PutStateHeader.subtask:type_name -> sluice.v1.SubtaskRef
-	26, // 55: sluice.v1.PutStateResponse.blob:type_name -> sluice.v1.Blob
-	7,  // 56: sluice.v1.GetStateRequest.writer:type_name -> sluice.v1.SubtaskRef
-	1,  // 57: sluice.v1.SessionService.Connect:input_type -> sluice.v1.FromTaskManager
-	29, // 58: sluice.v1.SessionService.PutState:input_type -> sluice.v1.PutStateRequest
-	32, // 59: sluice.v1.SessionService.GetState:input_type -> sluice.v1.GetStateRequest
-	2,  // 60: sluice.v1.SessionService.Connect:output_type -> sluice.v1.FromJobManager
-	31, // 61: sluice.v1.SessionService.PutState:output_type -> sluice.v1.PutStateResponse
-	33, // 62: sluice.v1.SessionService.GetState:output_type -> sluice.v1.GetStateResponse
-	60, // [60:63] is the sub-list for method output_type
-	57, // [57:60] is the sub-list for method input_type
-	57, // [57:57] is the sub-list for extension type_name
-	57, // [57:57] is the sub-list for extension extendee
-	0,  // [0:57] is the sub-list for field type_name
+	15, // 14: sluice.v1.FromJobManager.add_splits:type_name -> sluice.v1.AddSplits
+	9,  // 15: sluice.v1.Heartbeat.metrics:type_name -> sluice.v1.SubtaskMetrics
+	8,  // 16: sluice.v1.SubtaskMetrics.attempt:type_name -> sluice.v1.AttemptRef
+	7,  // 17: sluice.v1.SubtaskMetrics.subtask:type_name -> sluice.v1.SubtaskRef
+	35, // 18: sluice.v1.SubtaskMetrics.lag:type_name -> sluice.v1.SplitLag
+	8,  // 19: sluice.v1.SubtaskReport.attempt:type_name -> sluice.v1.AttemptRef
+	7,  // 20: sluice.v1.SubtaskReport.subtask:type_name -> sluice.v1.SubtaskRef
+	36, // 21: sluice.v1.SubtaskReport.failure:type_name -> sluice.v1.Failure
+	8,  // 22: sluice.v1.Deploy.attempt:type_name -> sluice.v1.AttemptRef
+	37, // 23: sluice.v1.Deploy.job:type_name -> sluice.v1.Job
+	7,  // 24: sluice.v1.Deploy.subtasks:type_name -> sluice.v1.SubtaskRef
+	16, // 25: sluice.v1.Deploy.placements:type_name -> sluice.v1.Placement
+	17, // 26: sluice.v1.Deploy.splits:type_name -> sluice.v1.AssignedSplit
+	19, // 27: sluice.v1.Deploy.state:type_name -> sluice.v1.StateRef
+	12, // 28: sluice.v1.Deploy.transactional_ids:type_name -> sluice.v1.TransactionalIDs
+	7,  // 29: sluice.v1.TransactionalIDs.subtask:type_name -> sluice.v1.SubtaskRef
+	8,  // 30: sluice.v1.HandOut.attempt:type_name -> sluice.v1.AttemptRef
+	7,  // 31: sluice.v1.HandOut.subtask:type_name -> sluice.v1.SubtaskRef
+	8,  // 32: sluice.v1.SinkLevel.attempt:type_name -> sluice.v1.AttemptRef
+	7,  // 33: sluice.v1.SinkLevel.subtask:type_name -> sluice.v1.SubtaskRef
+	8,  // 34: sluice.v1.AddSplits.attempt:type_name -> sluice.v1.AttemptRef
+	7,  // 35: sluice.v1.AddSplits.subtask:type_name -> sluice.v1.SubtaskRef
+	18, // 36: sluice.v1.AddSplits.positions:type_name -> sluice.v1.SplitPosition
+	7,  // 37: sluice.v1.Placement.subtasks:type_name -> sluice.v1.SubtaskRef
+	7,  // 38: sluice.v1.AssignedSplit.subtask:type_name -> sluice.v1.SubtaskRef
+	18, // 39: sluice.v1.AssignedSplit.position:type_name -> sluice.v1.SplitPosition
+	7,  // 40: sluice.v1.StateRef.writer:type_name -> sluice.v1.SubtaskRef
+	8,  // 41: sluice.v1.Trigger.attempt:type_name -> sluice.v1.AttemptRef
+	0,  // 42: sluice.v1.Trigger.kind:type_name -> sluice.v1.CheckpointKind
+	8,  // 43: sluice.v1.CheckpointAborted.attempt:type_name -> sluice.v1.AttemptRef
+	8,  // 44: sluice.v1.CheckpointCompleted.attempt:type_name -> sluice.v1.AttemptRef
+	8,  // 45: sluice.v1.CancelAttempt.attempt:type_name -> sluice.v1.AttemptRef
+	7,  // 46: sluice.v1.CancelAttempt.subtasks:type_name -> sluice.v1.SubtaskRef
+	8,  // 47: sluice.v1.CheckpointAck.attempt:type_name -> sluice.v1.AttemptRef
+	7,  // 48: sluice.v1.CheckpointAck.subtask:type_name -> sluice.v1.SubtaskRef
+	18, // 49: sluice.v1.CheckpointAck.positions:type_name -> sluice.v1.SplitPosition
+	26, // 50: sluice.v1.CheckpointAck.state:type_name -> sluice.v1.StatePiece
+	28, // 51: sluice.v1.CheckpointAck.transactions:type_name -> sluice.v1.Transaction
+	8,  // 52: sluice.v1.CheckpointDecline.attempt:type_name -> sluice.v1.AttemptRef
+	7,  // 53: sluice.v1.CheckpointDecline.subtask:type_name -> sluice.v1.SubtaskRef
+	27, // 54: sluice.v1.StatePiece.blob:type_name -> sluice.v1.Blob
+	29, // 55: sluice.v1.Transaction.partitions:type_name -> sluice.v1.PartitionRange
+	31, // 56: sluice.v1.PutStateRequest.header:type_name -> sluice.v1.PutStateHeader
+	8,  // 57: sluice.v1.PutStateHeader.attempt:type_name -> sluice.v1.AttemptRef
+	7,  // 58: sluice.v1.PutStateHeader.subtask:type_name -> sluice.v1.SubtaskRef
+	27, // 59: sluice.v1.PutStateResponse.blob:type_name -> sluice.v1.Blob
+	7,  // 60: sluice.v1.GetStateRequest.writer:type_name -> sluice.v1.SubtaskRef
+	1,  // 61: sluice.v1.SessionService.Connect:input_type -> sluice.v1.FromTaskManager
+	30, // 62: sluice.v1.SessionService.PutState:input_type -> sluice.v1.PutStateRequest
+	33, // 63: sluice.v1.SessionService.GetState:input_type -> sluice.v1.GetStateRequest
+	2,  // 64: sluice.v1.SessionService.Connect:output_type -> sluice.v1.FromJobManager
+	32, // 65: sluice.v1.SessionService.PutState:output_type -> sluice.v1.PutStateResponse
+	34, // 66: sluice.v1.SessionService.GetState:output_type -> sluice.v1.GetStateResponse
+	64, // [64:67] is the sub-list for method output_type
+	61, // [61:64] is the sub-list for method input_type
+	61, // [61:61] is the sub-list for extension type_name
+	61, // [61:61] is the sub-list for extension extendee
+	0,  // [0:61] is the sub-list for field type_name
 }
 
 func init() { file_sluice_v1_session_proto_init() }
@@ -2962,6 +3060,7 @@ func file_sluice_v1_session_proto_init() {
 		(*FromJobManager_Completed)(nil),
 		(*FromJobManager_Cancel)(nil),
 		(*FromJobManager_HandOut)(nil),
+		(*FromJobManager_AddSplits)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2969,7 +3068,7 @@ func file_sluice_v1_session_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sluice_v1_session_proto_rawDesc), len(file_sluice_v1_session_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   33,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

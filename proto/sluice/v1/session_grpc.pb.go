@@ -49,6 +49,10 @@ const (
 //   - Transactional ids are owned by one attempt of one sink subtask. A HandOut, like the one in Deploy, is a
 //     watermark: "you own n < below". The job manager stores it before it sends it, and repeats it when a
 //     session is resumed; what a task manager tells in SinkLevel is a level, repeated as well.
+//   - Partitions that are found while an attempt runs are given to one of its subtasks by AddSplits. The job
+//     manager stores them, with where they begin, before it sends it, and repeats all of the attempt when a
+//     session is resumed; a split that the subtask has already is passed over. A split is part of the
+//     checkpoints whose barrier comes after it was added; one that is not begins anew where it was stored.
 //   - A task manager reports the end of subtasks until their attempt is cancelled, and never starts an
 //     attempt again on a repeated Deploy.
 //   - No order holds between streams; within the stream messages keep their order.
@@ -137,6 +141,10 @@ type SessionService_GetStateClient = grpc.ServerStreamingClient[GetStateResponse
 //   - Transactional ids are owned by one attempt of one sink subtask. A HandOut, like the one in Deploy, is a
 //     watermark: "you own n < below". The job manager stores it before it sends it, and repeats it when a
 //     session is resumed; what a task manager tells in SinkLevel is a level, repeated as well.
+//   - Partitions that are found while an attempt runs are given to one of its subtasks by AddSplits. The job
+//     manager stores them, with where they begin, before it sends it, and repeats all of the attempt when a
+//     session is resumed; a split that the subtask has already is passed over. A split is part of the
+//     checkpoints whose barrier comes after it was added; one that is not begins anew where it was stored.
 //   - A task manager reports the end of subtasks until their attempt is cancelled, and never starts an
 //     attempt again on a repeated Deploy.
 //   - No order holds between streams; within the stream messages keep their order.
