@@ -52,6 +52,7 @@ func newZooKeeper(ctx context.Context, dir string) (*ZooKeeper, error) {
 	if err != nil {
 		return nil, err
 	}
+	z := &ZooKeeper{port: port, dir: dir}
 	config, logging := filepath.Join(dir, "zoo.cfg"), filepath.Join(dir, "logback.xml")
 	for path, content := range map[string]string{
 		config: fmt.Sprintf(`tickTime=500
@@ -63,7 +64,7 @@ admin.enableServer=false
 4lw.commands.whitelist=ruok
 minSessionTimeout=1000
 maxSessionTimeout=60000
-`, filepath.Join(dir, "data"), port),
+`, z.data(), z.port),
 		logging: `<configuration><appender name="out" class="ch.qos.logback.core.ConsoleAppender">
 <encoder><pattern>%d %p %c %m%n</pattern></encoder></appender><root level="WARN"><appender-ref ref="out"/></root></configuration>
 `,
@@ -72,12 +73,14 @@ maxSessionTimeout=60000
 			return nil, fmt.Errorf("writing the configuration of ZooKeeper: %w", err)
 		}
 	}
-	args := []string{
+	z.args = []string{
 		"-Xms32m", "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dlogback.configurationFile=" + logging,
 		"-cp", classPath, "org.apache.zookeeper.server.ZooKeeperServerMain", config,
 	}
-	return &ZooKeeper{port: port, dir: dir, args: args}, nil
+	return z, nil
 }
+
+func (z *ZooKeeper) data() string { return filepath.Join(z.dir, "data") }
 
 // Addr is HOST:PORT of the client port.
 func (z *ZooKeeper) Addr() string { return fmt.Sprintf("127.0.0.1:%d", z.port) }
@@ -86,6 +89,25 @@ func (z *ZooKeeper) Addr() string { return fmt.Sprintf("127.0.0.1:%d", z.port) }
 func (z *ZooKeeper) Kill(tb testing.TB) {
 	tb.Helper()
 	if err := z.process.Kill9(); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// Stop ends the server in an orderly way.
+func (z *ZooKeeper) Stop(tb testing.TB) {
+	tb.Helper()
+	if _, err := z.process.Stop(stopGrace); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// Wipe removes the data of a server that was killed or stopped.
+func (z *ZooKeeper) Wipe(tb testing.TB) {
+	tb.Helper()
+	if z.process.Running() {
+		tb.Fatal("the data of a server that runs is not removed")
+	}
+	if err := os.RemoveAll(z.data()); err != nil {
 		tb.Fatal(err)
 	}
 }

@@ -14,4 +14,7 @@ func TestZooKeeper(t *testing.T) {
 		t.Error("answers after it was killed")
 	}
 	z.Restart(t)
+	z.Stop(t)
+	z.Wipe(t)
+	z.Restart(t)
 }
