@@ -74,8 +74,6 @@ type SplitLag struct {
 	Topic     string `json:"topic"`
 	Partition int32  `json:"partition"`
 	Lag       int64  `json:"lag"`
-	// Position is the next offset to read; null while unknown.
-	Position *int64 `json:"position"`
 }
 
 // Checkpoints sums up the checkpoints of a job.
