@@ -115,7 +115,7 @@ func (f *framed) failed(err error) error {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			err = fmt.Errorf("no whole packet within %s", f.patience)
 		case errors.Is(err, io.EOF):
-			err = errors.New("the server closed the connection (it does so while it has no quorum)")
+			err = errors.New("the server closed the connection (it does so while it starts or has no quorum)")
 		case errors.Is(err, io.ErrUnexpectedEOF):
 			err = errors.New("the server closed the connection in the middle of a packet")
 		}
