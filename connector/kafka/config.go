@@ -135,7 +135,7 @@ func (c *Config) wireConfig() (wire.Config, error) {
 	millis := func(name string) time.Duration { return time.Duration(numberOf(p, name)) * time.Millisecond }
 	w := wire.Config{
 		Bootstrap: splitServers(p[propBootstrap]), ClientID: textOf(p, propClientID), DialTimeout: millis(propConnectionTimeout),
-		CallTimeout: c.RequestTimeout, IdleTimeout: millis(propMaxIdle), MetadataTTL: millis(propMetadataMaxAge),
+		CallTimeout: c.RequestTimeout, IdleTimeout: millis(propMaxIdle), MetadataTTL: millis(propMetadataMaxAge), BrokerVersion: p[propBrokerVersion],
 	}
 	var err error
 	if w.TLS, err = tlsConfig(p); err != nil {

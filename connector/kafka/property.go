@@ -109,6 +109,7 @@ var (
 		both(Property{Name: propReconnectBackoff, Type: Millis, Min: 1, Max: hourMs, Default: "50", Doc: "first pause after a broker could not be reached; it doubles up to reconnect.backoff.max.ms"}),
 		both(Property{Name: propReconnectBackoffMax, Type: Millis, Min: 1, Max: hourMs, Default: "1000", Doc: "longest pause after a broker could not be reached"}),
 		both(Property{Name: propMaxIdle, Type: Millis, Min: 1000, Max: dayMs, Default: "240000", Doc: "unused connections are closed after this; keep it below the brokers' value and the life of a SASL session"}),
+		both(Property{Name: propBrokerVersion, Type: Choice, Values: []string{"0.8.2", "0.9.0"}, Doc: "only for brokers too old to say what they speak, and for Kafka 0.10 as 0.9.0: see docs/LEGACY_BROKERS.md; default: the broker is asked"}),
 		both(Property{Name: propConnectionTimeout, Type: Millis, Min: 100, Max: hourMs, Default: "5000", Doc: "how long connecting may take, TLS and SASL included"}),
 	}
 	securityProperties = []Property{
@@ -160,6 +161,7 @@ const (
 	propReconnectBackoffMax = "reconnect.backoff.max.ms"
 	propMaxIdle             = "connections.max.idle.ms"
 	propConnectionTimeout   = "socket.connection.setup.timeout.ms"
+	propBrokerVersion       = "broker.version"
 
 	propSecurityProtocol  = "security.protocol"
 	propMechanism         = "sasl.mechanism"

@@ -110,6 +110,9 @@ func NewSink(cfg SinkConfig) (*Sink, error) {
 	if err := cfg.checkTransactions(); err != nil {
 		return nil, err
 	}
+	if err := checkLegacySink(cfg.Kafka); err != nil {
+		return nil, err
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -122,6 +125,9 @@ func NewSink(cfg SinkConfig) (*Sink, error) {
 	}
 	if cfg.Kafka.Topic != "" {
 		s.topicOf = nil
+	}
+	if resolved.legacy() {
+		s.idempotent = false
 	}
 	switch cfg.Kafka.Guarantee {
 	case graph.NoGuarantee:

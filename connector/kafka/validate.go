@@ -106,6 +106,9 @@ func (p *Property) check(value string) error {
 		return nil
 	case Choice:
 		if !slices.Contains(p.Values, value) {
+			if p.Name == propBrokerVersion {
+				return brokerVersionFault(value)
+			}
 			hint := graph.DidYouMean(value, p.Values)
 			return fault(hint, "%.*q is unknown, want %s", shownBytes, value, strings.Join(p.Values, " | "))
 		}
@@ -175,6 +178,7 @@ func (c *checker) together() {
 		c.add(propBootstrap, "add it: host:port, separated by commas", "it is missing")
 	}
 	c.security()
+	c.brokerVersion()
 	c.order(propRetryBackoff, propRetryBackoffMax)
 	c.order(propReconnectBackoff, propReconnectBackoffMax)
 	for _, l := range [][2]string{{"gzip", propGzipLevel}, {"lz4", propLZ4Level}, {"zstd", propZstdLevel}} {

@@ -122,7 +122,7 @@ func ParseHeader(p []byte, h *Header) (int, error) {
 	}
 	switch magic := p[atMagic]; {
 	case magic < 2:
-		return 0, batchFault(base, "message format v%d is not supported yet: it was written by a producer before Kafka 0.11; rewrite the topic with a newer producer", magic)
+		return 0, batchFault(base, "message format v%d where a batch of v2 must be", magic) // message sets are read elsewhere
 	case magic > 2:
 		return 0, batchFault(base, "message format v%d is unknown", magic)
 	}

@@ -102,8 +102,8 @@ func TestParseFaults(t *testing.T) {
 		want   string
 	}{
 		"checksum":        {func(b []byte) []byte { b[len(b)-1] ^= 1; return b }, "checksum"},
-		"magic 0":         {func(b []byte) []byte { b[atMagic] = 0; return b }, "message format v0 is not supported yet"},
-		"magic 1":         {func(b []byte) []byte { b[atMagic] = 1; return b }, "message format v1 is not supported yet"},
+		"magic 0":         {func(b []byte) []byte { b[atMagic] = 0; return b }, "message format v0 where a batch of v2 must be"},
+		"magic 1":         {func(b []byte) []byte { b[atMagic] = 1; return b }, "message format v1 where a batch of v2 must be"},
 		"magic 3":         {func(b []byte) []byte { b[atMagic] = 3; return b }, "message format v3 is unknown"},
 		"negative length": {func(b []byte) []byte { binary.BigEndian.PutUint32(b[atLength:], 0xffffff00); return b }, "length -256 is impossible"},
 		"short length":    {func(b []byte) []byte { binary.BigEndian.PutUint32(b[atLength:], 48); return b }, "less than a header"},

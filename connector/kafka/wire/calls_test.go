@@ -344,6 +344,9 @@ func TestVersions(t *testing.T) {
 	if !HasCode(err, CodeUnsupportedVersion) || !strings.Contains(err.Error(), "InitProducerId (idempotent writing): the broker does not offer it") || !strings.Contains(err.Error(), old.ListenAddrs()[0]) {
 		t.Errorf("%v", err)
 	}
+	if !strings.Contains(err.Error(), "with broker.version: 0.9.0 it is read and written at-least-once") {
+		t.Errorf("%v: no way out for Kafka 0.10", err)
+	}
 	if !strings.Contains(err.Error(), "Fetch (reading): the broker offers v0 to v3, Sluice speaks v4 to v11") && !strings.Contains(err.Error(), "Fetch") {
 		t.Errorf("%v", err)
 	}

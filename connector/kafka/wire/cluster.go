@@ -30,6 +30,7 @@ type Cluster struct {
 	correlation atomic.Int32
 	memory      memory
 	decompress  *Decompressor
+	compressors [LZ4 + 1]*Compressor // for legacy brokers
 
 	mu           sync.Mutex
 	brokers      map[int32]net.Addr // as the last metadata said
@@ -60,6 +61,11 @@ func Open(cfg Config) (*Cluster, error) {
 		brokers:      map[int32]net.Addr{},
 		topics:       map[string]topicEntry{},
 		coordinators: map[coordinatorKey]int32{},
+	}
+	if cfg.legacy() {
+		if c.compressors, err = legacyCompressors(); err != nil {
+			return nil, err
+		}
 	}
 	c.memory.init()
 	for _, a := range cfg.Bootstrap {

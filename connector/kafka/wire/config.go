@@ -34,6 +34,9 @@ type Config struct {
 	MetadataTTL time.Duration
 	// MaxResponseBytes is the largest answer that is taken; default 100 MiB.
 	MaxResponseBytes int
+	// BrokerVersion is for brokers that cannot say which calls they speak: Broker082 or Broker090. Empty:
+	// they are asked.
+	BrokerVersion string
 }
 
 // SASL holds credentials. It prints without the password.
@@ -90,6 +93,9 @@ func (c Config) check() error {
 		return errors.New("bootstrap.servers is empty: give at least one host:port")
 	}
 	var faults []error
+	if err := c.checkBrokerVersion(); err != nil {
+		faults = append(faults, err)
+	}
 	for _, a := range c.Bootstrap {
 		host, port, err := net.SplitHostPort(a)
 		if err == nil && host == "" {

@@ -45,6 +45,9 @@ func (e *SetupError) Unwrap() error { return e.Err }
 type dialer struct {
 	tls     *tls.Config
 	timeout time.Duration
+	// legacy: the brokers are not asked what they speak, and the first answer on a connection may be any.
+	legacy     bool
+	firstLimit int // largest first answer, in bytes
 
 	mu     sync.Mutex
 	closed bool
@@ -63,10 +66,22 @@ type fault struct {
 const faultMemory = time.Second
 
 func newDialer(c Config) *dialer {
-	return &dialer{tls: c.TLS, timeout: c.DialTimeout, live: map[*peerConn]struct{}{}, gone: make(chan struct{}), faults: map[string]fault{}}
+	limit := maxFirstAnswer
+	if c.legacy() {
+		limit = c.MaxResponseBytes
+	}
+	return &dialer{tls: c.TLS, timeout: c.DialTimeout, legacy: c.legacy(), firstLimit: limit, live: map[*peerConn]struct{}{}, gone: make(chan struct{}), faults: map[string]fault{}}
 }
 
 func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	c, err := d.connect(ctx, network, address)
+	if err == nil && d.legacy {
+		return &fixedConn{Conn: c}, nil
+	}
+	return c, err
+}
+
+func (d *dialer) connect(ctx context.Context, network, address string) (net.Conn, error) {
 	if err := d.recentFault(address); err != nil {
 		return nil, err
 	}
@@ -184,7 +199,7 @@ func (d *dialer) close() {
 
 // peerConn checks the first answer on a connection before kafka-go reads it: kafka-go would take
 // "HTTP" for a length and reserve gigabytes. That answer is always the one to ApiVersions, with
-// correlation id 1.
+// correlation id 1, save for legacy brokers.
 type peerConn struct {
 	net.Conn
 	address string
@@ -215,7 +230,7 @@ func (c *peerConn) Read(p []byte) (int, error) {
 	switch {
 	case c.seen == 0 && errors.Is(err, os.ErrDeadlineExceeded):
 		c.fault = c.silent(err)
-	case c.seen >= 4 && !plausible(binary.BigEndian.Uint32(c.head[:])), c.seen == 8 && binary.BigEndian.Uint32(c.head[4:]) != 1:
+	case c.seen >= 4 && !c.plausible(binary.BigEndian.Uint32(c.head[:])), c.seen == 8 && !c.owner.legacy && binary.BigEndian.Uint32(c.head[4:]) != 1:
 		c.fault = &PeerError{c.address, describeAnswer(c.head[:c.seen])}
 	}
 	if c.fault != nil {
@@ -226,7 +241,9 @@ func (c *peerConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func plausible(length uint32) bool { return length >= 4 && length <= maxFirstAnswer }
+func (c *peerConn) plausible(length uint32) bool {
+	return length >= 4 && int64(length) <= int64(c.owner.firstLimit)
+}
 
 // SetDeadline leaves time for a last question while nothing is known of the peer.
 func (c *peerConn) SetDeadline(t time.Time) error {

@@ -166,7 +166,7 @@ func (c *Cluster) explain(ctx context.Context, err error, call *CallError) error
 	case closedByPeer(err) && !call.Sent && c.cfg.SASL.Mechanism != "":
 		err = fmt.Errorf("the broker closed the connection while we logged in with %s (if it always does, check sasl.mechanism, sasl.username and sasl.password): %w", c.cfg.SASL.Mechanism, err)
 	case closedByPeer(err):
-		err = fmt.Errorf("the broker closed the connection (if it always does, the listener may need SASL or TLS: check security.protocol): %w", err)
+		err = fmt.Errorf("the broker closed the connection (if it always does, the listener may need SASL or TLS: check security.protocol; a broker before Kafka 0.10 needs broker.version): %w", err)
 	}
 	call.Err = err
 	return call

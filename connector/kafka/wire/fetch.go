@@ -86,6 +86,12 @@ func (p *FetchedPartition) Release() {
 // the batch and releases it.
 func (p *FetchedPartition) Next() (*RawBatch, error) {
 	for {
+		if oldFormat(p.rest) {
+			if r, err := p.nextOld(); r != nil || err != nil || len(p.rest) == 0 {
+				return r, err
+			}
+			continue
+		}
 		var h Header
 		size, err := ParseHeader(p.rest, &h)
 		if errors.Is(err, ErrPartial) {
@@ -139,6 +145,9 @@ func (c *Cluster) Fetch(ctx context.Context, broker int32, req *FetchRequest) (*
 	}
 	ctx, cancel := context.WithTimeout(ctx, req.MaxWait+c.cfg.CallTimeout)
 	defer cancel()
+	if c.cfg.legacy() {
+		req = req.legacy()
+	}
 	talk := &fetchTalk{req: req, c: c, address: to.String(), order: groupByTopic(len(req.Partitions), func(i int) string { return req.Partitions[i].Topic })}
 	for range 3 {
 		if err = c.callOnce(ctx, to, talk); !closedByPeer(err) || ctx.Err() != nil {
@@ -152,10 +161,13 @@ func (c *Cluster) Fetch(ctx context.Context, broker int32, req *FetchRequest) (*
 		talk.res.Release()
 		return nil, answerError(talk.code, "Fetch", talk.address, "", -1)
 	}
+	if c.cfg.legacy() {
+		c.completeCut(ctx, to, talk.res)
+	}
 	return talk.res, nil
 }
 
-// fetchTalk is Fetch v4 to v11.
+// fetchTalk is Fetch v4 to v11, and v0 for legacy brokers.
 type fetchTalk struct {
 	c       *Cluster
 	address string
@@ -168,7 +180,7 @@ type fetchTalk struct {
 func (*fetchTalk) key() protocol.ApiKey { return protocol.Fetch }
 
 func (f *fetchTalk) converse(conn *protocol.Conn, h callHeader) error {
-	if h.version < 4 || h.version > 11 {
+	if h.version < 4 && !f.c.cfg.legacy() || h.version > 11 {
 		return &Error{Code: CodeUnsupportedVersion, API: "Fetch", Partition: -1, Detail: fmt.Sprintf("the broker speaks at most v%d; 0.11 or later is needed", h.version)}
 	}
 	if err := f.write(conn, h); err != nil {
@@ -199,8 +211,10 @@ func (f *fetchTalk) write(conn io.Writer, h callHeader) error {
 	w.int32(-1) // replica: a consumer
 	w.int32(int32(f.req.MaxWait.Milliseconds()))
 	w.int32(int32(max(f.req.MinBytes, 1)))
-	w.int32(int32(orDefault(f.req.MaxBytes, 16<<20)))
-	w.int8(int8(f.req.Isolation))
+	if h.version >= 4 {
+		w.int32(int32(orDefault(f.req.MaxBytes, 16<<20)))
+		w.int8(int8(f.req.Isolation))
+	}
 	if h.version >= 7 { // no fetch session (KIP-227): epoch -1
 		w.int32(0)
 		w.int32(-1)
@@ -234,7 +248,9 @@ func (f *fetchTalk) write(conn io.Writer, h callHeader) error {
 }
 
 func (f *fetchTalk) read(in *reader, version int16) error {
-	f.res.Throttle = time.Duration(in.int32()) * time.Millisecond
+	if version >= 4 {
+		f.res.Throttle = time.Duration(in.int32()) * time.Millisecond
+	}
 	if version >= 7 {
 		f.code = in.int16()
 		in.int32() // session
@@ -271,15 +287,15 @@ func (f *fetchTalk) partition(in *reader, version int16, group topicGroup) error
 	p := FetchedPartition{Topic: group.topic, Partition: id, PreferredReplica: -1, LogStart: -1, home: &f.c.memory, unpack: f.c.decompress}
 	code := in.int16()
 	p.HighWatermark = in.int64()
-	p.LastStable = in.int64()
+	p.LastStable = p.HighWatermark // there are no transactions before v4
+	if version >= 4 {
+		p.LastStable = in.int64()
+	}
 	if version >= 5 {
 		p.LogStart = in.int64()
 	}
-	if n := in.count(16); n > 0 {
-		p.Aborted = make([]AbortedTxn, n)
-		for i := range p.Aborted {
-			p.Aborted[i] = AbortedTxn{in.int64(), in.int64()}
-		}
+	if version >= 4 {
+		p.Aborted = readAborted(in)
 	}
 	if version >= 11 {
 		p.PreferredReplica = in.int32()
@@ -305,6 +321,18 @@ func (f *fetchTalk) partition(in *reader, version int16, group topicGroup) error
 	return nil
 }
 
+func readAborted(in *reader) []AbortedTxn {
+	n := in.count(16)
+	if n == 0 {
+		return nil
+	}
+	out := make([]AbortedTxn, n)
+	for i := range out {
+		out[i] = AbortedTxn{in.int64(), in.int64()}
+	}
+	return out
+}
+
 func orDefault(v, d int) int {
 	if v <= 0 {
 		return d
@@ -317,10 +345,15 @@ func orDefault(v, d int) int {
 // offset asked for when there is none.
 func (p *FetchedPartition) NextOffset() int64 {
 	next := max(p.Offset, p.next)
-	for b := p.rest; len(b) >= HeaderSize; {
+	for b := p.rest; len(b) > atMagic; {
 		size := int64(int32(binary.BigEndian.Uint32(b[atLength:]))) + lengthOverhead
-		if size < HeaderSize || size > int64(len(b)) {
+		if size > int64(len(b)) || size <= atMagic || size < HeaderSize && !oldFormat(b) {
 			break
+		}
+		if oldFormat(b) { // the offset is that of the last record
+			next = max(next, int64(binary.BigEndian.Uint64(b))+1)
+			b = b[size:]
+			continue
 		}
 		h := Header{BaseOffset: int64(binary.BigEndian.Uint64(b)), LastOffsetDelta: int32(binary.BigEndian.Uint32(b[atLastDelta:]))}
 		next = max(next, h.Next())

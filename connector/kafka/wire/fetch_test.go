@@ -37,7 +37,7 @@ func TestNext(t *testing.T) {
 		"damaged later":               {0, slices.Concat(one(0), damaged), []int64{0}, 3, "orders/7: batch at offset 2: checksum"},
 		"offsets fall":                {0, slices.Concat(one(5), one(4)), []int64{5}, 6, "orders/7: batch at offset 4: the batch before it ends at 6"},
 		"the same twice":              {0, slices.Concat(one(5), one(5)), []int64{5}, 6, "offsets must rise"},
-		"old message format":          {0, old, nil, 2, "orders/7: batch at offset 1: message format v1 is not supported yet"},
+		"not a message of v1":         {0, old, nil, 2, "orders/7: batch at offset 1: checksum is b5ec6423, the message says ffffffff"},
 		"garbage":                     {0, bytes.Repeat([]byte{0xff}, 100), nil, 0, "orders/7: batch at offset -1: length -1 is impossible"},
 		"a batch that reaches beyond": {11, kmsgBatch(10, nil, kmsg.Record{}, kmsg.Record{OffsetDelta: 1}), []int64{10}, 12, ""},
 	} {

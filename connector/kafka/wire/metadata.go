@@ -74,21 +74,34 @@ type Leader struct {
 func (c *Cluster) Metadata(ctx context.Context, topics []string) (*Metadata, error) {
 	var out *Metadata
 	err := c.anyBroker(ctx, func(ctx context.Context, a net.Addr) error {
-		res, err := ask[*meta.Response](ctx, c, a, &meta.Request{TopicNames: topics}, true)
-		if err != nil {
-			return err
-		}
-		if len(res.Brokers) == 0 {
-			// a broker that has just started knows nobody yet
-			return &Error{Code: CodeBrokerNotAvailable, API: "Metadata", Address: a.String(), Partition: -1, Detail: "the broker does not know the cluster yet"}
-		}
-		out = metadataOf(res, a.String())
-		return nil
+		var err error
+		out, err = c.askMetadata(ctx, a, topics)
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	c.learn(out, topics == nil)
+	return out, nil
+}
+
+func (c *Cluster) askMetadata(ctx context.Context, a net.Addr, topics []string) (*Metadata, error) {
+	asked := topics
+	if c.cfg.legacy() {
+		asked = []string{} // all: to ask for a topic by name might create it
+	}
+	res, err := ask[*meta.Response](ctx, c, a, &meta.Request{TopicNames: asked}, true)
+	if err != nil {
+		return nil, err
+	}
+	if len(res.Brokers) == 0 {
+		// a broker that has just started knows nobody yet
+		return nil, &Error{Code: CodeBrokerNotAvailable, API: "Metadata", Address: a.String(), Partition: -1, Detail: "the broker does not know the cluster yet"}
+	}
+	out := metadataOf(res, a.String())
+	if c.cfg.legacy() {
+		out.legacy(topics, a.String())
+	}
 	return out, nil
 }
 

@@ -69,6 +69,9 @@ func (c *Cluster) listAt(ctx context.Context, broker int32, index []int, queries
 	if err != nil {
 		return err
 	}
+	if c.cfg.legacy() {
+		return c.listLegacy(ctx, to, index, queries, out)
+	}
 	req := &listoffsets.Request{ReplicaID: -1, IsolationLevel: int8(isolation)}
 	place := map[TopicPartition]int{}
 	for _, g := range groupByTopic(len(index), func(i int) string { return queries[index[i]].Topic }) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"time"
 
 	"github.com/segmentio/kafka-go/protocol"
@@ -54,6 +55,13 @@ func (c *Cluster) Produce(ctx context.Context, broker int32, req *ProduceRequest
 	if err := talk.check(); err != nil {
 		return nil, err
 	}
+	if c.cfg.legacy() {
+		return c.produceLegacy(ctx, to, talk)
+	}
+	return c.produce(ctx, to, talk)
+}
+
+func (c *Cluster) produce(ctx context.Context, to net.Addr, talk *produceTalk) ([]ProduceResult, error) {
 	timeout := talk.timeout() + c.cfg.CallTimeout/2
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -63,7 +71,7 @@ func (c *Cluster) Produce(ctx context.Context, broker int32, req *ProduceRequest
 	return talk.res, nil
 }
 
-// produceTalk is Produce v3 to v8.
+// produceTalk is Produce v3 to v8, and v0 for legacy brokers.
 type produceTalk struct {
 	c       *Cluster
 	address string
@@ -89,7 +97,7 @@ func (t *produceTalk) check() error {
 			switch {
 			case seen[b.Partition]:
 				return fmt.Errorf("produce: two batches for %s/%d in one request", b.Topic, b.Partition)
-			case len(b.Data) < HeaderSize:
+			case len(b.Data) < HeaderSize: // a v2 batch, for legacy brokers too
 				return fmt.Errorf("produce: the batch for %s/%d has %d bytes, less than a header", b.Topic, b.Partition, len(b.Data))
 			}
 			seen[b.Partition] = true
@@ -99,7 +107,7 @@ func (t *produceTalk) check() error {
 }
 
 func (t *produceTalk) converse(conn *protocol.Conn, h callHeader) error {
-	if h.version < 3 || h.version > 8 {
+	if h.version < 3 && !t.c.cfg.legacy() || h.version > 8 {
 		return &Error{Code: CodeUnsupportedVersion, API: "Produce", Partition: -1, Detail: fmt.Sprintf("the broker speaks at most v%d; 0.11 or later is needed", h.version)}
 	}
 	t.res = make([]ProduceResult, len(t.req.Batches))
@@ -135,9 +143,11 @@ func (t *produceTalk) write(conn io.Writer, h callHeader) error {
 	scratch := t.c.memory.scratch.Get().(*[]byte)
 	defer t.c.memory.scratch.Put(scratch)
 	w := beginRequest((*scratch)[:0], h)
-	if t.req.TransactionalID == "" {
+	switch {
+	case h.version < 3: // no transactions
+	case t.req.TransactionalID == "":
 		w.int16(-1)
-	} else {
+	default:
 		w.string(t.req.TransactionalID)
 	}
 	w.int16(t.req.Acks)
@@ -199,13 +209,18 @@ func (t *produceTalk) read(in *reader, version int16) error {
 			}
 		}
 	}
-	in.int32() // throttle: the broker delays by itself
+	if version >= 3 {
+		in.int32() // throttle: the broker delays by itself
+	}
 	return in.err
 }
 
 func (t *produceTalk) partition(in *reader, version int16, group topicGroup) error {
 	id, code := in.int32(), in.int16()
-	r := ProduceResult{BaseOffset: in.int64(), LogAppendTime: in.int64(), LogStart: -1}
+	r := ProduceResult{BaseOffset: in.int64(), LogAppendTime: -1, LogStart: -1}
+	if version >= 3 {
+		r.LogAppendTime = in.int64()
+	}
 	if version >= 5 {
 		r.LogStart = in.int64()
 	}

@@ -33,8 +33,11 @@ var needed = []struct {
 
 // CheckVersions asks a broker which calls it offers and compares them with those that Sluice needs.
 // Every gap is named with both ranges and the address. A broker before 0.10 does not know the
-// question and closes the connection.
+// question and closes the connection; Config.BrokerVersion is for those.
 func (c *Cluster) CheckVersions(ctx context.Context) error {
+	if c.cfg.legacy() {
+		return c.checkLegacy(ctx)
+	}
 	return c.anyBroker(ctx, func(ctx context.Context, a net.Addr) error {
 		res, err := ask[*apiversions.Response](ctx, c, a, &apiversions.Request{}, true)
 		if err != nil {
@@ -53,6 +56,9 @@ func compareVersions(res *apiversions.Response, address string) error {
 		offered[protocol.ApiKey(k.ApiKey)] = k
 	}
 	var faults []error
+	if f := offered[protocol.Fetch]; f.MaxVersion > 0 && f.MaxVersion < 4 {
+		faults = append(faults, versionError(address, "it is a Kafka 0.10; with broker.version: %s it is read and written at-least-once", Broker090))
+	}
 	for _, n := range needed {
 		o, ok := offered[n.key]
 		switch {
