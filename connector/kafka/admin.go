@@ -160,6 +160,9 @@ func demandsOf(job *graph.Job) ([]*demand, []error) {
 			continue
 		}
 		part := "sink " + s.Name
+		if err := checkLegacySink(s.Kafka); err != nil {
+			faults = append(faults, fmt.Errorf("%s: %w", part, err))
+		}
 		if d := get(part, graph.KindSink, s.Kafka.Properties); d != nil {
 			d.writes = d.writes || s.Kafka.Guarantee != graph.NoGuarantee
 			if s.Kafka.Topic != "" {
@@ -174,7 +177,7 @@ func checkSource(s *graph.Source) error {
 	if s.Kafka.Startup.Mode == graph.StartCommitted && s.Kafka.Properties[propGroup] == "" {
 		return &PropertyError{Name: propGroup, Reason: "startup: committed needs it", Hint: "add it, or set startup: earliest | latest"}
 	}
-	return nil
+	return checkLegacySource(s)
 }
 
 func (d *demand) read(part string, k *graph.KafkaSource) []error {
@@ -219,7 +222,7 @@ func (a *Admin) check(ctx context.Context, d *demand) []error {
 		return fail(err)
 	}
 	faults := d.checkTopics(ctx, cluster)
-	if d.writes && len(faults) == 0 {
+	if d.writes && len(faults) == 0 && !d.cfg.legacy() {
 		if _, err := cluster.InitProducerID(ctx, "", 0); err != nil && !survivable(err) {
 			faults = append(faults, fmt.Errorf("%s: %w", d.who(), err))
 		}
