@@ -43,19 +43,24 @@ type Ground struct {
 	led   []string
 	mu    sync.Mutex
 	pids  map[string]int // by party, of what runs
+	// secured is the second listener of each broker.
+	secured *secured
 }
 
 // OpenGround starts the brokers. Close ends them.
 func OpenGround(ctx context.Context, kind kafkaenv.Kind) (*Ground, error) {
-	g := &Ground{pids: map[string]int{}}
+	secured, err := newSecured()
+	if err != nil {
+		return nil, err
+	}
+	g := &Ground{pids: map[string]int{}, secured: secured}
 	g.Mesh = proxy.New(g.identify)
-	var err error
-	g.Kafka, err = kafkaenv.Open(ctx, kafkaenv.Options{Kind: kind, Brokers: Brokers, Advertise: g.advertise, Properties: map[string]string{
+	g.Kafka, err = kafkaenv.Open(ctx, kafkaenv.Options{Kind: kind, Brokers: Brokers, Advertise: g.advertise, PerNode: g.listen, Properties: map[string]string{
 		"delete.topic.enable": "true", "log.segment.delete.delay.ms": "1000",
 	}})
 	if err != nil {
 		g.Mesh.Close()
-		return nil, err
+		return nil, errors.Join(err, os.RemoveAll(secured.dir))
 	}
 	return g, nil
 }
@@ -171,7 +176,7 @@ func (g *Ground) Heal(ctx context.Context) error {
 		return err
 	}
 	for i := range Brokers {
-		if err := g.Mesh.Up(BrokerName(i)); err != nil {
+		if err := g.up(i); err != nil {
 			return err
 		}
 	}
@@ -183,12 +188,18 @@ func (g *Ground) StartBroker(ctx context.Context, node int) error {
 	if err := g.Kafka.Node(node).Start(ctx); err != nil {
 		return err
 	}
-	return g.Mesh.Up(BrokerName(node))
+	return g.up(node)
 }
 
-// KillBroker ends a broker as kill -9 does; its proxy refuses until StartBroker.
+// up lets the proxies of a broker accept.
+func (g *Ground) up(node int) error {
+	return errors.Join(g.Mesh.Up(BrokerName(node)), g.Mesh.Up(SecuredName(node)))
+}
+
+// KillBroker ends a broker as kill -9 does; its proxies refuse until StartBroker.
 func (g *Ground) KillBroker(node int) error {
 	g.Mesh.Down(BrokerName(node))
+	g.Mesh.Down(SecuredName(node))
 	return g.Kafka.Node(node).Kill()
 }
 
@@ -250,5 +261,5 @@ func (g *Ground) DeleteTopics(ctx context.Context, topics ...string) error {
 // Close ends brokers and proxies.
 func (g *Ground) Close() error {
 	g.Mesh.Close()
-	return g.Kafka.Close()
+	return errors.Join(g.Kafka.Close(), os.RemoveAll(g.secured.dir))
 }
