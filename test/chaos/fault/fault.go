@@ -29,6 +29,8 @@ type Fault struct {
 	// when the job has ended if that is expected.
 	Inject func(context.Context, *Scene) error
 	Expect Expect
+	// Alone keeps the fault out of mixed runs: it needs spare slots, or a load that is as it was at first.
+	Alone bool
 	// NotRun is why the fault cannot be brought about here; Inject is nil then.
 	NotRun string
 }
@@ -88,8 +90,8 @@ type Scene struct {
 
 // Catalogue is every fault, in the order of its numbers.
 func Catalogue() []Fault {
-	return slices.Concat(killFaults(), crashPoints(), hangFaults(), brokerFaults(), networkFaults(), diskFaults(),
-		protocolFaults(), slotFaults(), transactionFaults(), kafkaFaults(), orderlyFaults(), notRun())
+	return slices.Concat(killFaults(), crashPoints(), hangFaults(), brokerFaults(), networkFaults(), diskFaults(), clockFaults(),
+		protocolFaults(), slotFaults(), transactionFaults(), kafkaFaults(), topicFaults(), securityFaults(), orderlyFaults(), notRun())
 }
 
 // Select finds the faults of a list of names, separated by commas: F4 for all of its variants, or F4/NAME.

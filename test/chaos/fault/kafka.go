@@ -67,6 +67,11 @@ func moveLeaders(ctx context.Context, s *Scene) error {
 
 // configure sets, or with nil takes back, one setting of the output topic.
 func (s *Scene) configure(ctx context.Context, name string, value *string) error {
+	return s.configureTopic(ctx, s.Workload.Out(), name, value)
+}
+
+// configureTopic sets, or with nil takes back, one setting of a topic.
+func (s *Scene) configureTopic(ctx context.Context, topic, name string, value *string) error {
 	admin, err := s.Admin()
 	if err != nil {
 		return err
@@ -76,12 +81,12 @@ func (s *Scene) configure(ctx context.Context, name string, value *string) error
 	if value == nil {
 		operation = kadm.DeleteConfig
 	}
-	responses, err := admin.AlterTopicConfigs(ctx, []kadm.AlterConfig{{Op: operation, Name: name, Value: value}}, s.Workload.Out())
+	responses, err := admin.AlterTopicConfigs(ctx, []kadm.AlterConfig{{Op: operation, Name: name, Value: value}}, topic)
 	for _, r := range responses {
 		err = errors.Join(err, r.Err)
 	}
 	if err != nil {
-		return fmt.Errorf("setting %s of %s: %w", name, s.Workload.Out(), err)
+		return fmt.Errorf("setting %s of %s: %w", name, topic, err)
 	}
 	return nil
 }

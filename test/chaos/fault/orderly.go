@@ -126,11 +126,6 @@ func submitAgain(ctx context.Context, s *Scene) error {
 // notRun are the faults of the reference that cannot be brought about by this suite.
 func notRun() []Fault {
 	return []Fault{
-		{ID: "F17", What: "the clock jumps", NotRun: "the clock of one process cannot be set: the machine's is everybody's, and Go reads it without the C library that could be tricked. Leases are tested on virtual time (test/bubble)."},
 		{ID: "F19", What: "a state file of another job is put in place", NotRun: "the state of the workloads is small and stands in the database; the store of state files is tested by itself (checkpoint/blob)."},
-		{ID: "F25", Variant: "partitions", What: "partitions are added to the input", NotRun: "found when the job is submitted anew; partition.discovery.interval.ms is refused."},
-		{ID: "F25", Variant: "retention", What: "the input is deleted past the offsets of the job", NotRun: "the job cannot go on by design; tested on real brokers in test/integration (start offset out of range)."},
-		{ID: "F26", Variant: "acl", What: "the right to write is revoked", NotRun: "the brokers of the suite have no authorizer."},
-		{ID: "F27", What: "credentials or certificates expire", NotRun: "the brokers of the suite have neither SASL nor TLS."},
 	}
 }

@@ -1,0 +1,177 @@
+package fault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+
+	"github.com/sluice-stream/sluice/test/chaos/proxy"
+	"github.com/sluice-stream/sluice/test/chaos/workload"
+	"github.com/sluice-stream/sluice/test/integration/cluster"
+)
+
+const (
+	failed = "FAILED"
+	// addedPartitions are added to the input.
+	addedPartitions = 4
+)
+
+// topicFaults are what administrators and accidents do to topics. What cannot be survived is done to a victim.
+func topicFaults() []Fault {
+	return []Fault{
+		{
+			ID: "F25", Variant: "partitions", What: "partitions are added to the input", Inject: addPartitions, Alone: true,
+			Kinds: []workload.Kind{workload.B, workload.C}, // A keeps the partition, of which the output has no more
+		},
+		{ID: "F25", Variant: "retention", What: "the input of a second job is deleted past its position", Inject: onVictim(2, retain), Alone: true},
+		{ID: "F25", Variant: "recreated", What: "the input of a second job is deleted and created again", Inject: onVictim(2, recreate), Alone: true},
+		{
+			ID: "F25", Variant: "unclean", What: "a replica that lacks what a second job has read becomes the leader of its input",
+			Inject: truncateLog, Alone: true, Expect: Expect{MaxAttempts: 3}, // of three brokers one is left for a moment
+		},
+		{ID: "F26", Variant: "deleted", What: "the output of a second job is deleted", Inject: onVictim(2, deleteOutput), Alone: true},
+	}
+}
+
+// onVictim does something to a victim that has so many restarts. The job of the workload must not notice.
+func onVictim(attempts int, harm func(ctx context.Context, v *victim) error) func(context.Context, *Scene) error {
+	return func(ctx context.Context, s *Scene) error {
+		v, err := s.newVictim(ctx, victimOptions{attempts: attempts})
+		if err != nil {
+			return err
+		}
+		s.Begin()
+		if err := harm(ctx, v); err != nil {
+			return err
+		}
+		return v.end(ctx)
+	}
+}
+
+func addPartitions(ctx context.Context, s *Scene) error {
+	admin, err := s.Admin()
+	if err != nil {
+		return err
+	}
+	defer admin.Close()
+	before, err := s.now(ctx)
+	if err != nil {
+		return err
+	}
+	s.Begin()
+	added, err := admin.CreatePartitions(ctx, addedPartitions, s.Workload.In())
+	if err = errors.Join(err, added.Error()); err != nil {
+		return fmt.Errorf("adding partitions to %s: %w", s.Workload.In(), err)
+	}
+	_, err = s.WaitFor(ctx, s.Job, "three checkpoints further", patience, func(j *cluster.Job) bool { return j.LatestID() > before.LatestID()+2 })
+	return err
+}
+
+// retain deletes records that the victim has not read: it hears nothing of Kafka meanwhile.
+func retain(ctx context.Context, v *victim) error {
+	job, err := v.scene.Rig.Job(ctx, v.id)
+	if err != nil {
+		return err
+	}
+	v.scene.silence(workerToKafka(job.Vertices[0].Subtasks[0].TaskManager), proxy.Rule{BlockForward: true, BlockBack: true})
+	if err := v.write(ctx, 1); err != nil { // answers the fetch that waits at the broker
+		return err
+	}
+	if err := pause(ctx, time.Second); err != nil {
+		return err
+	}
+	if err := v.write(ctx, victimRecords); err != nil {
+		return err
+	}
+	admin, err := v.scene.Admin()
+	if err != nil {
+		return err
+	}
+	defer admin.Close()
+	var end kadm.Offsets
+	end.AddOffset(v.in(), 0, int64(v.written), -1)
+	deleted, err := admin.DeleteRecords(ctx, end)
+	if err = errors.Join(err, deleted.Error()); err != nil {
+		return fmt.Errorf("deleting the records of %s: %w", v.in(), err)
+	}
+	v.scene.Mesh.Heal()
+	return v.failsWith(ctx, v.in()+"/0", "the position ", fmt.Sprintf("is before the start of the log, which is %d", v.written))
+}
+
+// recreate leaves a topic of the same name that is shorter than what the victim has read.
+func recreate(ctx context.Context, v *victim) error {
+	if err := v.deleteTopic(ctx, v.in()); err != nil {
+		return err
+	}
+	if err := v.createTopic(ctx, v.in(), nil); err != nil {
+		return err
+	}
+	position := v.written
+	v.written = 0
+	if err := v.write(ctx, 10); err != nil {
+		return err
+	}
+	return v.failsWith(ctx, v.in()+"/0", fmt.Sprintf("the position %d is behind the end of the log, which is %d", position, v.written))
+}
+
+func deleteOutput(ctx context.Context, v *victim) error {
+	if err := v.deleteTopic(ctx, v.out()); err != nil {
+		return err
+	}
+	if err := v.write(ctx, victimRecords); err != nil {
+		return err
+	}
+	return v.failsWith(ctx, v.out())
+}
+
+// failsWith expects that the victim uses its restarts up, with growing pauses, and says why.
+func (v *victim) failsWith(ctx context.Context, words ...string) error {
+	if err := v.stateOf(ctx, failed, words...); err != nil {
+		return err
+	}
+	return v.backsOff(v.attempts)
+}
+
+// truncateLog lets a follower miss what the victim reads, and makes it the leader: the log gets shorter.
+func truncateLog(ctx context.Context, s *Scene) error {
+	const leader, follower = 0, 1 // counted from 0; as node ids from 1
+	v, err := s.newVictim(ctx, victimOptions{attempts: 2, replicas: []int32{leader + 1, follower + 1}})
+	if err != nil {
+		return err
+	}
+	kept := v.written
+	if err := s.allowUnclean(ctx, v.in()); err != nil {
+		return err
+	}
+	s.Begin()
+	if err := s.KillBroker(follower); err != nil {
+		return err
+	}
+	if err := v.goesOn(ctx); err != nil { // one replica is enough
+		return err
+	}
+	if err := s.KillBroker(leader); err != nil {
+		return err
+	}
+	if err := s.StartBroker(ctx, follower); err != nil {
+		return err
+	}
+	if err := v.failsWith(ctx, v.in()+"/0", fmt.Sprintf("the position %d is behind the end of the log, which is %d", v.written, kept)); err != nil {
+		return err
+	}
+	if err := s.StartBroker(ctx, leader); err != nil {
+		return err
+	}
+	if err := s.Ground.Heal(ctx); err != nil {
+		return err
+	}
+	return v.end(ctx)
+}
+
+// allowUnclean lets any replica of a topic become leader if none in sync is left.
+func (s *Scene) allowUnclean(ctx context.Context, topic string) error {
+	return s.configureTopic(ctx, topic, "unclean.leader.election.enable", new("true"))
+}
