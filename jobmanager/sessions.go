@@ -59,14 +59,16 @@ type metricKey struct {
 type subtaskMetrics struct {
 	recordsIn, recordsOut, bytesIn, bytesOut, recordsSkipped int64
 	lag                                                      []splitLag
-	waiting                                                  string
+	// waiting is why the subtask makes no progress, since when it gave reasons without a break.
+	waiting string
+	since   time.Time
 }
 
-// splitLag is how far a split is behind, in records; -1 while unknown.
+// splitLag is how far a split is behind, in records, and the next offset to read; -1 while unknown.
 type splitLag struct {
-	topic     string
-	partition int32
-	records   int64
+	topic         string
+	partition     int32
+	records, next int64
 }
 
 // registration is what a task manager says of itself; session is empty unless it wants to resume.
@@ -326,6 +328,15 @@ func (s *sessions) sweep(ctx context.Context) error {
 func (s *sessions) heartbeat(ses *session, metrics map[metricKey]subtaskMetrics, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for key, m := range metrics {
+		if m.waiting == "" {
+			continue
+		}
+		if m.since = now; ses.metrics[key].waiting != "" {
+			m.since = ses.metrics[key].since
+		}
+		metrics[key] = m
+	}
 	ses.lastHeartbeat, ses.metrics = now, metrics
 }
 

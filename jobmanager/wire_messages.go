@@ -76,7 +76,11 @@ func metricsFromProto(hb *pb.Heartbeat) map[metricKey]subtaskMetrics {
 			recordsSkipped: m.GetRecordsSkipped(), waiting: m.GetWaiting(),
 		}
 		for _, l := range m.GetLag() {
-			s.lag = append(s.lag, splitLag{topic: l.GetTopic(), partition: l.GetPartition(), records: l.GetLag()})
+			next := int64(-1) // an older task manager does not tell
+			if l.Position != nil {
+				next = l.GetPosition()
+			}
+			s.lag = append(s.lag, splitLag{topic: l.GetTopic(), partition: l.GetPartition(), records: l.GetLag(), next: next})
 		}
 		out[metricKey{job, fence.Attempt, wire.SubtaskFromProto(m.GetSubtask())}] = s
 	}

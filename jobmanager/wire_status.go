@@ -69,7 +69,11 @@ func (m *Manager) vertexToProto(v *jobView, vertex *graph.Vertex) *pb.VertexStat
 		status.RecordsIn, status.RecordsOut, status.BytesIn, status.BytesOut = c.recordsIn, c.recordsOut, c.bytesIn, c.bytesOut
 		status.RecordsSkipped, status.Waiting = c.recordsSkipped, c.waiting
 		for _, l := range c.lag {
-			status.Lag = append(status.Lag, &pb.SplitLag{Topic: l.topic, Partition: l.partition, Lag: l.records})
+			told := &pb.SplitLag{Topic: l.topic, Partition: l.partition, Lag: l.records}
+			if l.next >= 0 {
+				told.Position = &l.next
+			}
+			status.Lag = append(status.Lag, told)
 		}
 		out.Subtasks = append(out.Subtasks, status)
 	}

@@ -76,6 +76,13 @@ func deploymentFromProto(d *pb.Deploy) (*deployment, error) {
 	return out, nil
 }
 
+func addSplitsFromProto(m *pb.AddSplits) (id attemptID, to ident.Subtask, splits []manifest.Position) {
+	for _, p := range m.GetPositions() {
+		splits = append(splits, wire.PositionFromProto(p))
+	}
+	return attemptFromProto(m.GetAttempt()), wire.SubtaskFromProto(m.GetSubtask()), splits
+}
+
 func kindFromProto(k pb.CheckpointKind) subtask.Kind {
 	switch k {
 	case pb.CheckpointKind_CHECKPOINT_KIND_FINAL:
@@ -122,7 +129,7 @@ func counterToProto(c subtaskCounters) *pb.SubtaskMetrics {
 		BytesIn: c.bytesIn, BytesOut: c.bytesOut, RecordsSkipped: c.recordsSkipped, Waiting: c.waiting,
 	}
 	for _, l := range c.lag {
-		m.Lag = append(m.Lag, &pb.SplitLag{Topic: l.Split.Topic, Partition: l.Split.Partition, Lag: l.Lag})
+		m.Lag = append(m.Lag, &pb.SplitLag{Topic: l.Split.Topic, Partition: l.Split.Partition, Lag: l.Lag, Position: &l.Next})
 	}
 	return m
 }

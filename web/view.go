@@ -74,6 +74,8 @@ type SplitLag struct {
 	Topic     string `json:"topic"`
 	Partition int32  `json:"partition"`
 	Lag       int64  `json:"lag"`
+	// Position is the next offset to read; absent while unknown.
+	Position *int64 `json:"position,omitempty"`
 }
 
 // Checkpoints sums up the checkpoints of a job.

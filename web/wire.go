@@ -52,7 +52,7 @@ func vertexFromProto(v *pb.VertexStatus) Vertex {
 			BytesIn: s.GetBytesIn(), BytesOut: s.GetBytesOut(), RecordsSkipped: s.GetRecordsSkipped(), Waiting: s.GetWaiting(),
 		}
 		for _, l := range s.GetLag() {
-			sub.Lag = append(sub.Lag, SplitLag{Topic: l.GetTopic(), Partition: l.GetPartition(), Lag: l.GetLag()})
+			sub.Lag = append(sub.Lag, SplitLag{Topic: l.GetTopic(), Partition: l.GetPartition(), Lag: l.GetLag(), Position: l.Position})
 		}
 		out.Subtasks = append(out.Subtasks, sub)
 	}

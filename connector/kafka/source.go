@@ -121,12 +121,13 @@ func (s *Source) Batches() <-chan operator.SourceBatch { return s.out }
 func (s *Source) Lag() []operator.SplitLag {
 	out := make([]operator.SplitLag, len(s.splits))
 	for i, sp := range s.splits {
-		out[i] = operator.SplitLag{Split: sp.Split, Lag: -1}
+		next := sp.handedOut.Load()
+		out[i] = operator.SplitLag{Split: sp.Split, Next: next, Lag: -1}
 		if end := sp.highWatermark.Load(); end >= 0 {
 			if sp.Stop >= 0 {
 				end = min(end, sp.Stop)
 			}
-			out[i].Lag = max(0, end-sp.handedOut.Load())
+			out[i].Lag = max(0, end-next)
 		}
 	}
 	return out

@@ -756,6 +756,283 @@ func (x *ListTaskManagersResponse) GetTaskManagers() []*TaskManagerInfo {
 	return nil
 }
 
+type LagRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LagRequest) Reset() {
+	*x = LagRequest{}
+	mi := &file_sluice_v1_job_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LagRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LagRequest) ProtoMessage() {}
+
+func (x *LagRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_job_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LagRequest.ProtoReflect.Descriptor instead.
+func (*LagRequest) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *LagRequest) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+type LagResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	JobId string                 `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	Name  string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	State string                 `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
+	// The furthest behind first; those whose lag is not known last.
+	Partitions []*PartitionLag `protobuf:"bytes,4,rep,name=partitions,proto3" json:"partitions,omitempty"`
+	// Of the partitions whose lag is known.
+	Total int64 `protobuf:"varint,5,opt,name=total,proto3" json:"total,omitempty"`
+	// How many are not known.
+	Unknown       int32 `protobuf:"varint,6,opt,name=unknown,proto3" json:"unknown,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LagResponse) Reset() {
+	*x = LagResponse{}
+	mi := &file_sluice_v1_job_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LagResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LagResponse) ProtoMessage() {}
+
+func (x *LagResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_job_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LagResponse.ProtoReflect.Descriptor instead.
+func (*LagResponse) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *LagResponse) GetJobId() string {
+	if x != nil {
+		return x.JobId
+	}
+	return ""
+}
+
+func (x *LagResponse) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *LagResponse) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *LagResponse) GetPartitions() []*PartitionLag {
+	if x != nil {
+		return x.Partitions
+	}
+	return nil
+}
+
+func (x *LagResponse) GetTotal() int64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *LagResponse) GetUnknown() int32 {
+	if x != nil {
+		return x.Unknown
+	}
+	return 0
+}
+
+type ExplainRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainRequest) Reset() {
+	*x = ExplainRequest{}
+	mi := &file_sluice_v1_job_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainRequest) ProtoMessage() {}
+
+func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_job_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
+func (*ExplainRequest) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ExplainRequest) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+type ExplainResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Job   *JobStatus             `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	// What matters most first; the first one is about the state.
+	Findings []*Finding   `protobuf:"bytes,2,rep,name=findings,proto3" json:"findings,omitempty"`
+	Lag      *LagResponse `protobuf:"bytes,3,opt,name=lag,proto3" json:"lag,omitempty"`
+	// The checkpoint that is being drawn; absent: none is.
+	PendingCheckpoint *PendingCheckpoint `protobuf:"bytes,4,opt,name=pending_checkpoint,json=pendingCheckpoint,proto3" json:"pending_checkpoint,omitempty"`
+	Restart           *RestartStatus     `protobuf:"bytes,5,opt,name=restart,proto3" json:"restart,omitempty"`
+	Sinks             []*SinkPromise     `protobuf:"bytes,6,rep,name=sinks,proto3" json:"sinks,omitempty"`
+	Commits           *CommitStatus      `protobuf:"bytes,7,opt,name=commits,proto3" json:"commits,omitempty"`
+	Waits             []*SubtaskWait     `protobuf:"bytes,8,rep,name=waits,proto3" json:"waits,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *ExplainResponse) Reset() {
+	*x = ExplainResponse{}
+	mi := &file_sluice_v1_job_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainResponse) ProtoMessage() {}
+
+func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_job_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
+func (*ExplainResponse) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ExplainResponse) GetJob() *JobStatus {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetFindings() []*Finding {
+	if x != nil {
+		return x.Findings
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetLag() *LagResponse {
+	if x != nil {
+		return x.Lag
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetPendingCheckpoint() *PendingCheckpoint {
+	if x != nil {
+		return x.PendingCheckpoint
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetRestart() *RestartStatus {
+	if x != nil {
+		return x.Restart
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetSinks() []*SinkPromise {
+	if x != nil {
+		return x.Sinks
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetCommits() *CommitStatus {
+	if x != nil {
+		return x.Commits
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetWaits() []*SubtaskWait {
+	if x != nil {
+		return x.Waits
+	}
+	return nil
+}
+
 // Job is the typed form of the job file; the meaning of each field is that of the file (README).
 type Job struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -773,7 +1050,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_sluice_v1_job_proto_msgTypes[16]
+	mi := &file_sluice_v1_job_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -785,7 +1062,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_job_proto_msgTypes[16]
+	mi := &file_sluice_v1_job_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -798,7 +1075,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_job_proto_rawDescGZIP(), []int{16}
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Job) GetName() string {
@@ -870,7 +1147,7 @@ type Checkpointing struct {
 
 func (x *Checkpointing) Reset() {
 	*x = Checkpointing{}
-	mi := &file_sluice_v1_job_proto_msgTypes[17]
+	mi := &file_sluice_v1_job_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -882,7 +1159,7 @@ func (x *Checkpointing) String() string {
 func (*Checkpointing) ProtoMessage() {}
 
 func (x *Checkpointing) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_job_proto_msgTypes[17]
+	mi := &file_sluice_v1_job_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -895,7 +1172,7 @@ func (x *Checkpointing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Checkpointing.ProtoReflect.Descriptor instead.
 func (*Checkpointing) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_job_proto_rawDescGZIP(), []int{17}
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Checkpointing) GetInterval() *durationpb.Duration {
@@ -946,7 +1223,7 @@ type Restart struct {
 
 func (x *Restart) Reset() {
 	*x = Restart{}
-	mi := &file_sluice_v1_job_proto_msgTypes[18]
+	mi := &file_sluice_v1_job_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -958,7 +1235,7 @@ func (x *Restart) String() string {
 func (*Restart) ProtoMessage() {}
 
 func (x *Restart) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_job_proto_msgTypes[18]
+	mi := &file_sluice_v1_job_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -971,7 +1248,7 @@ func (x *Restart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restart.ProtoReflect.Descriptor instead.
 func (*Restart) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_job_proto_rawDescGZIP(), []int{18}
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Restart) GetStrategy() string {
@@ -1020,7 +1297,7 @@ type Source struct {
 
 func (x *Source) Reset() {
 	*x = Source{}
-	mi := &file_sluice_v1_job_proto_msgTypes[19]
+	mi := &file_sluice_v1_job_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1032,7 +1309,7 @@ func (x *Source) String() string {
 func (*Source) ProtoMessage() {}
 
 func (x *Source) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_job_proto_msgTypes[19]
+	mi := &file_sluice_v1_job_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1045,7 +1322,7 @@ func (x *Source) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Source.ProtoReflect.Descriptor instead.
 func (*Source) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_job_proto_rawDescGZIP(), []int{19}
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Source) GetName() string {
@@ -1092,7 +1369,7 @@ type KafkaSource struct {
 
 func (x *KafkaSource) Reset() {
 	*x = KafkaSource{}
-	mi := &file_sluice_v1_job_proto_msgTypes[20]
+	mi := &file_sluice_v1_job_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1104,7 +1381,7 @@ func (x *KafkaSource) String() string {
 func (*KafkaSource) ProtoMessage() {}
 
 func (x *KafkaSource) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_job_proto_msgTypes[20]
+	mi := &file_sluice_v1_job_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1117,7 +1394,7 @@ func (x *KafkaSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KafkaSource.ProtoReflect.Descriptor instead.
 func (*KafkaSource) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_job_proto_rawDescGZIP(), []int{20}
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *KafkaSource) GetTopics() []string {
@@ -1230,7 +1507,7 @@ type OffsetSpec struct {
 
 func (x *OffsetSpec) Reset() {
 	*x = OffsetSpec{}
-	mi := &file_sluice_v1_job_proto_msgTypes[21]
+	mi := &file_sluice_v1_job_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1242,7 +1519,7 @@ func (x *OffsetSpec) String() string {
 func (*OffsetSpec) ProtoMessage() {}
 
 func (x *OffsetSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_job_proto_msgTypes[21]
+	mi := &file_sluice_v1_job_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1255,7 +1532,7 @@ func (x *OffsetSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OffsetSpec.ProtoReflect.Descriptor instead.
 func (*OffsetSpec) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_job_proto_rawDescGZIP(), []int{21}
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *OffsetSpec) GetMode() string {
@@ -1290,7 +1567,7 @@ type PartitionOffset struct {
 
 func (x *PartitionOffset) Reset() {
 	*x = PartitionOffset{}
-	mi := &file_sluice_v1_job_proto_msgTypes[22]
+	mi := &file_sluice_v1_job_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1302,7 +1579,7 @@ func (x *PartitionOffset) String() string {
 func (*PartitionOffset) ProtoMessage() {}
 
 func (x *PartitionOffset) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_job_proto_msgTypes[22]
+	mi := &file_sluice_v1_job_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1315,7 +1592,7 @@ func (x *PartitionOffset) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionOffset.ProtoReflect.Descriptor instead.
 func (*PartitionOffset) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_job_proto_rawDescGZIP(), []int{22}
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *PartitionOffset) GetTopic() string {
@@ -1358,7 +1635,7 @@ type Operator struct {
 
 func (x *Operator) Reset() {
 	*x = Operator{}
-	mi := &file_sluice_v1_job_proto_msgTypes[23]
+	mi := &file_sluice_v1_job_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1370,7 +1647,7 @@ func (x *Operator) String() string {
 func (*Operator) ProtoMessage() {}
 
 func (x *Operator) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_job_proto_msgTypes[23]
+	mi := &file_sluice_v1_job_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1383,7 +1660,7 @@ func (x *Operator) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operator.ProtoReflect.Descriptor instead.
 func (*Operator) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_job_proto_rawDescGZIP(), []int{23}
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Operator) GetName() string {
@@ -1497,7 +1774,7 @@ type Map struct {
 
 func (x *Map) Reset() {
 	*x = Map{}
-	mi := &file_sluice_v1_job_proto_msgTypes[24]
+	mi := &file_sluice_v1_job_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1509,7 +1786,7 @@ func (x *Map) String() string {
 func (*Map) ProtoMessage() {}
 
 func (x *Map) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_job_proto_msgTypes[24]
+	mi := &file_sluice_v1_job_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1522,7 +1799,7 @@ func (x *Map) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Map.ProtoReflect.Descriptor instead.
 func (*Map) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_job_proto_rawDescGZIP(), []int{24}
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Map) GetKey() string {
@@ -1561,7 +1838,7 @@ type Count struct {
 
 func (x *Count) Reset() {
 	*x = Count{}
-	mi := &file_sluice_v1_job_proto_msgTypes[25]
+	mi := &file_sluice_v1_job_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1573,7 +1850,7 @@ func (x *Count) String() string {
 func (*Count) ProtoMessage() {}
 
 func (x *Count) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_job_proto_msgTypes[25]
+	mi := &file_sluice_v1_job_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1586,7 +1863,7 @@ func (x *Count) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Count.ProtoReflect.Descriptor instead.
 func (*Count) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_job_proto_rawDescGZIP(), []int{25}
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{29}
 }
 
 type Sink struct {
@@ -1606,7 +1883,7 @@ type Sink struct {
 
 func (x *Sink) Reset() {
 	*x = Sink{}
-	mi := &file_sluice_v1_job_proto_msgTypes[26]
+	mi := &file_sluice_v1_job_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1618,7 +1895,7 @@ func (x *Sink) String() string {
 func (*Sink) ProtoMessage() {}
 
 func (x *Sink) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_job_proto_msgTypes[26]
+	mi := &file_sluice_v1_job_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1631,7 +1908,7 @@ func (x *Sink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sink.ProtoReflect.Descriptor instead.
 func (*Sink) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_job_proto_rawDescGZIP(), []int{26}
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Sink) GetName() string {
@@ -1719,7 +1996,7 @@ type KafkaSink struct {
 
 func (x *KafkaSink) Reset() {
 	*x = KafkaSink{}
-	mi := &file_sluice_v1_job_proto_msgTypes[27]
+	mi := &file_sluice_v1_job_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1731,7 +2008,7 @@ func (x *KafkaSink) String() string {
 func (*KafkaSink) ProtoMessage() {}
 
 func (x *KafkaSink) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_job_proto_msgTypes[27]
+	mi := &file_sluice_v1_job_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1744,7 +2021,7 @@ func (x *KafkaSink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KafkaSink.ProtoReflect.Descriptor instead.
 func (*KafkaSink) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_job_proto_rawDescGZIP(), []int{27}
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *KafkaSink) GetTopic() string {
@@ -1804,7 +2081,7 @@ type PrintSink struct {
 
 func (x *PrintSink) Reset() {
 	*x = PrintSink{}
-	mi := &file_sluice_v1_job_proto_msgTypes[28]
+	mi := &file_sluice_v1_job_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1816,7 +2093,7 @@ func (x *PrintSink) String() string {
 func (*PrintSink) ProtoMessage() {}
 
 func (x *PrintSink) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_job_proto_msgTypes[28]
+	mi := &file_sluice_v1_job_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1829,7 +2106,7 @@ func (x *PrintSink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PrintSink.ProtoReflect.Descriptor instead.
 func (*PrintSink) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_job_proto_rawDescGZIP(), []int{28}
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{32}
 }
 
 type JobStatus struct {
@@ -1857,7 +2134,7 @@ type JobStatus struct {
 
 func (x *JobStatus) Reset() {
 	*x = JobStatus{}
-	mi := &file_sluice_v1_job_proto_msgTypes[29]
+	mi := &file_sluice_v1_job_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1869,7 +2146,7 @@ func (x *JobStatus) String() string {
 func (*JobStatus) ProtoMessage() {}
 
 func (x *JobStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_job_proto_msgTypes[29]
+	mi := &file_sluice_v1_job_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1882,7 +2159,7 @@ func (x *JobStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStatus.ProtoReflect.Descriptor instead.
 func (*JobStatus) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_job_proto_rawDescGZIP(), []int{29}
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *JobStatus) GetId() string {
@@ -2008,7 +2285,7 @@ type OffsetPublication struct {
 
 func (x *OffsetPublication) Reset() {
 	*x = OffsetPublication{}
-	mi := &file_sluice_v1_job_proto_msgTypes[30]
+	mi := &file_sluice_v1_job_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2020,7 +2297,7 @@ func (x *OffsetPublication) String() string {
 func (*OffsetPublication) ProtoMessage() {}
 
 func (x *OffsetPublication) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_job_proto_msgTypes[30]
+	mi := &file_sluice_v1_job_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2033,7 +2310,7 @@ func (x *OffsetPublication) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OffsetPublication.ProtoReflect.Descriptor instead.
 func (*OffsetPublication) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_job_proto_rawDescGZIP(), []int{30}
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *OffsetPublication) GetSource() string {
@@ -2091,7 +2368,7 @@ type SlotStatus struct {
 
 func (x *SlotStatus) Reset() {
 	*x = SlotStatus{}
-	mi := &file_sluice_v1_job_proto_msgTypes[31]
+	mi := &file_sluice_v1_job_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2103,7 +2380,7 @@ func (x *SlotStatus) String() string {
 func (*SlotStatus) ProtoMessage() {}
 
 func (x *SlotStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_job_proto_msgTypes[31]
+	mi := &file_sluice_v1_job_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2116,7 +2393,7 @@ func (x *SlotStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SlotStatus.ProtoReflect.Descriptor instead.
 func (*SlotStatus) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_job_proto_rawDescGZIP(), []int{31}
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *SlotStatus) GetNeeded() int32 {
@@ -2167,7 +2444,7 @@ type VertexStatus struct {
 
 func (x *VertexStatus) Reset() {
 	*x = VertexStatus{}
-	mi := &file_sluice_v1_job_proto_msgTypes[32]
+	mi := &file_sluice_v1_job_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2179,7 +2456,7 @@ func (x *VertexStatus) String() string {
 func (*VertexStatus) ProtoMessage() {}
 
 func (x *VertexStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_job_proto_msgTypes[32]
+	mi := &file_sluice_v1_job_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2192,7 +2469,7 @@ func (x *VertexStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VertexStatus.ProtoReflect.Descriptor instead.
 func (*VertexStatus) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_job_proto_rawDescGZIP(), []int{32}
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *VertexStatus) GetName() string {
@@ -2241,7 +2518,7 @@ type SubtaskStatus struct {
 
 func (x *SubtaskStatus) Reset() {
 	*x = SubtaskStatus{}
-	mi := &file_sluice_v1_job_proto_msgTypes[33]
+	mi := &file_sluice_v1_job_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2253,7 +2530,7 @@ func (x *SubtaskStatus) String() string {
 func (*SubtaskStatus) ProtoMessage() {}
 
 func (x *SubtaskStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_job_proto_msgTypes[33]
+	mi := &file_sluice_v1_job_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2266,7 +2543,7 @@ func (x *SubtaskStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubtaskStatus.ProtoReflect.Descriptor instead.
 func (*SubtaskStatus) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_job_proto_rawDescGZIP(), []int{33}
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *SubtaskStatus) GetIndex() int32 {
@@ -2344,14 +2621,16 @@ type SplitLag struct {
 	Topic     string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
 	Partition int32                  `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
 	// Records behind the high watermark; -1 while unknown.
-	Lag           int64 `protobuf:"varint,3,opt,name=lag,proto3" json:"lag,omitempty"`
+	Lag int64 `protobuf:"varint,3,opt,name=lag,proto3" json:"lag,omitempty"`
+	// The next offset to read, of the same moment as lag.
+	Position      *int64 `protobuf:"varint,4,opt,name=position,proto3,oneof" json:"position,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SplitLag) Reset() {
 	*x = SplitLag{}
-	mi := &file_sluice_v1_job_proto_msgTypes[34]
+	mi := &file_sluice_v1_job_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2363,7 +2642,7 @@ func (x *SplitLag) String() string {
 func (*SplitLag) ProtoMessage() {}
 
 func (x *SplitLag) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_job_proto_msgTypes[34]
+	mi := &file_sluice_v1_job_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2376,7 +2655,7 @@ func (x *SplitLag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SplitLag.ProtoReflect.Descriptor instead.
 func (*SplitLag) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_job_proto_rawDescGZIP(), []int{34}
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *SplitLag) GetTopic() string {
@@ -2400,6 +2679,13 @@ func (x *SplitLag) GetLag() int64 {
 	return 0
 }
 
+func (x *SplitLag) GetPosition() int64 {
+	if x != nil && x.Position != nil {
+		return *x.Position
+	}
+	return 0
+}
+
 type CheckpointStatus struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Completed int64                  `protobuf:"varint,1,opt,name=completed,proto3" json:"completed,omitempty"`
@@ -2418,7 +2704,7 @@ type CheckpointStatus struct {
 
 func (x *CheckpointStatus) Reset() {
 	*x = CheckpointStatus{}
-	mi := &file_sluice_v1_job_proto_msgTypes[35]
+	mi := &file_sluice_v1_job_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2430,7 +2716,7 @@ func (x *CheckpointStatus) String() string {
 func (*CheckpointStatus) ProtoMessage() {}
 
 func (x *CheckpointStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_job_proto_msgTypes[35]
+	mi := &file_sluice_v1_job_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2443,7 +2729,7 @@ func (x *CheckpointStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointStatus.ProtoReflect.Descriptor instead.
 func (*CheckpointStatus) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_job_proto_rawDescGZIP(), []int{35}
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *CheckpointStatus) GetCompleted() int64 {
@@ -2504,7 +2790,7 @@ type CheckpointInfo struct {
 
 func (x *CheckpointInfo) Reset() {
 	*x = CheckpointInfo{}
-	mi := &file_sluice_v1_job_proto_msgTypes[36]
+	mi := &file_sluice_v1_job_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2516,7 +2802,7 @@ func (x *CheckpointInfo) String() string {
 func (*CheckpointInfo) ProtoMessage() {}
 
 func (x *CheckpointInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_job_proto_msgTypes[36]
+	mi := &file_sluice_v1_job_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2529,7 +2815,7 @@ func (x *CheckpointInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointInfo.ProtoReflect.Descriptor instead.
 func (*CheckpointInfo) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_job_proto_rawDescGZIP(), []int{36}
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *CheckpointInfo) GetId() uint64 {
@@ -2598,7 +2884,7 @@ type SourceOffsets struct {
 
 func (x *SourceOffsets) Reset() {
 	*x = SourceOffsets{}
-	mi := &file_sluice_v1_job_proto_msgTypes[37]
+	mi := &file_sluice_v1_job_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2610,7 +2896,7 @@ func (x *SourceOffsets) String() string {
 func (*SourceOffsets) ProtoMessage() {}
 
 func (x *SourceOffsets) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_job_proto_msgTypes[37]
+	mi := &file_sluice_v1_job_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2623,7 +2909,7 @@ func (x *SourceOffsets) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourceOffsets.ProtoReflect.Descriptor instead.
 func (*SourceOffsets) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_job_proto_rawDescGZIP(), []int{37}
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *SourceOffsets) GetSource() string {
@@ -2653,7 +2939,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_sluice_v1_job_proto_msgTypes[38]
+	mi := &file_sluice_v1_job_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2665,7 +2951,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_job_proto_msgTypes[38]
+	mi := &file_sluice_v1_job_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2678,7 +2964,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_job_proto_rawDescGZIP(), []int{38}
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Failure) GetAt() *timestamppb.Timestamp {
@@ -2727,7 +3013,7 @@ type TaskManagerInfo struct {
 
 func (x *TaskManagerInfo) Reset() {
 	*x = TaskManagerInfo{}
-	mi := &file_sluice_v1_job_proto_msgTypes[39]
+	mi := &file_sluice_v1_job_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2739,7 +3025,7 @@ func (x *TaskManagerInfo) String() string {
 func (*TaskManagerInfo) ProtoMessage() {}
 
 func (x *TaskManagerInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_job_proto_msgTypes[39]
+	mi := &file_sluice_v1_job_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2752,7 +3038,7 @@ func (x *TaskManagerInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskManagerInfo.ProtoReflect.Descriptor instead.
 func (*TaskManagerInfo) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_job_proto_rawDescGZIP(), []int{39}
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *TaskManagerInfo) GetId() string {
@@ -2825,6 +3111,660 @@ func (x *TaskManagerInfo) GetVersion() string {
 	return ""
 }
 
+// PartitionLag is where a source stands in one partition. What is absent is not known, and note says why.
+type PartitionLag struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Source    string                 `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	Topic     string                 `protobuf:"bytes,2,opt,name=topic,proto3" json:"topic,omitempty"`
+	Partition int32                  `protobuf:"varint,3,opt,name=partition,proto3" json:"partition,omitempty"`
+	// The next offset to read, and what says so: subtask (as of its last heartbeat), checkpoint, start or group.
+	Position     *int64 `protobuf:"varint,4,opt,name=position,proto3,oneof" json:"position,omitempty"`
+	PositionFrom string `protobuf:"bytes,5,opt,name=position_from,json=positionFrom,proto3" json:"position_from,omitempty"`
+	// The high watermark and, if the source reads read_committed and the broker was asked, the last stable offset.
+	End       *int64 `protobuf:"varint,6,opt,name=end,proto3,oneof" json:"end,omitempty"`
+	StableEnd *int64 `protobuf:"varint,7,opt,name=stable_end,json=stableEnd,proto3,oneof" json:"stable_end,omitempty"`
+	// Where a bounded source ends.
+	Stop *int64 `protobuf:"varint,8,opt,name=stop,proto3,oneof" json:"stop,omitempty"`
+	// Records from position to end, or to stop if that comes first.
+	Lag *int64 `protobuf:"varint,9,opt,name=lag,proto3,oneof" json:"lag,omitempty"`
+	// Who reads it; empty while nobody does.
+	Subtask       string             `protobuf:"bytes,10,opt,name=subtask,proto3" json:"subtask,omitempty"`
+	TaskManager   string             `protobuf:"bytes,11,opt,name=task_manager,json=taskManager,proto3" json:"task_manager,omitempty"`
+	Published     []*PublishedOffset `protobuf:"bytes,12,rep,name=published,proto3" json:"published,omitempty"`
+	Note          string             `protobuf:"bytes,13,opt,name=note,proto3" json:"note,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PartitionLag) Reset() {
+	*x = PartitionLag{}
+	mi := &file_sluice_v1_job_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartitionLag) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartitionLag) ProtoMessage() {}
+
+func (x *PartitionLag) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_job_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartitionLag.ProtoReflect.Descriptor instead.
+func (*PartitionLag) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *PartitionLag) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *PartitionLag) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *PartitionLag) GetPartition() int32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *PartitionLag) GetPosition() int64 {
+	if x != nil && x.Position != nil {
+		return *x.Position
+	}
+	return 0
+}
+
+func (x *PartitionLag) GetPositionFrom() string {
+	if x != nil {
+		return x.PositionFrom
+	}
+	return ""
+}
+
+func (x *PartitionLag) GetEnd() int64 {
+	if x != nil && x.End != nil {
+		return *x.End
+	}
+	return 0
+}
+
+func (x *PartitionLag) GetStableEnd() int64 {
+	if x != nil && x.StableEnd != nil {
+		return *x.StableEnd
+	}
+	return 0
+}
+
+func (x *PartitionLag) GetStop() int64 {
+	if x != nil && x.Stop != nil {
+		return *x.Stop
+	}
+	return 0
+}
+
+func (x *PartitionLag) GetLag() int64 {
+	if x != nil && x.Lag != nil {
+		return *x.Lag
+	}
+	return 0
+}
+
+func (x *PartitionLag) GetSubtask() string {
+	if x != nil {
+		return x.Subtask
+	}
+	return ""
+}
+
+func (x *PartitionLag) GetTaskManager() string {
+	if x != nil {
+		return x.TaskManager
+	}
+	return ""
+}
+
+func (x *PartitionLag) GetPublished() []*PublishedOffset {
+	if x != nil {
+		return x.Published
+	}
+	return nil
+}
+
+func (x *PartitionLag) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+// PublishedOffset is the next offset that stands in kafka or zookeeper for others to see.
+type PublishedOffset struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Storage string                 `protobuf:"bytes,1,opt,name=storage,proto3" json:"storage,omitempty"`
+	Next    *int64                 `protobuf:"varint,2,opt,name=next,proto3,oneof" json:"next,omitempty"`
+	// When this start of the job manager last published there.
+	PublishedAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=published_at,json=publishedAt,proto3" json:"published_at,omitempty"`
+	// Why next is not known, or why publishing fails.
+	Note          string `protobuf:"bytes,4,opt,name=note,proto3" json:"note,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PublishedOffset) Reset() {
+	*x = PublishedOffset{}
+	mi := &file_sluice_v1_job_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublishedOffset) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublishedOffset) ProtoMessage() {}
+
+func (x *PublishedOffset) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_job_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublishedOffset.ProtoReflect.Descriptor instead.
+func (*PublishedOffset) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *PublishedOffset) GetStorage() string {
+	if x != nil {
+		return x.Storage
+	}
+	return ""
+}
+
+func (x *PublishedOffset) GetNext() int64 {
+	if x != nil && x.Next != nil {
+		return *x.Next
+	}
+	return 0
+}
+
+func (x *PublishedOffset) GetPublishedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.PublishedAt
+	}
+	return nil
+}
+
+func (x *PublishedOffset) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+// Finding is one fact about a job, in a sentence.
+type Finding struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// state, slots, subtasks, broker, commit, checkpoint, lag, offsets, failure, restarts, records or sink.
+	Subject string `protobuf:"bytes,1,opt,name=subject,proto3" json:"subject,omitempty"`
+	// ok, waiting or problem.
+	Level string `protobuf:"bytes,2,opt,name=level,proto3" json:"level,omitempty"`
+	Text  string `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	// What can be done about it; empty: nothing has to be.
+	Advice        string `protobuf:"bytes,4,opt,name=advice,proto3" json:"advice,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Finding) Reset() {
+	*x = Finding{}
+	mi := &file_sluice_v1_job_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Finding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Finding) ProtoMessage() {}
+
+func (x *Finding) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_job_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Finding.ProtoReflect.Descriptor instead.
+func (*Finding) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *Finding) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *Finding) GetLevel() string {
+	if x != nil {
+		return x.Level
+	}
+	return ""
+}
+
+func (x *Finding) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *Finding) GetAdvice() string {
+	if x != nil {
+		return x.Advice
+	}
+	return ""
+}
+
+type PendingCheckpoint struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Id          uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	TriggeredAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=triggered_at,json=triggeredAt,proto3" json:"triggered_at,omitempty"`
+	Acked       int32                  `protobuf:"varint,3,opt,name=acked,proto3" json:"acked,omitempty"`
+	Expected    int32                  `protobuf:"varint,4,opt,name=expected,proto3" json:"expected,omitempty"`
+	// The subtasks whose ack is awaited; none while the manifest is written.
+	Missing       []string `protobuf:"bytes,5,rep,name=missing,proto3" json:"missing,omitempty"`
+	Reason        string   `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PendingCheckpoint) Reset() {
+	*x = PendingCheckpoint{}
+	mi := &file_sluice_v1_job_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PendingCheckpoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PendingCheckpoint) ProtoMessage() {}
+
+func (x *PendingCheckpoint) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_job_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PendingCheckpoint.ProtoReflect.Descriptor instead.
+func (*PendingCheckpoint) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *PendingCheckpoint) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *PendingCheckpoint) GetTriggeredAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.TriggeredAt
+	}
+	return nil
+}
+
+func (x *PendingCheckpoint) GetAcked() int32 {
+	if x != nil {
+		return x.Acked
+	}
+	return 0
+}
+
+func (x *PendingCheckpoint) GetExpected() int32 {
+	if x != nil {
+		return x.Expected
+	}
+	return 0
+}
+
+func (x *PendingCheckpoint) GetMissing() []string {
+	if x != nil {
+		return x.Missing
+	}
+	return nil
+}
+
+func (x *PendingCheckpoint) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type RestartStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many restarts count since the job was last healthy, of how many allowed.
+	BudgetUsed int32 `protobuf:"varint,1,opt,name=budget_used,json=budgetUsed,proto3" json:"budget_used,omitempty"`
+	Budget     int32 `protobuf:"varint,2,opt,name=budget,proto3" json:"budget,omitempty"`
+	// When the delay that runs is over; absent: none runs.
+	NextAt        *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=next_at,json=nextAt,proto3" json:"next_at,omitempty"`
+	Strategy      string                 `protobuf:"bytes,4,opt,name=strategy,proto3" json:"strategy,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestartStatus) Reset() {
+	*x = RestartStatus{}
+	mi := &file_sluice_v1_job_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestartStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestartStatus) ProtoMessage() {}
+
+func (x *RestartStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_job_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestartStatus.ProtoReflect.Descriptor instead.
+func (*RestartStatus) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *RestartStatus) GetBudgetUsed() int32 {
+	if x != nil {
+		return x.BudgetUsed
+	}
+	return 0
+}
+
+func (x *RestartStatus) GetBudget() int32 {
+	if x != nil {
+		return x.Budget
+	}
+	return 0
+}
+
+func (x *RestartStatus) GetNextAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NextAt
+	}
+	return nil
+}
+
+func (x *RestartStatus) GetStrategy() string {
+	if x != nil {
+		return x.Strategy
+	}
+	return ""
+}
+
+// SinkPromise is what holds for the output of a sink, and why.
+type SinkPromise struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Sink  string                 `protobuf:"bytes,1,opt,name=sink,proto3" json:"sink,omitempty"`
+	// exactly-once, at-least-once or none.
+	Holds         string `protobuf:"bytes,2,opt,name=holds,proto3" json:"holds,omitempty"`
+	Why           string `protobuf:"bytes,3,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SinkPromise) Reset() {
+	*x = SinkPromise{}
+	mi := &file_sluice_v1_job_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SinkPromise) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SinkPromise) ProtoMessage() {}
+
+func (x *SinkPromise) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_job_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SinkPromise.ProtoReflect.Descriptor instead.
+func (*SinkPromise) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *SinkPromise) GetSink() string {
+	if x != nil {
+		return x.Sink
+	}
+	return ""
+}
+
+func (x *SinkPromise) GetHolds() string {
+	if x != nil {
+		return x.Holds
+	}
+	return ""
+}
+
+func (x *SinkPromise) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+type CommitStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Transactions of completed checkpoints that are not committed, and since when the oldest of them waits.
+	Uncommitted int32                  `protobuf:"varint,1,opt,name=uncommitted,proto3" json:"uncommitted,omitempty"`
+	Since       *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=since,proto3" json:"since,omitempty"`
+	// Transactional ids of ended attempts that are not fenced yet.
+	Unfenced int32 `protobuf:"varint,3,opt,name=unfenced,proto3" json:"unfenced,omitempty"`
+	// Transactions that can never be committed.
+	Lost          int32  `protobuf:"varint,4,opt,name=lost,proto3" json:"lost,omitempty"`
+	Reason        string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CommitStatus) Reset() {
+	*x = CommitStatus{}
+	mi := &file_sluice_v1_job_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CommitStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CommitStatus) ProtoMessage() {}
+
+func (x *CommitStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_job_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CommitStatus.ProtoReflect.Descriptor instead.
+func (*CommitStatus) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *CommitStatus) GetUncommitted() int32 {
+	if x != nil {
+		return x.Uncommitted
+	}
+	return 0
+}
+
+func (x *CommitStatus) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *CommitStatus) GetUnfenced() int32 {
+	if x != nil {
+		return x.Unfenced
+	}
+	return 0
+}
+
+func (x *CommitStatus) GetLost() int32 {
+	if x != nil {
+		return x.Lost
+	}
+	return 0
+}
+
+func (x *CommitStatus) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// SubtaskWait says why a subtask makes no progress.
+type SubtaskWait struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Subtask       string                 `protobuf:"bytes,1,opt,name=subtask,proto3" json:"subtask,omitempty"`
+	TaskManager   string                 `protobuf:"bytes,2,opt,name=task_manager,json=taskManager,proto3" json:"task_manager,omitempty"`
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	Since         *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubtaskWait) Reset() {
+	*x = SubtaskWait{}
+	mi := &file_sluice_v1_job_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubtaskWait) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubtaskWait) ProtoMessage() {}
+
+func (x *SubtaskWait) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_job_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubtaskWait.ProtoReflect.Descriptor instead.
+func (*SubtaskWait) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_job_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *SubtaskWait) GetSubtask() string {
+	if x != nil {
+		return x.Subtask
+	}
+	return ""
+}
+
+func (x *SubtaskWait) GetTaskManager() string {
+	if x != nil {
+		return x.TaskManager
+	}
+	return ""
+}
+
+func (x *SubtaskWait) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *SubtaskWait) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
 var File_sluice_v1_job_proto protoreflect.FileDescriptor
 
 const file_sluice_v1_job_proto_rawDesc = "" +
@@ -2865,7 +3805,30 @@ const file_sluice_v1_job_proto_rawDesc = "" +
 	"\vcheckpoints\x18\x02 \x03(\v2\x19.sluice.v1.CheckpointInfoR\vcheckpoints\"\x19\n" +
 	"\x17ListTaskManagersRequest\"[\n" +
 	"\x18ListTaskManagersResponse\x12?\n" +
-	"\rtask_managers\x18\x01 \x03(\v2\x1a.sluice.v1.TaskManagerInfoR\ftaskManagers\"\xd3\x02\n" +
+	"\rtask_managers\x18\x01 \x03(\v2\x1a.sluice.v1.TaskManagerInfoR\ftaskManagers\"\x1e\n" +
+	"\n" +
+	"LagRequest\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\"\xb7\x01\n" +
+	"\vLagResponse\x12\x15\n" +
+	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\tR\x05state\x127\n" +
+	"\n" +
+	"partitions\x18\x04 \x03(\v2\x17.sluice.v1.PartitionLagR\n" +
+	"partitions\x12\x14\n" +
+	"\x05total\x18\x05 \x01(\x03R\x05total\x12\x18\n" +
+	"\aunknown\x18\x06 \x01(\x05R\aunknown\"\"\n" +
+	"\x0eExplainRequest\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\"\xa3\x03\n" +
+	"\x0fExplainResponse\x12&\n" +
+	"\x03job\x18\x01 \x01(\v2\x14.sluice.v1.JobStatusR\x03job\x12.\n" +
+	"\bfindings\x18\x02 \x03(\v2\x12.sluice.v1.FindingR\bfindings\x12(\n" +
+	"\x03lag\x18\x03 \x01(\v2\x16.sluice.v1.LagResponseR\x03lag\x12K\n" +
+	"\x12pending_checkpoint\x18\x04 \x01(\v2\x1c.sluice.v1.PendingCheckpointR\x11pendingCheckpoint\x122\n" +
+	"\arestart\x18\x05 \x01(\v2\x18.sluice.v1.RestartStatusR\arestart\x12,\n" +
+	"\x05sinks\x18\x06 \x03(\v2\x16.sluice.v1.SinkPromiseR\x05sinks\x121\n" +
+	"\acommits\x18\a \x01(\v2\x17.sluice.v1.CommitStatusR\acommits\x12,\n" +
+	"\x05waits\x18\b \x03(\v2\x16.sluice.v1.SubtaskWaitR\x05waits\"\xd3\x02\n" +
 	"\x03Job\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vparallelism\x18\x02 \x01(\x05R\vparallelism\x12'\n" +
@@ -3016,11 +3979,13 @@ const file_sluice_v1_job_proto_rawDesc = "" +
 	"\x03lag\x18\b \x03(\v2\x13.sluice.v1.SplitLagR\x03lag\x12\x18\n" +
 	"\awaiting\x18\t \x01(\tR\awaiting\x12'\n" +
 	"\x0frecords_skipped\x18\n" +
-	" \x01(\x03R\x0erecordsSkipped\"P\n" +
+	" \x01(\x03R\x0erecordsSkipped\"~\n" +
 	"\bSplitLag\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\x05R\tpartition\x12\x10\n" +
-	"\x03lag\x18\x03 \x01(\x03R\x03lag\"\xd4\x01\n" +
+	"\x03lag\x18\x03 \x01(\x03R\x03lag\x12\x1f\n" +
+	"\bposition\x18\x04 \x01(\x03H\x00R\bposition\x88\x01\x01B\v\n" +
+	"\t_position\"\xd4\x01\n" +
 	"\x10CheckpointStatus\x12\x1c\n" +
 	"\tcompleted\x18\x01 \x01(\x03R\tcompleted\x12\x16\n" +
 	"\x06failed\x18\x02 \x01(\x03R\x06failed\x121\n" +
@@ -3059,7 +4024,67 @@ const file_sluice_v1_job_proto_rawDesc = "" +
 	"\x0elast_heartbeat\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\rlastHeartbeat\x12\x12\n" +
 	"\x04jobs\x18\t \x03(\tR\x04jobs\x12\x18\n" +
 	"\aversion\x18\n" +
-	" \x01(\tR\aversion2\xa7\x04\n" +
+	" \x01(\tR\aversion\"\xcb\x03\n" +
+	"\fPartitionLag\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x12\x14\n" +
+	"\x05topic\x18\x02 \x01(\tR\x05topic\x12\x1c\n" +
+	"\tpartition\x18\x03 \x01(\x05R\tpartition\x12\x1f\n" +
+	"\bposition\x18\x04 \x01(\x03H\x00R\bposition\x88\x01\x01\x12#\n" +
+	"\rposition_from\x18\x05 \x01(\tR\fpositionFrom\x12\x15\n" +
+	"\x03end\x18\x06 \x01(\x03H\x01R\x03end\x88\x01\x01\x12\"\n" +
+	"\n" +
+	"stable_end\x18\a \x01(\x03H\x02R\tstableEnd\x88\x01\x01\x12\x17\n" +
+	"\x04stop\x18\b \x01(\x03H\x03R\x04stop\x88\x01\x01\x12\x15\n" +
+	"\x03lag\x18\t \x01(\x03H\x04R\x03lag\x88\x01\x01\x12\x18\n" +
+	"\asubtask\x18\n" +
+	" \x01(\tR\asubtask\x12!\n" +
+	"\ftask_manager\x18\v \x01(\tR\vtaskManager\x128\n" +
+	"\tpublished\x18\f \x03(\v2\x1a.sluice.v1.PublishedOffsetR\tpublished\x12\x12\n" +
+	"\x04note\x18\r \x01(\tR\x04noteB\v\n" +
+	"\t_positionB\x06\n" +
+	"\x04_endB\r\n" +
+	"\v_stable_endB\a\n" +
+	"\x05_stopB\x06\n" +
+	"\x04_lag\"\xa0\x01\n" +
+	"\x0fPublishedOffset\x12\x18\n" +
+	"\astorage\x18\x01 \x01(\tR\astorage\x12\x17\n" +
+	"\x04next\x18\x02 \x01(\x03H\x00R\x04next\x88\x01\x01\x12=\n" +
+	"\fpublished_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\vpublishedAt\x12\x12\n" +
+	"\x04note\x18\x04 \x01(\tR\x04noteB\a\n" +
+	"\x05_next\"e\n" +
+	"\aFinding\x12\x18\n" +
+	"\asubject\x18\x01 \x01(\tR\asubject\x12\x14\n" +
+	"\x05level\x18\x02 \x01(\tR\x05level\x12\x12\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\x12\x16\n" +
+	"\x06advice\x18\x04 \x01(\tR\x06advice\"\xc6\x01\n" +
+	"\x11PendingCheckpoint\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12=\n" +
+	"\ftriggered_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\vtriggeredAt\x12\x14\n" +
+	"\x05acked\x18\x03 \x01(\x05R\x05acked\x12\x1a\n" +
+	"\bexpected\x18\x04 \x01(\x05R\bexpected\x12\x18\n" +
+	"\amissing\x18\x05 \x03(\tR\amissing\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\"\x99\x01\n" +
+	"\rRestartStatus\x12\x1f\n" +
+	"\vbudget_used\x18\x01 \x01(\x05R\n" +
+	"budgetUsed\x12\x16\n" +
+	"\x06budget\x18\x02 \x01(\x05R\x06budget\x123\n" +
+	"\anext_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x06nextAt\x12\x1a\n" +
+	"\bstrategy\x18\x04 \x01(\tR\bstrategy\"I\n" +
+	"\vSinkPromise\x12\x12\n" +
+	"\x04sink\x18\x01 \x01(\tR\x04sink\x12\x14\n" +
+	"\x05holds\x18\x02 \x01(\tR\x05holds\x12\x10\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\"\xaa\x01\n" +
+	"\fCommitStatus\x12 \n" +
+	"\vuncommitted\x18\x01 \x01(\x05R\vuncommitted\x120\n" +
+	"\x05since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x1a\n" +
+	"\bunfenced\x18\x03 \x01(\x05R\bunfenced\x12\x12\n" +
+	"\x04lost\x18\x04 \x01(\x05R\x04lost\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\"\x94\x01\n" +
+	"\vSubtaskWait\x12\x18\n" +
+	"\asubtask\x18\x01 \x01(\tR\asubtask\x12!\n" +
+	"\ftask_manager\x18\x02 \x01(\tR\vtaskManager\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x120\n" +
+	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since2\x9f\x05\n" +
 	"\n" +
 	"JobService\x12=\n" +
 	"\x06Submit\x12\x18.sluice.v1.SubmitRequest\x1a\x19.sluice.v1.SubmitResponse\x127\n" +
@@ -3069,7 +4094,9 @@ const file_sluice_v1_job_proto_rawDesc = "" +
 	"\x06Cancel\x12\x18.sluice.v1.CancelRequest\x1a\x19.sluice.v1.CancelResponse\x127\n" +
 	"\x04Stop\x12\x16.sluice.v1.StopRequest\x1a\x17.sluice.v1.StopResponse\x12X\n" +
 	"\x0fListCheckpoints\x12!.sluice.v1.ListCheckpointsRequest\x1a\".sluice.v1.ListCheckpointsResponse\x12[\n" +
-	"\x10ListTaskManagers\x12\".sluice.v1.ListTaskManagersRequest\x1a#.sluice.v1.ListTaskManagersResponseB:Z8github.com/sluice-stream/sluice/proto/sluice/v1;sluicev1b\x06proto3"
+	"\x10ListTaskManagers\x12\".sluice.v1.ListTaskManagersRequest\x1a#.sluice.v1.ListTaskManagersResponse\x124\n" +
+	"\x03Lag\x12\x15.sluice.v1.LagRequest\x1a\x16.sluice.v1.LagResponse\x12@\n" +
+	"\aExplain\x12\x19.sluice.v1.ExplainRequest\x1a\x1a.sluice.v1.ExplainResponseB:Z8github.com/sluice-stream/sluice/proto/sluice/v1;sluicev1b\x06proto3"
 
 var (
 	file_sluice_v1_job_proto_rawDescOnce sync.Once
@@ -3083,7 +4110,7 @@ func file_sluice_v1_job_proto_rawDescGZIP() []byte {
 	return file_sluice_v1_job_proto_rawDescData
 }
 
-var file_sluice_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_sluice_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
 var file_sluice_v1_job_proto_goTypes = []any{
 	(*SubmitRequest)(nil),            // 0: sluice.v1.SubmitRequest
 	(*SubmitResponse)(nil),           // 1: sluice.v1.SubmitResponse
@@ -3101,106 +4128,137 @@ var file_sluice_v1_job_proto_goTypes = []any{
 	(*ListCheckpointsResponse)(nil),  // 13: sluice.v1.ListCheckpointsResponse
 	(*ListTaskManagersRequest)(nil),  // 14: sluice.v1.ListTaskManagersRequest
 	(*ListTaskManagersResponse)(nil), // 15: sluice.v1.ListTaskManagersResponse
-	(*Job)(nil),                      // 16: sluice.v1.Job
-	(*Checkpointing)(nil),            // 17: sluice.v1.Checkpointing
-	(*Restart)(nil),                  // 18: sluice.v1.Restart
-	(*Source)(nil),                   // 19: sluice.v1.Source
-	(*KafkaSource)(nil),              // 20: sluice.v1.KafkaSource
-	(*OffsetSpec)(nil),               // 21: sluice.v1.OffsetSpec
-	(*PartitionOffset)(nil),          // 22: sluice.v1.PartitionOffset
-	(*Operator)(nil),                 // 23: sluice.v1.Operator
-	(*Map)(nil),                      // 24: sluice.v1.Map
-	(*Count)(nil),                    // 25: sluice.v1.Count
-	(*Sink)(nil),                     // 26: sluice.v1.Sink
-	(*KafkaSink)(nil),                // 27: sluice.v1.KafkaSink
-	(*PrintSink)(nil),                // 28: sluice.v1.PrintSink
-	(*JobStatus)(nil),                // 29: sluice.v1.JobStatus
-	(*OffsetPublication)(nil),        // 30: sluice.v1.OffsetPublication
-	(*SlotStatus)(nil),               // 31: sluice.v1.SlotStatus
-	(*VertexStatus)(nil),             // 32: sluice.v1.VertexStatus
-	(*SubtaskStatus)(nil),            // 33: sluice.v1.SubtaskStatus
-	(*SplitLag)(nil),                 // 34: sluice.v1.SplitLag
-	(*CheckpointStatus)(nil),         // 35: sluice.v1.CheckpointStatus
-	(*CheckpointInfo)(nil),           // 36: sluice.v1.CheckpointInfo
-	(*SourceOffsets)(nil),            // 37: sluice.v1.SourceOffsets
-	(*Failure)(nil),                  // 38: sluice.v1.Failure
-	(*TaskManagerInfo)(nil),          // 39: sluice.v1.TaskManagerInfo
-	nil,                              // 40: sluice.v1.KafkaSource.PropertiesEntry
-	nil,                              // 41: sluice.v1.KafkaSink.PropertiesEntry
-	(*durationpb.Duration)(nil),      // 42: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),    // 43: google.protobuf.Timestamp
+	(*LagRequest)(nil),               // 16: sluice.v1.LagRequest
+	(*LagResponse)(nil),              // 17: sluice.v1.LagResponse
+	(*ExplainRequest)(nil),           // 18: sluice.v1.ExplainRequest
+	(*ExplainResponse)(nil),          // 19: sluice.v1.ExplainResponse
+	(*Job)(nil),                      // 20: sluice.v1.Job
+	(*Checkpointing)(nil),            // 21: sluice.v1.Checkpointing
+	(*Restart)(nil),                  // 22: sluice.v1.Restart
+	(*Source)(nil),                   // 23: sluice.v1.Source
+	(*KafkaSource)(nil),              // 24: sluice.v1.KafkaSource
+	(*OffsetSpec)(nil),               // 25: sluice.v1.OffsetSpec
+	(*PartitionOffset)(nil),          // 26: sluice.v1.PartitionOffset
+	(*Operator)(nil),                 // 27: sluice.v1.Operator
+	(*Map)(nil),                      // 28: sluice.v1.Map
+	(*Count)(nil),                    // 29: sluice.v1.Count
+	(*Sink)(nil),                     // 30: sluice.v1.Sink
+	(*KafkaSink)(nil),                // 31: sluice.v1.KafkaSink
+	(*PrintSink)(nil),                // 32: sluice.v1.PrintSink
+	(*JobStatus)(nil),                // 33: sluice.v1.JobStatus
+	(*OffsetPublication)(nil),        // 34: sluice.v1.OffsetPublication
+	(*SlotStatus)(nil),               // 35: sluice.v1.SlotStatus
+	(*VertexStatus)(nil),             // 36: sluice.v1.VertexStatus
+	(*SubtaskStatus)(nil),            // 37: sluice.v1.SubtaskStatus
+	(*SplitLag)(nil),                 // 38: sluice.v1.SplitLag
+	(*CheckpointStatus)(nil),         // 39: sluice.v1.CheckpointStatus
+	(*CheckpointInfo)(nil),           // 40: sluice.v1.CheckpointInfo
+	(*SourceOffsets)(nil),            // 41: sluice.v1.SourceOffsets
+	(*Failure)(nil),                  // 42: sluice.v1.Failure
+	(*TaskManagerInfo)(nil),          // 43: sluice.v1.TaskManagerInfo
+	(*PartitionLag)(nil),             // 44: sluice.v1.PartitionLag
+	(*PublishedOffset)(nil),          // 45: sluice.v1.PublishedOffset
+	(*Finding)(nil),                  // 46: sluice.v1.Finding
+	(*PendingCheckpoint)(nil),        // 47: sluice.v1.PendingCheckpoint
+	(*RestartStatus)(nil),            // 48: sluice.v1.RestartStatus
+	(*SinkPromise)(nil),              // 49: sluice.v1.SinkPromise
+	(*CommitStatus)(nil),             // 50: sluice.v1.CommitStatus
+	(*SubtaskWait)(nil),              // 51: sluice.v1.SubtaskWait
+	nil,                              // 52: sluice.v1.KafkaSource.PropertiesEntry
+	nil,                              // 53: sluice.v1.KafkaSink.PropertiesEntry
+	(*durationpb.Duration)(nil),      // 54: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),    // 55: google.protobuf.Timestamp
 }
 var file_sluice_v1_job_proto_depIdxs = []int32{
-	16, // 0: sluice.v1.SubmitRequest.job:type_name -> sluice.v1.Job
-	29, // 1: sluice.v1.ListResponse.jobs:type_name -> sluice.v1.JobStatus
-	29, // 2: sluice.v1.GetResponse.job:type_name -> sluice.v1.JobStatus
-	29, // 3: sluice.v1.WatchResponse.job:type_name -> sluice.v1.JobStatus
-	36, // 4: sluice.v1.ListCheckpointsResponse.checkpoints:type_name -> sluice.v1.CheckpointInfo
-	39, // 5: sluice.v1.ListTaskManagersResponse.task_managers:type_name -> sluice.v1.TaskManagerInfo
-	17, // 6: sluice.v1.Job.checkpoint:type_name -> sluice.v1.Checkpointing
-	18, // 7: sluice.v1.Job.restart:type_name -> sluice.v1.Restart
-	19, // 8: sluice.v1.Job.sources:type_name -> sluice.v1.Source
-	23, // 9: sluice.v1.Job.operators:type_name -> sluice.v1.Operator
-	26, // 10: sluice.v1.Job.sinks:type_name -> sluice.v1.Sink
-	42, // 11: sluice.v1.Checkpointing.interval:type_name -> google.protobuf.Duration
-	42, // 12: sluice.v1.Checkpointing.timeout:type_name -> google.protobuf.Duration
-	42, // 13: sluice.v1.Checkpointing.min_pause:type_name -> google.protobuf.Duration
-	42, // 14: sluice.v1.Restart.initial:type_name -> google.protobuf.Duration
-	42, // 15: sluice.v1.Restart.max:type_name -> google.protobuf.Duration
-	42, // 16: sluice.v1.Restart.healthy_after:type_name -> google.protobuf.Duration
-	20, // 17: sluice.v1.Source.kafka:type_name -> sluice.v1.KafkaSource
-	21, // 18: sluice.v1.KafkaSource.startup:type_name -> sluice.v1.OffsetSpec
-	21, // 19: sluice.v1.KafkaSource.bounded:type_name -> sluice.v1.OffsetSpec
-	40, // 20: sluice.v1.KafkaSource.properties:type_name -> sluice.v1.KafkaSource.PropertiesEntry
-	22, // 21: sluice.v1.KafkaSource.partitions:type_name -> sluice.v1.PartitionOffset
-	43, // 22: sluice.v1.OffsetSpec.timestamp:type_name -> google.protobuf.Timestamp
-	22, // 23: sluice.v1.OffsetSpec.offsets:type_name -> sluice.v1.PartitionOffset
-	24, // 24: sluice.v1.Operator.map:type_name -> sluice.v1.Map
-	25, // 25: sluice.v1.Operator.count:type_name -> sluice.v1.Count
-	27, // 26: sluice.v1.Sink.kafka:type_name -> sluice.v1.KafkaSink
-	28, // 27: sluice.v1.Sink.print:type_name -> sluice.v1.PrintSink
-	41, // 28: sluice.v1.KafkaSink.properties:type_name -> sluice.v1.KafkaSink.PropertiesEntry
-	31, // 29: sluice.v1.JobStatus.slots:type_name -> sluice.v1.SlotStatus
-	32, // 30: sluice.v1.JobStatus.vertices:type_name -> sluice.v1.VertexStatus
-	35, // 31: sluice.v1.JobStatus.checkpoints:type_name -> sluice.v1.CheckpointStatus
-	38, // 32: sluice.v1.JobStatus.failure:type_name -> sluice.v1.Failure
-	43, // 33: sluice.v1.JobStatus.submitted_at:type_name -> google.protobuf.Timestamp
-	43, // 34: sluice.v1.JobStatus.state_since:type_name -> google.protobuf.Timestamp
-	43, // 35: sluice.v1.JobStatus.ended_at:type_name -> google.protobuf.Timestamp
-	30, // 36: sluice.v1.JobStatus.publications:type_name -> sluice.v1.OffsetPublication
-	43, // 37: sluice.v1.OffsetPublication.published_at:type_name -> google.protobuf.Timestamp
-	43, // 38: sluice.v1.OffsetPublication.failing_since:type_name -> google.protobuf.Timestamp
-	43, // 39: sluice.v1.SlotStatus.waiting_since:type_name -> google.protobuf.Timestamp
-	33, // 40: sluice.v1.VertexStatus.subtasks:type_name -> sluice.v1.SubtaskStatus
-	34, // 41: sluice.v1.SubtaskStatus.lag:type_name -> sluice.v1.SplitLag
-	36, // 42: sluice.v1.CheckpointStatus.latest:type_name -> sluice.v1.CheckpointInfo
-	43, // 43: sluice.v1.CheckpointInfo.completed_at:type_name -> google.protobuf.Timestamp
-	37, // 44: sluice.v1.CheckpointInfo.offsets:type_name -> sluice.v1.SourceOffsets
-	22, // 45: sluice.v1.SourceOffsets.offsets:type_name -> sluice.v1.PartitionOffset
-	43, // 46: sluice.v1.Failure.at:type_name -> google.protobuf.Timestamp
-	43, // 47: sluice.v1.TaskManagerInfo.connected_at:type_name -> google.protobuf.Timestamp
-	43, // 48: sluice.v1.TaskManagerInfo.last_heartbeat:type_name -> google.protobuf.Timestamp
-	0,  // 49: sluice.v1.JobService.Submit:input_type -> sluice.v1.SubmitRequest
-	2,  // 50: sluice.v1.JobService.List:input_type -> sluice.v1.ListRequest
-	4,  // 51: sluice.v1.JobService.Get:input_type -> sluice.v1.GetRequest
-	6,  // 52: sluice.v1.JobService.Watch:input_type -> sluice.v1.WatchRequest
-	8,  // 53: sluice.v1.JobService.Cancel:input_type -> sluice.v1.CancelRequest
-	10, // 54: sluice.v1.JobService.Stop:input_type -> sluice.v1.StopRequest
-	12, // 55: sluice.v1.JobService.ListCheckpoints:input_type -> sluice.v1.ListCheckpointsRequest
-	14, // 56: sluice.v1.JobService.ListTaskManagers:input_type -> sluice.v1.ListTaskManagersRequest
-	1,  // 57: sluice.v1.JobService.Submit:output_type -> sluice.v1.SubmitResponse
-	3,  // 58: sluice.v1.JobService.List:output_type -> sluice.v1.ListResponse
-	5,  // 59: sluice.v1.JobService.Get:output_type -> sluice.v1.GetResponse
-	7,  // 60: sluice.v1.JobService.Watch:output_type -> sluice.v1.WatchResponse
-	9,  // 61: sluice.v1.JobService.Cancel:output_type -> sluice.v1.CancelResponse
-	11, // 62: sluice.v1.JobService.Stop:output_type -> sluice.v1.StopResponse
-	13, // 63: sluice.v1.JobService.ListCheckpoints:output_type -> sluice.v1.ListCheckpointsResponse
-	15, // 64: sluice.v1.JobService.ListTaskManagers:output_type -> sluice.v1.ListTaskManagersResponse
-	57, // [57:65] is the sub-list for method output_type
-	49, // [49:57] is the sub-list for method input_type
-	49, // [49:49] is the sub-list for extension type_name
-	49, // [49:49] is the sub-list for extension extendee
-	0,  // [0:49] is the sub-list for field type_name
+	20, // 0: sluice.v1.SubmitRequest.job:type_name -> sluice.v1.Job
+	33, // 1: sluice.v1.ListResponse.jobs:type_name -> sluice.v1.JobStatus
+	33, // 2: sluice.v1.GetResponse.job:type_name -> sluice.v1.JobStatus
+	33, // 3: sluice.v1.WatchResponse.job:type_name -> sluice.v1.JobStatus
+	40, // 4: sluice.v1.ListCheckpointsResponse.checkpoints:type_name -> sluice.v1.CheckpointInfo
+	43, // 5: sluice.v1.ListTaskManagersResponse.task_managers:type_name -> sluice.v1.TaskManagerInfo
+	44, // 6: sluice.v1.LagResponse.partitions:type_name -> sluice.v1.PartitionLag
+	33, // 7: sluice.v1.ExplainResponse.job:type_name -> sluice.v1.JobStatus
+	46, // 8: sluice.v1.ExplainResponse.findings:type_name -> sluice.v1.Finding
+	17, // 9: sluice.v1.ExplainResponse.lag:type_name -> sluice.v1.LagResponse
+	47, // 10: sluice.v1.ExplainResponse.pending_checkpoint:type_name -> sluice.v1.PendingCheckpoint
+	48, // 11: sluice.v1.ExplainResponse.restart:type_name -> sluice.v1.RestartStatus
+	49, // 12: sluice.v1.ExplainResponse.sinks:type_name -> sluice.v1.SinkPromise
+	50, // 13: sluice.v1.ExplainResponse.commits:type_name -> sluice.v1.CommitStatus
+	51, // 14: sluice.v1.ExplainResponse.waits:type_name -> sluice.v1.SubtaskWait
+	21, // 15: sluice.v1.Job.checkpoint:type_name -> sluice.v1.Checkpointing
+	22, // 16: sluice.v1.Job.restart:type_name -> sluice.v1.Restart
+	23, // 17: sluice.v1.Job.sources:type_name -> sluice.v1.Source
+	27, // 18: sluice.v1.Job.operators:type_name -> sluice.v1.Operator
+	30, // 19: sluice.v1.Job.sinks:type_name -> sluice.v1.Sink
+	54, // 20: sluice.v1.Checkpointing.interval:type_name -> google.protobuf.Duration
+	54, // 21: sluice.v1.Checkpointing.timeout:type_name -> google.protobuf.Duration
+	54, // 22: sluice.v1.Checkpointing.min_pause:type_name -> google.protobuf.Duration
+	54, // 23: sluice.v1.Restart.initial:type_name -> google.protobuf.Duration
+	54, // 24: sluice.v1.Restart.max:type_name -> google.protobuf.Duration
+	54, // 25: sluice.v1.Restart.healthy_after:type_name -> google.protobuf.Duration
+	24, // 26: sluice.v1.Source.kafka:type_name -> sluice.v1.KafkaSource
+	25, // 27: sluice.v1.KafkaSource.startup:type_name -> sluice.v1.OffsetSpec
+	25, // 28: sluice.v1.KafkaSource.bounded:type_name -> sluice.v1.OffsetSpec
+	52, // 29: sluice.v1.KafkaSource.properties:type_name -> sluice.v1.KafkaSource.PropertiesEntry
+	26, // 30: sluice.v1.KafkaSource.partitions:type_name -> sluice.v1.PartitionOffset
+	55, // 31: sluice.v1.OffsetSpec.timestamp:type_name -> google.protobuf.Timestamp
+	26, // 32: sluice.v1.OffsetSpec.offsets:type_name -> sluice.v1.PartitionOffset
+	28, // 33: sluice.v1.Operator.map:type_name -> sluice.v1.Map
+	29, // 34: sluice.v1.Operator.count:type_name -> sluice.v1.Count
+	31, // 35: sluice.v1.Sink.kafka:type_name -> sluice.v1.KafkaSink
+	32, // 36: sluice.v1.Sink.print:type_name -> sluice.v1.PrintSink
+	53, // 37: sluice.v1.KafkaSink.properties:type_name -> sluice.v1.KafkaSink.PropertiesEntry
+	35, // 38: sluice.v1.JobStatus.slots:type_name -> sluice.v1.SlotStatus
+	36, // 39: sluice.v1.JobStatus.vertices:type_name -> sluice.v1.VertexStatus
+	39, // 40: sluice.v1.JobStatus.checkpoints:type_name -> sluice.v1.CheckpointStatus
+	42, // 41: sluice.v1.JobStatus.failure:type_name -> sluice.v1.Failure
+	55, // 42: sluice.v1.JobStatus.submitted_at:type_name -> google.protobuf.Timestamp
+	55, // 43: sluice.v1.JobStatus.state_since:type_name -> google.protobuf.Timestamp
+	55, // 44: sluice.v1.JobStatus.ended_at:type_name -> google.protobuf.Timestamp
+	34, // 45: sluice.v1.JobStatus.publications:type_name -> sluice.v1.OffsetPublication
+	55, // 46: sluice.v1.OffsetPublication.published_at:type_name -> google.protobuf.Timestamp
+	55, // 47: sluice.v1.OffsetPublication.failing_since:type_name -> google.protobuf.Timestamp
+	55, // 48: sluice.v1.SlotStatus.waiting_since:type_name -> google.protobuf.Timestamp
+	37, // 49: sluice.v1.VertexStatus.subtasks:type_name -> sluice.v1.SubtaskStatus
+	38, // 50: sluice.v1.SubtaskStatus.lag:type_name -> sluice.v1.SplitLag
+	40, // 51: sluice.v1.CheckpointStatus.latest:type_name -> sluice.v1.CheckpointInfo
+	55, // 52: sluice.v1.CheckpointInfo.completed_at:type_name -> google.protobuf.Timestamp
+	41, // 53: sluice.v1.CheckpointInfo.offsets:type_name -> sluice.v1.SourceOffsets
+	26, // 54: sluice.v1.SourceOffsets.offsets:type_name -> sluice.v1.PartitionOffset
+	55, // 55: sluice.v1.Failure.at:type_name -> google.protobuf.Timestamp
+	55, // 56: sluice.v1.TaskManagerInfo.connected_at:type_name -> google.protobuf.Timestamp
+	55, // 57: sluice.v1.TaskManagerInfo.last_heartbeat:type_name -> google.protobuf.Timestamp
+	45, // 58: sluice.v1.PartitionLag.published:type_name -> sluice.v1.PublishedOffset
+	55, // 59: sluice.v1.PublishedOffset.published_at:type_name -> google.protobuf.Timestamp
+	55, // 60: sluice.v1.PendingCheckpoint.triggered_at:type_name -> google.protobuf.Timestamp
+	55, // 61: sluice.v1.RestartStatus.next_at:type_name -> google.protobuf.Timestamp
+	55, // 62: sluice.v1.CommitStatus.since:type_name -> google.protobuf.Timestamp
+	55, // 63: sluice.v1.SubtaskWait.since:type_name -> google.protobuf.Timestamp
+	0,  // 64: sluice.v1.JobService.Submit:input_type -> sluice.v1.SubmitRequest
+	2,  // 65: sluice.v1.JobService.List:input_type -> sluice.v1.ListRequest
+	4,  // 66: sluice.v1.JobService.Get:input_type -> sluice.v1.GetRequest
+	6,  // 67: sluice.v1.JobService.Watch:input_type -> sluice.v1.WatchRequest
+	8,  // 68: sluice.v1.JobService.Cancel:input_type -> sluice.v1.CancelRequest
+	10, // 69: sluice.v1.JobService.Stop:input_type -> sluice.v1.StopRequest
+	12, // 70: sluice.v1.JobService.ListCheckpoints:input_type -> sluice.v1.ListCheckpointsRequest
+	14, // 71: sluice.v1.JobService.ListTaskManagers:input_type -> sluice.v1.ListTaskManagersRequest
+	16, // 72: sluice.v1.JobService.Lag:input_type -> sluice.v1.LagRequest
+	18, // 73: sluice.v1.JobService.Explain:input_type -> sluice.v1.ExplainRequest
+	1,  // 74: sluice.v1.JobService.Submit:output_type -> sluice.v1.SubmitResponse
+	3,  // 75: sluice.v1.JobService.List:output_type -> sluice.v1.ListResponse
+	5,  // 76: sluice.v1.JobService.Get:output_type -> sluice.v1.GetResponse
+	7,  // 77: sluice.v1.JobService.Watch:output_type -> sluice.v1.WatchResponse
+	9,  // 78: sluice.v1.JobService.Cancel:output_type -> sluice.v1.CancelResponse
+	11, // 79: sluice.v1.JobService.Stop:output_type -> sluice.v1.StopResponse
+	13, // 80: sluice.v1.JobService.ListCheckpoints:output_type -> sluice.v1.ListCheckpointsResponse
+	15, // 81: sluice.v1.JobService.ListTaskManagers:output_type -> sluice.v1.ListTaskManagersResponse
+	17, // 82: sluice.v1.JobService.Lag:output_type -> sluice.v1.LagResponse
+	19, // 83: sluice.v1.JobService.Explain:output_type -> sluice.v1.ExplainResponse
+	74, // [74:84] is the sub-list for method output_type
+	64, // [64:74] is the sub-list for method input_type
+	64, // [64:64] is the sub-list for extension type_name
+	64, // [64:64] is the sub-list for extension extendee
+	0,  // [0:64] is the sub-list for field type_name
 }
 
 func init() { file_sluice_v1_job_proto_init() }
@@ -3208,23 +4266,26 @@ func file_sluice_v1_job_proto_init() {
 	if File_sluice_v1_job_proto != nil {
 		return
 	}
-	file_sluice_v1_job_proto_msgTypes[23].OneofWrappers = []any{
+	file_sluice_v1_job_proto_msgTypes[27].OneofWrappers = []any{
 		(*Operator_Filter)(nil),
 		(*Operator_Map)(nil),
 		(*Operator_FlatMap)(nil),
 		(*Operator_Count)(nil),
 	}
-	file_sluice_v1_job_proto_msgTypes[26].OneofWrappers = []any{
+	file_sluice_v1_job_proto_msgTypes[30].OneofWrappers = []any{
 		(*Sink_Kafka)(nil),
 		(*Sink_Print)(nil),
 	}
+	file_sluice_v1_job_proto_msgTypes[38].OneofWrappers = []any{}
+	file_sluice_v1_job_proto_msgTypes[44].OneofWrappers = []any{}
+	file_sluice_v1_job_proto_msgTypes[45].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sluice_v1_job_proto_rawDesc), len(file_sluice_v1_job_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   42,
+			NumMessages:   54,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

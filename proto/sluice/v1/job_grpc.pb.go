@@ -29,6 +29,8 @@ const (
 	JobService_Stop_FullMethodName             = "/sluice.v1.JobService/Stop"
 	JobService_ListCheckpoints_FullMethodName  = "/sluice.v1.JobService/ListCheckpoints"
 	JobService_ListTaskManagers_FullMethodName = "/sluice.v1.JobService/ListTaskManagers"
+	JobService_Lag_FullMethodName              = "/sluice.v1.JobService/Lag"
+	JobService_Explain_FullMethodName          = "/sluice.v1.JobService/Explain"
 )
 
 // JobServiceClient is the client API for JobService service.
@@ -54,6 +56,11 @@ type JobServiceClient interface {
 	Stop(ctx context.Context, in *StopRequest, opts ...grpc.CallOption) (*StopResponse, error)
 	ListCheckpoints(ctx context.Context, in *ListCheckpointsRequest, opts ...grpc.CallOption) (*ListCheckpointsResponse, error)
 	ListTaskManagers(ctx context.Context, in *ListTaskManagersRequest, opts ...grpc.CallOption) (*ListTaskManagersResponse, error)
+	// Lag says how far each partition is behind. It asks the brokers, for at most 5 s; what they do not
+	// answer is named as unknown, with the reason.
+	Lag(ctx context.Context, in *LagRequest, opts ...grpc.CallOption) (*LagResponse, error)
+	// Explain says in sentences how a job is, what it waits for and what can be done. It asks as Lag does.
+	Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error)
 }
 
 type jobServiceClient struct {
@@ -153,6 +160,26 @@ func (c *jobServiceClient) ListTaskManagers(ctx context.Context, in *ListTaskMan
 	return out, nil
 }
 
+func (c *jobServiceClient) Lag(ctx context.Context, in *LagRequest, opts ...grpc.CallOption) (*LagResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LagResponse)
+	err := c.cc.Invoke(ctx, JobService_Lag_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *jobServiceClient) Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ExplainResponse)
+	err := c.cc.Invoke(ctx, JobService_Explain_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // JobServiceServer is the server API for JobService service.
 // All implementations must embed UnimplementedJobServiceServer
 // for forward compatibility.
@@ -176,6 +203,11 @@ type JobServiceServer interface {
 	Stop(context.Context, *StopRequest) (*StopResponse, error)
 	ListCheckpoints(context.Context, *ListCheckpointsRequest) (*ListCheckpointsResponse, error)
 	ListTaskManagers(context.Context, *ListTaskManagersRequest) (*ListTaskManagersResponse, error)
+	// Lag says how far each partition is behind. It asks the brokers, for at most 5 s; what they do not
+	// answer is named as unknown, with the reason.
+	Lag(context.Context, *LagRequest) (*LagResponse, error)
+	// Explain says in sentences how a job is, what it waits for and what can be done. It asks as Lag does.
+	Explain(context.Context, *ExplainRequest) (*ExplainResponse, error)
 	mustEmbedUnimplementedJobServiceServer()
 }
 
@@ -209,6 +241,12 @@ func (UnimplementedJobServiceServer) ListCheckpoints(context.Context, *ListCheck
 }
 func (UnimplementedJobServiceServer) ListTaskManagers(context.Context, *ListTaskManagersRequest) (*ListTaskManagersResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListTaskManagers not implemented")
+}
+func (UnimplementedJobServiceServer) Lag(context.Context, *LagRequest) (*LagResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Lag not implemented")
+}
+func (UnimplementedJobServiceServer) Explain(context.Context, *ExplainRequest) (*ExplainResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Explain not implemented")
 }
 func (UnimplementedJobServiceServer) mustEmbedUnimplementedJobServiceServer() {}
 func (UnimplementedJobServiceServer) testEmbeddedByValue()                    {}
@@ -368,6 +406,42 @@ func _JobService_ListTaskManagers_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _JobService_Lag_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LagRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(JobServiceServer).Lag(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: JobService_Lag_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(JobServiceServer).Lag(ctx, req.(*LagRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _JobService_Explain_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExplainRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(JobServiceServer).Explain(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: JobService_Explain_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(JobServiceServer).Explain(ctx, req.(*ExplainRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // JobService_ServiceDesc is the grpc.ServiceDesc for JobService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -402,6 +476,14 @@ var JobService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListTaskManagers",
 			Handler:    _JobService_ListTaskManagers_Handler,
+		},
+		{
+			MethodName: "Lag",
+			Handler:    _JobService_Lag_Handler,
+		},
+		{
+			MethodName: "Explain",
+			Handler:    _JobService_Explain_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
