@@ -3,7 +3,6 @@ package graph
 import (
 	"cmp"
 	"errors"
-	"slices"
 )
 
 // Use says where an expression stands, which decides the type that it must have.
@@ -51,7 +50,6 @@ type Expressions interface {
 // view is how records look at a point of the graph. An empty format is unknown: the job is wrong above.
 type view struct {
 	key, value Format
-	onError    OnError
 	mixed      bool // inputs of different formats met
 }
 
@@ -97,11 +95,10 @@ func sourceView(s *Source) view {
 	if s.Kafka == nil {
 		return view{}
 	}
-	return view{key: s.Kafka.KeyFormat, value: s.Kafka.Format, onError: s.Kafka.OnError}
+	return view{key: s.Kafka.KeyFormat, value: s.Kafka.Format}
 }
 
-// merge joins the inputs of a part: formats that differ are seen as bytes, and the strictest error
-// policy of all sources above counts.
+// merge joins the inputs of a part: formats that differ are seen as bytes.
 func (f *flow) merge(i int) view {
 	var v view
 	for n, in := range f.net.inputs[i] {
@@ -111,10 +108,7 @@ func (f *flow) merge(i int) view {
 			continue
 		}
 		mixed := v.mixed || out.mixed || v.key != out.key || v.value != out.value
-		v = view{
-			key: commonFormat(v.key, out.key), value: commonFormat(v.value, out.value),
-			onError: stricter(v.onError, out.onError), mixed: mixed,
-		}
+		v = view{key: commonFormat(v.key, out.key), value: commonFormat(v.value, out.value), mixed: mixed}
 	}
 	return v
 }
@@ -125,19 +119,6 @@ func commonFormat(a, b Format) Format {
 		return ""
 	case a != b:
 		return Bytes
-	}
-	return a
-}
-
-// stricter is the policy of records of two policies: fail before deadLetter before skip. Two different
-// dead-letter topics have nothing in common and make it fail.
-func stricter(a, b OnError) OnError {
-	if a.Policy == DeadLetter && b.Policy == DeadLetter && a != b {
-		return OnError{Policy: Fail}
-	}
-	rank := []ErrorPolicy{Skip, DeadLetter, Fail}
-	if cmp.Compare(slices.Index(rank, a.Policy), slices.Index(rank, b.Policy)) < 0 {
-		return b
 	}
 	return a
 }

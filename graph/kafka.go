@@ -49,7 +49,11 @@ func (v *validator) source(s *Source) {
 	choice(v, path.With("offsets", "storage"), k.Offsets, OffsetsKafka, OffsetsZooKeeper, OffsetsBoth, OffsetsNone)
 	choice(v, path.With("onError"), k.OnError.Policy, Fail, Skip, DeadLetter)
 	if k.OnError.Policy == DeadLetter {
-		v.topic(path.With("onError", "deadLetter"), k.OnError.DeadLetterTopic)
+		at := path.With("onError", "deadLetter")
+		v.topic(at, k.OnError.DeadLetterTopic)
+		if ownTopic(s) {
+			v.add(at, "name a topic that the source does not read", "the source reads topic %.260q itself, so its dead letters would come back for ever", k.OnError.DeadLetterTopic)
+		}
 	}
 	choice(v, path.With("format"), k.Format, Bytes, String, JSON)
 	choice(v, path.With("keyFormat"), k.KeyFormat, Bytes, String, JSON)

@@ -18,6 +18,8 @@ type network struct {
 	byName map[string]int
 	// inputs are the parts that a part reads from, without unknown ones and sinks.
 	inputs [][]int
+	// sources are those above a part, in the order of the job; of a source, itself.
+	sources [][]int
 	// order is topological and otherwise as declared: sources, operators, sinks. Parts of a cycle stand
 	// in it, too. Cutting each of cycles leaves none, unless there are maxCycles.
 	order  []int
@@ -49,6 +51,7 @@ func newNetwork(job *Job) *network {
 	}
 	n.connect()
 	n.sort()
+	n.descend()
 	return n
 }
 
@@ -68,6 +71,22 @@ func (n *network) connect() {
 				n.inputs[i] = append(n.inputs[i], in)
 			}
 		}
+	}
+}
+
+// descend fills sources.
+func (n *network) descend() {
+	n.sources = make([][]int, len(n.parts))
+	for _, i := range n.order {
+		if n.parts[i].node.Kind == KindSource {
+			n.sources[i] = []int{i}
+			continue
+		}
+		for _, in := range n.inputs[i] {
+			n.sources[i] = append(n.sources[i], n.sources[in]...)
+		}
+		slices.Sort(n.sources[i])
+		n.sources[i] = slices.Compact(n.sources[i])
 	}
 }
 

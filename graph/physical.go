@@ -19,13 +19,17 @@ type Node struct {
 	Source   *Source
 	Operator *Operator
 	Sink     *Sink
-	// Parent is the index in Vertex.Nodes of the node that feeds this one; -1 for the head.
+	// Parent is the index in Vertex.Nodes of the node that feeds this one; -1 for the head, and for the
+	// sinks of dead letters, which stand behind all others.
 	Parent int
 	// KeyFormat and ValueFormat are how expressions of this node see its input records; they follow
 	// from the sources' formats and the static types of maps upstream.
 	KeyFormat, ValueFormat Format
-	// OnError is the policy of the sources that feed this node.
-	OnError OnError
+	// OnError holds the policies of the sources that feed this node.
+	OnError ErrorPolicies
+	// DeadLettersOf names the source whose dead letters the node takes: a sink that is not in the job. It
+	// has no parent; what fails in its vertex goes there. Empty: any other node.
+	DeadLettersOf string
 }
 
 // Vertex is a chain of nodes that runs in one goroutine: a tree, parents before children. Its name is
@@ -61,7 +65,7 @@ type Edge struct {
 	KeyBy string
 	// KeyFormat and ValueFormat are those of the records at FromNode's output.
 	KeyFormat, ValueFormat Format
-	OnError                OnError
+	OnError                ErrorPolicies
 }
 
 // Physical is what is deployed. Vertices are in topological order.

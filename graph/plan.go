@@ -8,8 +8,10 @@ package graph
 // each of its inputs is an edge: Hash with keyBy, Forward between equal parallelism, else Rebalance.
 //
 // Formats follow the flow from the sources; a map, flatMap or count changes them by the static type of
-// its result. A part whose inputs differ in a format sees bytes. Of the error policies of several
-// sources the strictest counts.
+// its result. A part whose inputs differ in a format sees bytes.
+//
+// A vertex in which records of a source with onError deadLetter can fail gets a sink for them, behind the
+// nodes of the job.
 //
 // The result points into the job, which must not be changed any more. The error is an *InvalidError
 // with everything that is wrong.
@@ -22,7 +24,10 @@ func Plan(job *Job, types Expressions) (*Physical, error) {
 	if found := f.problems.list; len(found) > 0 {
 		return nil, &InvalidError{Job: job.Name, Problems: found}
 	}
-	p := &planner{net: net, flow: f, at: make([]place, len(net.parts))}
+	p := &planner{net: net, flow: f, policyOf: map[int]SourcePolicy{}, at: make([]place, len(net.parts))}
+	for i := range job.Sources {
+		p.policyOf[i] = policyOf(&job.Sources[i])
+	}
 	for _, i := range net.order {
 		if net.chained(i) {
 			p.chain(i)
@@ -30,6 +35,7 @@ func Plan(job *Job, types Expressions) (*Physical, error) {
 			p.head(i)
 		}
 	}
+	p.deadLetters()
 	p.physical.MaxParallelism = job.MaxParallelism
 	p.physical.Identity = identity(job)
 	for i := range p.physical.Vertices {
@@ -44,6 +50,7 @@ type place struct{ vertex, node int }
 type planner struct {
 	net      *network
 	flow     *flow
+	policyOf map[int]SourcePolicy // by the part of the source
 	at       []place
 	physical Physical
 }
@@ -51,7 +58,7 @@ type planner struct {
 func (p *planner) node(i, parent int) Node {
 	n := p.net.parts[i].node
 	in := p.flow.in[i]
-	n.Parent, n.KeyFormat, n.ValueFormat, n.OnError = parent, in.key, in.value, in.onError
+	n.Parent, n.KeyFormat, n.ValueFormat, n.OnError = parent, in.key, in.value, p.policies(i)
 	return n
 }
 
@@ -73,7 +80,7 @@ func (p *planner) head(i int) {
 		p.physical.Edges = append(p.physical.Edges, Edge{
 			ID: len(p.physical.Edges), From: p.physical.Vertices[from.vertex].Name, FromNode: from.node,
 			To: part.node.Name, Partitioning: p.net.partitioning(in, i), KeyBy: part.keyBy,
-			KeyFormat: out.key, ValueFormat: out.value, OnError: out.onError,
+			KeyFormat: out.key, ValueFormat: out.value, OnError: p.policies(in),
 		})
 	}
 }

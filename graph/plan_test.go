@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/datadriven"
 	"github.com/google/go-cmp/cmp"
@@ -64,11 +65,12 @@ func parseJob(t *testing.T, text string) *Job {
 		switch word[0] {
 		case "job":
 			job.Name, job.Parallelism = word[1], parallelism
+			job.Checkpoint.Interval, _ = time.ParseDuration(fields["interval"])
 			job.MaxParallelism, _ = strconv.Atoi(fields["groups"])
 		case "source":
 			job.Sources = append(job.Sources, Source{Name: word[1], Parallelism: parallelism, Kafka: &KafkaSource{
-				Topics: []string{"t"}, Format: Format(fields["format"]), KeyFormat: Format(fields["keyFormat"]),
-				OnError: OnError{Policy: ErrorPolicy(fields["onError"])},
+				Topics: []string{"t"}, Format: Format(fields["format"]), KeyFormat: Format(fields["keyFormat"]), Until: fields["until"],
+				OnError: OnError{Policy: ErrorPolicy(fields["onError"]), DeadLetterTopic: fields["deadLetter"]},
 			}})
 		case "operator":
 			o := Operator{Name: word[1], Parallelism: parallelism, From: from, KeyBy: fields["keyBy"], Filter: fields["filter"], FlatMap: fields["flatMap"]}
@@ -78,7 +80,7 @@ func parseJob(t *testing.T, text string) *Job {
 			_, o.Count = fields["count"]
 			job.Operators = append(job.Operators, o)
 		case "sink":
-			job.Sinks = append(job.Sinks, Sink{Name: word[1], Parallelism: parallelism, From: from, KeyBy: fields["keyBy"], Print: &PrintSink{}})
+			job.Sinks = append(job.Sinks, parseSink(Sink{Name: word[1], Parallelism: parallelism, From: from, KeyBy: fields["keyBy"]}, fields["guarantee"]))
 		default:
 			t.Fatalf("line %q", line)
 		}
@@ -87,12 +89,33 @@ func parseJob(t *testing.T, text string) *Job {
 	return job
 }
 
+// parseSink makes a sink that prints, or one of Kafka if it has a guarantee.
+func parseSink(s Sink, guarantee string) Sink {
+	if guarantee == "" {
+		s.Print = &PrintSink{}
+		return s
+	}
+	s.Kafka = &KafkaSink{Topic: "out", Guarantee: Guarantee(guarantee), TransactionalIDPrefix: "p"}
+	return s
+}
+
+func describePolicies(p ErrorPolicies) string {
+	var words []string
+	for _, s := range p {
+		words = append(words, s.Source+":"+string(s.OnError.Policy))
+	}
+	return strings.Join(words, ",")
+}
+
 func describePlan(p *Physical) string {
 	var b strings.Builder
 	for _, v := range p.Vertices {
 		fmt.Fprintf(&b, "vertex %s ×%d\n", v.Name, v.Parallelism)
 		for i, n := range v.Nodes {
-			fmt.Fprintf(&b, "  %d %s %s parent=%d key=%s value=%s onError=%s\n", i, n.Kind, n.Name, n.Parent, n.KeyFormat, n.ValueFormat, n.OnError.Policy)
+			fmt.Fprintf(&b, "  %d %s %s parent=%d key=%s value=%s onError=%s\n", i, n.Kind, n.Name, n.Parent, n.KeyFormat, n.ValueFormat, describePolicies(n.OnError))
+			if n.DeadLettersOf != "" {
+				fmt.Fprintf(&b, "    dead letters of %s to %s, %s\n", n.DeadLettersOf, n.Sink.Kafka.Topic, n.Sink.Kafka.Guarantee)
+			}
 		}
 	}
 	for _, e := range p.Edges {
@@ -100,7 +123,7 @@ func describePlan(p *Physical) string {
 		if e.KeyBy != "" {
 			fmt.Fprintf(&b, " by %s", e.KeyBy)
 		}
-		fmt.Fprintf(&b, " key=%s value=%s onError=%s\n", e.KeyFormat, e.ValueFormat, e.OnError.Policy)
+		fmt.Fprintf(&b, " key=%s value=%s onError=%s\n", e.KeyFormat, e.ValueFormat, describePolicies(e.OnError))
 	}
 	fmt.Fprintf(&b, "slots %d, %s\n", p.Slots, p.Identity)
 	return b.String()
@@ -261,13 +284,13 @@ func TestFormatsAreKnown(t *testing.T) {
 		heads := map[string][]Edge{}
 		for _, e := range physical.Edges {
 			heads[e.To] = append(heads[e.To], e)
-			if !slices.Contains(known, e.KeyFormat) || !slices.Contains(known, e.ValueFormat) || e.OnError.Policy == "" {
+			if !slices.Contains(known, e.KeyFormat) || !slices.Contains(known, e.ValueFormat) || len(e.OnError) == 0 {
 				t.Fatalf("edge %+v", e)
 			}
 		}
 		for _, v := range physical.Vertices {
 			for _, n := range v.Nodes {
-				if !slices.Contains(known, n.KeyFormat) || !slices.Contains(known, n.ValueFormat) || n.OnError.Policy == "" {
+				if !slices.Contains(known, n.KeyFormat) || !slices.Contains(known, n.ValueFormat) || len(n.OnError) == 0 {
 					t.Fatalf("node %+v", n)
 				}
 			}

@@ -22,9 +22,6 @@ func unsupported(job *Job) []Problem {
 		if k.Until != "" {
 			p.add(path.With("until"), "use bounded", "not supported yet: until")
 		}
-		if k.OnError.Policy == DeadLetter {
-			p.add(path.With("onError"), "use fail or skip", "not supported yet: onError deadLetter")
-		}
 	}
 	return p.list
 }

@@ -50,8 +50,13 @@ func TestValidateTyped(t *testing.T) {
 			"sources.s.kafka.bounded.offsets.t.0: partition 0, offset -7: neither can be negative"},
 		{"offsets that are not used", func(j *Job) { j.Sources[0].Kafka.Startup.Offsets = map[string]map[int32]int64{"x": nil} }, ""},
 		{"dead letters to nowhere", func(j *Job) { j.Sources[0].Kafka.OnError.Policy = DeadLetter },
-			"sources.s.kafka.onError.deadLetter: the topic name is empty\n" +
-				"sources.s.kafka.onError: not supported yet: onError deadLetter; use fail or skip"},
+			"sources.s.kafka.onError.deadLetter: the topic name is empty"},
+		{"dead letters to where they come from", func(j *Job) { j.Sources[0].Kafka.OnError = OnError{DeadLetter, j.Sources[0].Kafka.Topics[0]} },
+			`sources.s.kafka.onError.deadLetter: the source reads topic "t" itself, so its dead letters would come back for ever; name a topic that the source does not read`},
+		{"dead letters to what the pattern matches", func(j *Job) {
+			j.Sources[0].Kafka.Topics, j.Sources[0].Kafka.TopicPattern = nil, "t.*"
+			j.Sources[0].Kafka.OnError = OnError{DeadLetter, "t-dead"}
+		}, `sources.s.kafka.onError.deadLetter: the source reads topic "t-dead" itself, so its dead letters would come back for ever; name a topic that the source does not read`},
 		{"no partitioner", func(j *Job) { j.Sinks[0].Kafka.Partitioner = "" },
 			`sinks.z.kafka.partitioner: "" is unknown, want key | fixed | round-robin | preserve | expression`},
 		{"partitioner without expression", func(j *Job) { j.Sinks[0].Kafka.Partitioner = ByExpression },

@@ -2,7 +2,6 @@ package operator
 
 import (
 	"context"
-	"sync/atomic"
 
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/ident"
@@ -109,8 +108,8 @@ type TransactionLevel struct {
 // SinkContext is what a sink is made with beside its node of the graph.
 type SinkContext struct {
 	Subtask int
-	// Skipped counts the records that the error policy leaves out.
-	Skipped *atomic.Int64
+	// Failed decides over records that the sink cannot handle.
+	Failed Failed
 	// Waiting is told why the sink makes no progress, empty when it does again. It must not wait.
 	Waiting func(reason string)
 	// Transactions is for sinks with the guarantee exactly-once; nil for others.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
@@ -14,6 +13,7 @@ import (
 	"github.com/sluice-stream/sluice/ident"
 	"github.com/sluice-stream/sluice/internal/failpoint"
 	"github.com/sluice-stream/sluice/operator"
+	"github.com/sluice-stream/sluice/operator/builtin"
 	"github.com/sluice-stream/sluice/taskmanager/exchange"
 	"github.com/sluice-stream/sluice/taskmanager/subtask"
 )
@@ -45,8 +45,8 @@ type task struct {
 	*subtask.Task
 	cfg     subtask.Config
 	waiting waitingReasons
-	// skipped counts the records that onError: skip left out.
-	skipped atomic.Int64
+	// failures decides over records that fail, and counts them.
+	failures *builtin.Failures
 }
 
 // start runs an attempt once older, still ending ones of the same job have ended.
@@ -297,6 +297,7 @@ type subtaskCounters struct {
 	attempt                                                  attemptID
 	subtask                                                  ident.Subtask
 	recordsIn, recordsOut, bytesIn, bytesOut, recordsSkipped int64
+	deadLettered                                             int64
 	lag                                                      []operator.SplitLag
 	waiting                                                  string
 }
@@ -312,7 +313,8 @@ func (tm *TaskManager) counters() []subtaskCounters {
 			c := t.Counters()
 			out = append(out, subtaskCounters{
 				attempt: a.id, subtask: s, recordsIn: c.RecordsIn.Load(), recordsOut: c.RecordsOut.Load(), bytesIn: c.BytesIn.Load(),
-				bytesOut: c.BytesOut.Load(), recordsSkipped: t.skipped.Load(), lag: t.Lag(), waiting: t.waiting.String(),
+				bytesOut: c.BytesOut.Load(), recordsSkipped: t.failures.Skipped.Load(), deadLettered: t.failures.DeadLettered.Load(),
+				lag: t.Lag(), waiting: t.waiting.String(),
 			})
 		}
 		a.mu.Unlock()

@@ -50,9 +50,12 @@ func (b *builder) build(s ident.Subtask) (*task, error) {
 	if !ok || s.Index >= vertex.Parallelism {
 		return nil, errors.New("the job has no such subtask")
 	}
-	t := &task{cfg: subtask.Config{
+	failures := builtin.NewFailures(builtin.Site{
+		Job: b.attempt.deploy.job.Name, JobID: b.attempt.id.job, Attempt: b.attempt.id.fence.Attempt, Subtask: s,
+	})
+	t := &task{failures: failures, cfg: subtask.Config{
 		Job: b.attempt.id.job, Fence: b.attempt.id.fence, Subtask: s, Vertex: *vertex, MaxParallelism: b.plan.MaxParallelism,
-		Operators: map[string]operator.Operator{}, Sinks: map[string]operator.Sink{}, Positions: b.attempt.deploy.splits[s],
+		Operators: map[string]operator.Operator{}, Sinks: map[string]operator.Sink{}, DeadLetters: failures, Positions: b.attempt.deploy.splits[s],
 		Reporter: &reporter{a: b.attempt, subtask: s, beside: b.beside}, Logger: b.attempt.tm.cfg.Logger,
 	}}
 	inputs, err := b.exchange.Inputs(s)
@@ -104,7 +107,7 @@ func (b *builder) node(cfg *subtask.Config, t *task, n *graph.Node) (err error) 
 		cfg.Source, err = b.attempt.tm.connectors.NewSource(n, cfg.Positions, waiting)
 	case graph.KindOperator:
 		cfg.Operators[n.Name], err = builtin.New(n, builtin.Context{
-			Subtask: cfg.Subtask.Index, Parallelism: cfg.Vertex.Parallelism, MaxParallelism: b.plan.MaxParallelism, Skipped: &t.skipped,
+			Subtask: cfg.Subtask.Index, Parallelism: cfg.Vertex.Parallelism, MaxParallelism: b.plan.MaxParallelism, Failures: t.failures,
 		})
 	case graph.KindSink:
 		if n.Sink.Print != nil {
@@ -119,7 +122,7 @@ func (b *builder) node(cfg *subtask.Config, t *task, n *graph.Node) (err error) 
 // sink makes a sink of the connector, with its transactional ids if it is to have some.
 func (b *builder) sink(cfg *subtask.Config, t *task, n *graph.Node, waiting func(string)) error {
 	a, key := b.attempt, sinkKey{cfg.Subtask, n.Name}
-	sc := operator.SinkContext{Subtask: cfg.Subtask.Index, Skipped: &t.skipped, Waiting: waiting}
+	sc := operator.SinkContext{Subtask: cfg.Subtask.Index, Failed: t.failures.Of(n.Name, n.OnError), Waiting: waiting}
 	if ids, ok := a.deploy.transactions[key]; ok {
 		sc.Transactions = &operator.TransactionContext{
 			Prefix: ids.prefix, Owned: ids.owned, Cap: ids.cap, Lease: a.lease,
@@ -148,7 +151,7 @@ func (b *builder) outputs(cfg *subtask.Config, s ident.Subtask, t *task) error {
 		}
 		var keyer exchange.Keyer
 		if e.Partitioning == graph.Hash {
-			k, err := builtin.NewKeyer(e, &t.skipped)
+			k, err := builtin.NewKeyer(e, t.failures)
 			if err != nil {
 				return err
 			}

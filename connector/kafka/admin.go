@@ -154,12 +154,13 @@ func demandsOf(job *graph.Job) ([]*demand, []error) {
 			faults = append(faults, d.read(part, s.Kafka)...)
 		}
 	}
-	for i := range job.Sinks {
-		s := &job.Sinks[i]
+	sinks := sinksOf(job)
+	for i := range sinks {
+		s := &sinks[i]
 		if s.Kafka == nil {
 			continue
 		}
-		part := "sink " + s.Name
+		part := sinkPart(s)
 		if err := checkLegacySink(s.Kafka); err != nil {
 			faults = append(faults, fmt.Errorf("%s: %w", part, err))
 		}

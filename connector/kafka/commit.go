@@ -89,8 +89,12 @@ func sinkConnection(job *graph.Job, sink, servers string) (Config, error) {
 			consider(graph.KindSink, k.Properties)
 		}
 	}
-	for i := range job.Sinks {
-		if s := &job.Sinks[i]; s.Name == sink && s.Kafka != nil {
+	sinks := job.Sinks
+	if source, ok := graph.DeadLetterSource(sink); ok { // in all vertices alike
+		sinks, sink = sinksOf(job), graph.DeadLetterName(source, source)
+	}
+	for i := range sinks {
+		if s := &sinks[i]; s.Name == sink && s.Kafka != nil {
 			consider(graph.KindSink, s.Kafka.Properties)
 		}
 	}

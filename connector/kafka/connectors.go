@@ -3,7 +3,6 @@ package kafka
 import (
 	"fmt"
 	"log/slog"
-	"sync/atomic"
 
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/graph"
@@ -21,14 +20,14 @@ type Expressions interface {
 // Connectors makes the sources and sinks of a process. They share its connections.
 type Connectors struct {
 	connections *Connections
-	expressions func(skipped *atomic.Int64) Expressions
+	expressions func(failed operator.Failed) Expressions
 	log         *slog.Logger
 }
 
 // NewConnectors connects to nothing yet. Close it when all that it made has ended. The expressions of a
-// subtask's sinks count the records that they leave out in skipped; without expressions, a sink that has
-// some is refused.
-func NewConnectors(log *slog.Logger, expressions func(skipped *atomic.Int64) Expressions) *Connectors {
+// subtask's sinks ask failed about records that they fail on; without expressions, a sink that has some is
+// refused.
+func NewConnectors(log *slog.Logger, expressions func(failed operator.Failed) Expressions) *Connectors {
 	return &Connectors{connections: NewConnections(log), expressions: expressions, log: log}
 }
 
@@ -48,13 +47,16 @@ func (c *Connectors) NewSource(node *graph.Node, positions []manifest.Position, 
 // NewSink makes the sink of a node for one of its vertex's subtasks.
 func (c *Connectors) NewSink(node *graph.Node, sc operator.SinkContext) (operator.Sink, error) {
 	k := node.Sink.Kafka
+	if node.DeadLettersOf != "" {
+		k = forDeadLetters(k)
+	}
 	cfg := SinkConfig{Kafka: k, Name: node.Name, Subtask: sc.Subtask, Connections: c.connections, Status: sc.Waiting, Transactions: sc.Transactions, Logger: c.log}
 	err := error(nil)
 	if k.TopicExpression != "" && c.expressions != nil {
-		cfg.Topic, err = c.expressions(sc.Skipped).Topic(k.TopicExpression, node)
+		cfg.Topic, err = c.expressions(sc.Failed).Topic(k.TopicExpression, node)
 	}
 	if err == nil && k.PartitionerExpression != "" && c.expressions != nil {
-		cfg.Partition, err = c.expressions(sc.Skipped).Partition(k.PartitionerExpression, node)
+		cfg.Partition, err = c.expressions(sc.Failed).Partition(k.PartitionerExpression, node)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("make sink %s: %w", node.Name, err)

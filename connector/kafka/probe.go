@@ -54,12 +54,13 @@ func probesOf(job *graph.Job) ([]*probe, []error) {
 	var order []*probe
 	var faults []error
 	byKey := map[string]*probe{}
-	for i := range job.Sinks {
-		s := &job.Sinks[i]
+	sinks := sinksOf(job)
+	for i := range sinks {
+		s := &sinks[i]
 		if s.Kafka == nil || s.Kafka.Guarantee != graph.ExactlyOnce {
 			continue
 		}
-		part := "sink " + s.Name
+		part := sinkPart(s)
 		cfg, err := Resolve(graph.KindSink, s.Kafka.Properties)
 		if err == nil {
 			err = checkTransactionTimeout(cfg.Produce.TransactionTimeout, job.Checkpoint)

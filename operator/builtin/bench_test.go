@@ -46,7 +46,7 @@ func TestAllocations(t *testing.T) {
 			t.Errorf("%s: %.0f allocations for %d records", o.name, n, len(b.Records))
 		}
 	}
-	k, err := NewKeyer(&graph.Edge{To: "x", KeyBy: "value", KeyFormat: graph.Bytes, ValueFormat: graph.Bytes}, nil)
+	k, err := NewKeyer(&graph.Edge{To: "x", KeyBy: "value", KeyFormat: graph.Bytes, ValueFormat: graph.Bytes}, NewFailures(Site{}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,6 @@ package builtin
 
 import (
 	"fmt"
-	"sync/atomic"
 
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/operator"
@@ -20,8 +19,8 @@ type Context struct {
 	// Subtask is the index of the subtask, Parallelism that of its vertex.
 	Subtask, Parallelism int
 	MaxParallelism       int
-	// Skipped counts the records that onError: skip left out; nil: nobody asks.
-	Skipped *atomic.Int64
+	// Failures decides over records that fail.
+	Failures *Failures
 }
 
 // New makes the operator of a node. It fails for an expression that does not compile and for what is
@@ -31,11 +30,9 @@ func New(node *graph.Node, c Context) (operator.Operator, error) {
 	if node.Kind != graph.KindOperator || o == nil {
 		return nil, fmt.Errorf("make operator %s: it is a %s", node.Name, node.Kind)
 	}
-	e, err := newEvaluator(node.Name, node.KeyFormat, node.ValueFormat, node.OnError, c.Skipped)
-	if err != nil {
-		return nil, fmt.Errorf("make operator %s: %w", node.Name, err)
-	}
+	e := newEvaluator(node.KeyFormat, node.ValueFormat, c.Failures.Of(node.Name, node.OnError))
 	var made operator.Operator
+	var err error
 	switch {
 	case o.Filter != "":
 		made, err = newFilter(e, o.Filter)
@@ -54,31 +51,16 @@ func New(node *graph.Node, c Context) (operator.Operator, error) {
 	return made, nil
 }
 
-// evaluator is what all operators with expressions share: the record that programs see, and the policy
-// for records that they fail on.
+// evaluator is what all operators with expressions share: the record that programs see, and who decides
+// over records that they fail on.
 type evaluator struct {
-	name       string
 	key, value graph.Format
 	record     *expression.Record
-	skip       bool
-	skipped    *atomic.Int64
+	decide     operator.Failed
 }
 
-func newEvaluator(name string, key, value graph.Format, onError graph.OnError, skipped *atomic.Int64) (evaluator, error) {
-	if skipped == nil {
-		skipped = new(atomic.Int64)
-	}
-	e := evaluator{name: name, key: key, value: value, record: expression.NewRecord(key, value), skipped: skipped}
-	switch onError.Policy {
-	case graph.Fail, "":
-	case graph.Skip:
-		e.skip = true
-	case graph.DeadLetter:
-		return e, fmt.Errorf("not supported yet: onError deadLetter; use fail or skip")
-	default:
-		return e, fmt.Errorf("onError %q is unknown, want fail | skip", onError.Policy)
-	}
-	return e, nil
+func newEvaluator(key, value graph.Format, decide operator.Failed) evaluator {
+	return evaluator{key: key, value: value, record: expression.NewRecord(key, value), decide: decide}
 }
 
 func (e *evaluator) compile(source string, use graph.Use) (*expression.Program, error) {
@@ -89,11 +71,7 @@ func (e *evaluator) compile(source string, use graph.Use) (*expression.Program, 
 	return p, nil
 }
 
-// failed applies the policy to a record that an expression failed on: nil means that it is left out.
+// failed asks what becomes of a record that an expression failed on: nil means that it is left out.
 func (e *evaluator) failed(b *operator.Batch, i int, use graph.Use, cause error) error {
-	if e.skip {
-		e.skipped.Add(1)
-		return nil
-	}
-	return newRecordError(e.name, b, i, use, cause)
+	return e.decide(b, i, use.String(), cause)
 }

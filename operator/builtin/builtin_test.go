@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"github.com/sluice-stream/sluice/graph"
@@ -69,12 +68,20 @@ func show(b *operator.Batch, s operator.Span) string {
 func node(o graph.Operator) *graph.Node {
 	o.Name = "op"
 	return &graph.Node{Name: "op", Kind: graph.KindOperator, Operator: &o, KeyFormat: graph.String, ValueFormat: graph.String,
-		OnError: graph.OnError{Policy: graph.Fail}}
+		OnError: onError(graph.Fail)}
 }
 
-func make1(tb testing.TB, n *graph.Node, skipped *atomic.Int64) operator.Operator {
+// onError is the policy of the only source.
+func onError(p graph.ErrorPolicy) graph.ErrorPolicies {
+	return graph.ErrorPolicies{{Source: "orders", OnError: graph.OnError{Policy: p}, Topics: []string{"orders"}}}
+}
+
+func make1(tb testing.TB, n *graph.Node, failures *Failures) operator.Operator {
 	tb.Helper()
-	op, err := New(n, Context{Parallelism: 1, MaxParallelism: 128, Skipped: skipped})
+	if failures == nil {
+		failures = NewFailures(Site{})
+	}
+	op, err := New(n, Context{Parallelism: 1, MaxParallelism: 128, Failures: failures})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -176,7 +183,7 @@ func TestFail(t *testing.T) {
 			e.FailureClass() != "user" || e.Cause == nil || !errors.Is(err, e.Cause) {
 			t.Errorf("%v: error %+v", o, e)
 		}
-		for _, part := range []string{"record orders/1 offset 3: ", e.Use.String() + " of op: ", `value "x0123`, `… (301 bytes); `, "onError: skip"} {
+		for _, part := range []string{"record orders/1 offset 3: ", e.Part + " of op: ", `value "x0123`, `… (301 bytes); `, "onError: skip"} {
 			if !strings.Contains(e.Error(), part) {
 				t.Errorf("%v: error %s has no %s", o, e, part)
 			}
@@ -194,19 +201,19 @@ func TestFail(t *testing.T) {
 // TestSkip: the record is left out, with nothing of what was made of it before it failed, and counted.
 func TestSkip(t *testing.T) {
 	for _, o := range failing {
-		var skipped atomic.Int64
+		failures := NewFailures(Site{})
 		n := node(o)
-		n.OnError.Policy = graph.Skip
+		n.OnError = onError(graph.Skip)
 		out := &collected{}
-		if err := make1(t, n, &skipped).Process(batchOf("x", "1", "y", "null", "2"), out); err != nil {
+		if err := make1(t, n, failures).Process(batchOf("x", "1", "y", "null", "2"), out); err != nil {
 			t.Fatal(err)
 		}
 		records := 2
 		if o.FlatMap != "" {
 			records = 4
 		}
-		if skipped.Load() != 3 || len(out.lines) != records {
-			t.Errorf("%v: %d skipped, records %v", o, skipped.Load(), out.lines)
+		if skipped := failures.Skipped.Load(); skipped != 3 || len(out.lines) != records {
+			t.Errorf("%v: %d skipped, records %v", o, skipped, out.lines)
 		}
 	}
 }
@@ -222,11 +229,9 @@ func TestNewRefuses(t *testing.T) {
 		{"filter", *node(graph.Operator{Filter: "value"}), `compile filter "value": the result is string`},
 		{"map", *node(graph.Operator{Map: &graph.Map{Headers: "1"}}), `compile headers "1"`},
 		{"flatMap", *node(graph.Operator{FlatMap: "nosuch"}), `compile flatMap "nosuch": undeclared`},
-		{"dead letters", graph.Node{Name: "op", Kind: graph.KindOperator, Operator: &graph.Operator{Count: true}, OnError: graph.OnError{Policy: graph.DeadLetter}}, "not supported yet"},
-		{"policy", graph.Node{Name: "op", Kind: graph.KindOperator, Operator: &graph.Operator{Count: true}, OnError: graph.OnError{Policy: "retry"}}, `onError "retry" is unknown`},
 	}
 	for _, test := range tests {
-		if _, err := New(&test.node, Context{Parallelism: 1, MaxParallelism: 1}); err == nil || !strings.Contains(err.Error(), test.want) {
+		if _, err := New(&test.node, Context{Parallelism: 1, MaxParallelism: 1, Failures: NewFailures(Site{})}); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: error %v, want %s", test.name, err, test.want)
 		}
 	}
@@ -332,20 +337,20 @@ func TestCountState(t *testing.T) {
 
 func TestKeyer(t *testing.T) {
 	edge := &graph.Edge{To: "count", Partitioning: graph.Hash, KeyBy: `int(value)`, KeyFormat: graph.String, ValueFormat: graph.String,
-		OnError: graph.OnError{Policy: graph.Skip}}
-	var skipped atomic.Int64
-	k, err := NewKeyer(edge, &skipped)
+		OnError: onError(graph.Skip)}
+	failures := NewFailures(Site{})
+	k, err := NewKeyer(edge, failures)
 	if err != nil {
 		t.Fatal(err)
 	}
 	b := batchOf("7", "x", "08")
 	arena, spans, err := k.Keys(b, []byte("kept"), []operator.Span{operator.Null})
-	if err != nil || string(arena) != "kept78" || skipped.Load() != 1 ||
+	if err != nil || string(arena) != "kept78" || failures.Skipped.Load() != 1 ||
 		!slices.Equal(spans, []operator.Span{operator.Null, {Off: 4, Len: 1}, SkippedKey, {Off: 5, Len: 1}}) {
-		t.Errorf("%q, %v, %v, %d skipped", arena, spans, err, skipped.Load())
+		t.Errorf("%q, %v, %v, %d skipped", arena, spans, err, failures.Skipped.Load())
 	}
-	edge.OnError.Policy = graph.Fail
-	if k, err = NewKeyer(edge, nil); err != nil {
+	edge.OnError = onError(graph.Fail)
+	if k, err = NewKeyer(edge, failures); err != nil {
 		t.Fatal(err)
 	}
 	var e *RecordError
@@ -353,7 +358,7 @@ func TestKeyer(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	edge.KeyBy = "value"
-	if k, err = NewKeyer(edge, nil); err != nil {
+	if k, err = NewKeyer(edge, failures); err != nil {
 		t.Fatal(err)
 	}
 	arena, spans, err = k.Keys(batchOf("", "null"), nil, nil)
@@ -361,11 +366,7 @@ func TestKeyer(t *testing.T) {
 		t.Errorf("%v, %v, %v: want empty and null apart", arena, spans, err)
 	}
 	edge.KeyBy = "["
-	if _, err := NewKeyer(edge, nil); err == nil || !strings.Contains(err.Error(), "make keyBy of count: compile keyBy") {
+	if _, err := NewKeyer(edge, failures); err == nil || !strings.Contains(err.Error(), "make keyBy of count: compile keyBy") {
 		t.Errorf("error %v", err)
-	}
-	edge.OnError.Policy = graph.DeadLetter
-	if _, err := NewKeyer(edge, nil); err == nil {
-		t.Error("dead letters are accepted")
 	}
 }

@@ -2,7 +2,6 @@ package builtin
 
 import (
 	"fmt"
-	"sync/atomic"
 
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/operator"
@@ -18,13 +17,10 @@ type Keyer struct {
 	program *expression.Program
 }
 
-// NewKeyer makes the keyer of a Hash edge. skipped counts the records that onError: skip leaves out; nil:
-// nobody asks.
-func NewKeyer(edge *graph.Edge, skipped *atomic.Int64) (*Keyer, error) {
-	e, err := newEvaluator(edge.To, edge.KeyFormat, edge.ValueFormat, edge.OnError, skipped)
-	if err != nil {
-		return nil, fmt.Errorf("make keyBy of %s: %w", edge.To, err)
-	}
+// NewKeyer makes the keyer of a Hash edge; failures decides over records that it fails on.
+func NewKeyer(edge *graph.Edge, failures *Failures) (*Keyer, error) {
+	e := newEvaluator(edge.KeyFormat, edge.ValueFormat, failures.Of(edge.To, edge.OnError))
+	var err error
 	k := &Keyer{evaluator: e}
 	if k.program, err = e.compile(edge.KeyBy, graph.UseKeyBy); err != nil {
 		return nil, fmt.Errorf("make keyBy of %s: %w", edge.To, err)

@@ -3,7 +3,6 @@ package builtin
 import (
 	"fmt"
 
-	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/operator"
 )
 
@@ -15,9 +14,9 @@ type RecordError struct {
 	Topic     string
 	Partition int32
 	Offset    int64
-	// Operator is the node, or the edge by the name of its receiver; Use is the part of it.
+	// Operator is the node, or the edge by the name of its receiver; Part is the part of it.
 	Operator string
-	Use      graph.Use
+	Part     string
 	// Value is the beginning of the value, at most MaxErrorValueBytes; nil for null. ValueBytes is the
 	// length of the whole.
 	Value      []byte
@@ -25,9 +24,9 @@ type RecordError struct {
 	Cause      error
 }
 
-func newRecordError(name string, b *operator.Batch, i int, use graph.Use, cause error) *RecordError {
+func newRecordError(name string, b *operator.Batch, i int, part string, cause error) *RecordError {
 	r := &b.Records[i]
-	e := &RecordError{Offset: r.Offset, Operator: name, Use: use, Cause: cause}
+	e := &RecordError{Offset: r.Offset, Operator: name, Part: part, Cause: cause}
 	if int(r.Origin) < len(b.Origins) {
 		e.Topic, e.Partition = b.Origins[r.Origin].Topic, b.Origins[r.Origin].Partition
 	}
@@ -47,8 +46,8 @@ func (e *RecordError) Error() string {
 	if e.ValueBytes > len(e.Value) {
 		value = fmt.Sprintf("%s… (%d bytes)", value, e.ValueBytes)
 	}
-	return fmt.Sprintf("record %s/%d offset %d: %s of %s: %v; value %s; correct the expression, or set onError: skip at the source",
-		e.Topic, e.Partition, e.Offset, e.Use, e.Operator, e.Cause, value)
+	return fmt.Sprintf("record %s/%d offset %d: %s of %s: %v; value %s; correct the expression, or set onError: skip | {deadLetter: TOPIC} at the source",
+		e.Topic, e.Partition, e.Offset, e.Part, e.Operator, e.Cause, value)
 }
 
 // Unwrap is the cause.

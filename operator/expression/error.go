@@ -28,6 +28,14 @@ func (e *Error) Position() (line, column int) { return e.line, e.column }
 // Hint says what to do, if that is known.
 func (e *Error) Hint() string { return e.hint }
 
+// FormatError is a record whose key or value is not what its format says.
+type FormatError struct {
+	reason string // begins with the name of the part
+}
+
+// Error says which part, why, and the way out.
+func (e *FormatError) Error() string { return "the " + e.reason }
+
 func fault(line, column int, hint, format string, args ...any) error {
 	return &Error{line: line, column: column, message: fmt.Sprintf(format, args...), hint: hint}
 }

@@ -95,6 +95,10 @@ func (p *Program) eval(r *Record) (ref.Val, error) {
 
 // explain makes an error that holds no reference to the record, as that is gone when somebody prints it.
 func (r *Record) explain(err error) error {
+	var format *FormatError
+	if errors.As(err, &format) {
+		return format
+	}
 	message := readable(err.Error())
 	if !strings.HasPrefix(message, "no such overload") {
 		return errors.New(message)

@@ -108,13 +108,13 @@ func (v *variables) field(s operator.Span, f graph.Format, name string) any {
 	switch f {
 	case graph.String:
 		if !utf8.Valid(p) {
-			return types.NewErr("the %s is not valid UTF-8; use format bytes or onError: skip", name)
+			return types.WrapErr(&FormatError{name + " is not valid UTF-8; use format bytes"})
 		}
 		return types.String(viewString(p))
 	case graph.JSON:
 		parsed, err := parseJSON(p)
 		if err != nil {
-			return types.NewErr("the %s is not valid JSON: %v; use format string or bytes, or onError: skip", name, err)
+			return types.WrapErr(&FormatError{name + " is not valid JSON: " + err.Error() + "; use format string or bytes"})
 		}
 		return parsed
 	default:

@@ -3,6 +3,7 @@ package subtask
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
@@ -29,6 +30,8 @@ type chain struct {
 	head    emit
 	sinks   []namedSink
 	outputs []Output
+	// buried hands on the dead letters that have gathered.
+	buried func() error
 }
 
 func newChain(ctx context.Context, cfg *Config, counters *Counters) *chain {
@@ -46,7 +49,30 @@ func newChain(ctx context.Context, cfg *Config, counters *Counters) *chain {
 	} else {
 		c.head = c.into(ctx, 0)
 	}
+	c.bury(ctx)
 	return c
+}
+
+// bury leads dead letters to their sinks.
+func (c *chain) bury(ctx context.Context) {
+	sinks := map[string]emit{} // by source
+	for i := range c.cfg.Vertex.Nodes {
+		if source := c.cfg.Vertex.Nodes[i].DeadLettersOf; source != "" {
+			sinks[source] = c.into(ctx, i)
+		}
+	}
+	if len(sinks) == 0 {
+		c.buried = func() error { return nil }
+		return
+	}
+	c.cfg.DeadLetters.Bind(func(source string, b *operator.Batch) error {
+		to, ok := sinks[source]
+		if !ok {
+			return fmt.Errorf("vertex %s takes no dead letters of source %s", c.cfg.Vertex.Name, source)
+		}
+		return to(b)
+	})
+	c.buried = c.cfg.DeadLetters.Flush
 }
 
 // into is the way into a node.

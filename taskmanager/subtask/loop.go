@@ -189,7 +189,10 @@ func (l *loop) onSource(ctx context.Context, sb *operator.SourceBatch) error {
 func (l *loop) process(b *operator.Batch) error {
 	l.task.counters.in(b)
 	l.dirty = len(l.chain.outputs) > 0
-	return l.chain.head(b)
+	if err := l.chain.head(b); err != nil {
+		return err
+	}
+	return l.chain.buried()
 }
 
 // endOfSource ends the data of a bounded source that has read everything. The subtask stays.

@@ -48,6 +48,14 @@ type Output interface {
 	Waiting() string
 }
 
+// DeadLetters gathers the records that the nodes cannot handle; *builtin.Failures.
+type DeadLetters interface {
+	// Bind says where they go; write borrows the batch.
+	Bind(write func(source string, b *operator.Batch) error)
+	// Flush hands on what has gathered since the last call.
+	Flush() error
+}
+
 // NodeOutput is an output with the index of its node in Vertex.Nodes.
 type NodeOutput struct {
 	Node   int
@@ -75,6 +83,8 @@ type Config struct {
 	Operators map[string]operator.Operator
 	Sinks     map[string]operator.Sink
 	Outputs   []NodeOutput
+	// DeadLetters is wanted if the vertex has sinks for them.
+	DeadLetters DeadLetters
 
 	// State holds the pieces to restore, perhaps several per operator.
 	State []Piece
@@ -118,7 +128,9 @@ func (c *Config) validate() error {
 	for i := range c.Vertex.Nodes {
 		n := &c.Vertex.Nodes[i]
 		switch {
-		case i > 0 && (n.Parent < 0 || n.Parent >= i):
+		case n.DeadLettersOf != "" && (n.Parent != -1 || c.DeadLetters == nil):
+			return fmt.Errorf("%s has the parent %d, or nobody gathers dead letters", n.Name, n.Parent)
+		case i > 0 && n.DeadLettersOf == "" && (n.Parent < 0 || n.Parent >= i):
 			return fmt.Errorf("node %s has the parent %d", n.Name, n.Parent)
 		case i > 0 && n.Kind == graph.KindSource:
 			return fmt.Errorf("source %s is not the head", n.Name)

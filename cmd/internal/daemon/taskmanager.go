@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"sync/atomic"
 
 	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
@@ -13,6 +12,7 @@ import (
 	"github.com/sluice-stream/sluice/connector/kafka"
 	"github.com/sluice-stream/sluice/connector/kafka/routing"
 	"github.com/sluice-stream/sluice/ident"
+	"github.com/sluice-stream/sluice/operator"
 	"github.com/sluice-stream/sluice/operator/expression"
 	"github.com/sluice-stream/sluice/taskmanager"
 	"github.com/sluice-stream/sluice/web"
@@ -43,7 +43,7 @@ func TaskManager(ctx context.Context, p Process) error {
 	}
 	cfg.Output = p.Stdout
 	cfg.Listen = func(addr string) (net.Listener, error) { return listen("data-listen", addr) }
-	connectors := kafka.NewConnectors(cfg.Logger, func(skipped *atomic.Int64) kafka.Expressions { return routing.Expressions{Skipped: skipped} })
+	connectors := kafka.NewConnectors(cfg.Logger, func(failed operator.Failed) kafka.Expressions { return routing.Expressions{Failed: failed} })
 	defer connectors.Close()
 	tm, err := taskmanager.New(cfg, connectors, expression.Checker{})
 	if err != nil {

@@ -4,19 +4,17 @@ package routing
 
 import (
 	"fmt"
-	"sync/atomic"
 
 	"github.com/sluice-stream/sluice/connector/kafka"
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/operator"
-	"github.com/sluice-stream/sluice/operator/builtin"
 	"github.com/sluice-stream/sluice/operator/expression"
 )
 
 // Expressions implements kafka.Expressions with CEL.
 type Expressions struct {
-	// Skipped counts the records that onError: skip leaves out; nil: nobody asks.
-	Skipped *atomic.Int64
+	// Failed decides over records that an expression fails on.
+	Failed operator.Failed
 }
 
 var _ kafka.Expressions = Expressions{}
@@ -32,7 +30,7 @@ func (e Expressions) Topic(source string, node *graph.Node) (kafka.TopicFunc, er
 		record.Set(b, i)
 		topic, err := program.Topic(record)
 		if err != nil {
-			return "", e.failed(node, b, i, graph.UseTopic, err)
+			return "", e.failed(b, i, graph.UseTopic, err)
 		}
 		return topic, nil
 	}, nil
@@ -49,7 +47,7 @@ func (e Expressions) Partition(source string, node *graph.Node) (kafka.Partition
 		record.Set(b, i)
 		partition, err := program.Partition(record)
 		if err != nil {
-			return 0, e.failed(node, b, i, graph.UsePartition, err)
+			return 0, e.failed(b, i, graph.UsePartition, err)
 		}
 		return partition, nil
 	}, nil
@@ -63,22 +61,10 @@ func compile(source string, use graph.Use, node *graph.Node) (*expression.Progra
 	return p, nil
 }
 
-// failed applies the error policy of the sources to a record that an expression failed on.
-func (e Expressions) failed(node *graph.Node, b *operator.Batch, i int, use graph.Use, cause error) error {
-	if node.OnError.Policy == graph.Skip {
-		if e.Skipped != nil {
-			e.Skipped.Add(1)
-		}
-		return kafka.ErrSkip
+// failed asks what becomes of a record that an expression failed on.
+func (e Expressions) failed(b *operator.Batch, i int, use graph.Use, cause error) error {
+	if err := e.Failed(b, i, use.String(), cause); err != nil {
+		return err
 	}
-	r := &b.Records[i]
-	fault := &builtin.RecordError{Offset: r.Offset, Operator: node.Name, Use: use, Cause: cause}
-	if int(r.Origin) < len(b.Origins) {
-		fault.Topic, fault.Partition = b.Origins[r.Origin].Topic, b.Origins[r.Origin].Partition
-	}
-	if value := b.Bytes(r.Value); value != nil {
-		fault.ValueBytes = len(value)
-		fault.Value = append([]byte{}, value[:min(len(value), builtin.MaxErrorValueBytes)]...)
-	}
-	return fault
+	return kafka.ErrSkip
 }

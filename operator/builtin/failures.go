@@ -1,0 +1,111 @@
+package builtin
+
+import (
+	"sync/atomic"
+
+	"github.com/sluice-stream/sluice/graph"
+	"github.com/sluice-stream/sluice/ident"
+	"github.com/sluice-stream/sluice/operator"
+)
+
+// Failures applies the error policies of the sources to the records that one subtask cannot handle. Dead
+// letters gather in batches until Flush hands them on; a full batch goes at once. All but the counters
+// belongs to the subtask's goroutine.
+type Failures struct {
+	at Site
+	// Skipped and DeadLettered count since the subtask began; any goroutine may read them.
+	Skipped, DeadLettered atomic.Int64
+
+	write   func(source string, b *operator.Batch) error // nil: nobody takes dead letters
+	letters map[string]*operator.Batch                   // by source
+	waiting int                                          // records in letters
+}
+
+// Site is where a subtask runs; dead letters tell it.
+type Site struct {
+	Job     string
+	JobID   ident.JobID
+	Attempt ident.Attempt
+	Subtask ident.Subtask
+}
+
+// NewFailures begins without anybody who takes dead letters; see Bind.
+func NewFailures(at Site) *Failures {
+	return &Failures{at: at, letters: map[string]*operator.Batch{}}
+}
+
+// Bind says where the dead letters of a source go. Write borrows the batch.
+func (f *Failures) Bind(write func(source string, b *operator.Batch) error) { f.write = write }
+
+// Of decides over the records that fail in a node, or in the keyBy of an edge, by the name of its receiver.
+func (f *Failures) Of(node string, policies graph.ErrorPolicies) operator.Failed {
+	return func(b *operator.Batch, i int, part string, cause error) error {
+		policy := policies.Of(topicOf(b, i))
+		switch policy.OnError.Policy {
+		case graph.Skip:
+			f.Skipped.Add(1)
+			return nil
+		case graph.DeadLetter:
+			if f.write != nil {
+				return f.bury(policy.Source, b, i, &fault{node, part, cause})
+			}
+		}
+		return newRecordError(node, b, i, part, cause)
+	}
+}
+
+// fault is why a record failed.
+type fault struct {
+	node, part string
+	cause      error
+}
+
+// bury puts a record to the dead letters of its source.
+func (f *Failures) bury(source string, b *operator.Batch, i int, why *fault) error {
+	f.DeadLettered.Add(1)
+	letters := f.letters[source]
+	if letters == nil {
+		letters = &operator.Batch{}
+		f.letters[source] = letters
+	}
+	f.at.appendLetter(letters, source, b, i, why)
+	f.waiting++
+	if len(letters.Arena) < emitBytes {
+		return nil
+	}
+	return f.hand(source, letters)
+}
+
+// Flush hands on all dead letters that have gathered. It costs nothing when there are none.
+func (f *Failures) Flush() error {
+	if f.waiting == 0 {
+		return nil
+	}
+	for source, letters := range f.letters {
+		if err := f.hand(source, letters); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hand gives the letters of one source away. The memory of unusually large ones is given back.
+func (f *Failures) hand(source string, letters *operator.Batch) error {
+	if len(letters.Records) == 0 {
+		return nil
+	}
+	f.waiting -= len(letters.Records)
+	err := f.write(source, letters)
+	if cap(letters.Arena) > 4*emitBytes {
+		letters.Arena = nil
+	}
+	letters.Reset()
+	return err
+}
+
+func topicOf(b *operator.Batch, i int) string {
+	if origin := b.Records[i].Origin; int(origin) < len(b.Origins) {
+		return b.Origins[origin].Topic
+	}
+	return ""
+}
