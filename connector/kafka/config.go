@@ -116,7 +116,8 @@ func (c *Config) Servers() string {
 	return strings.Join(splitServers(c.connection[propBootstrap]), ",")
 }
 
-// connectionKey tells connections apart that cannot be shared. It holds references, not secrets.
+// connectionKey tells connections apart that cannot be shared. It holds references, not secrets, and a digest of what
+// they stand for now: a password that was changed is used from the next call on.
 func (c *Config) connectionKey() string {
 	var b strings.Builder
 	for _, table := range [][]Property{connectionProperties, securityProperties} {
@@ -126,6 +127,7 @@ func (c *Config) connectionKey() string {
 			}
 		}
 	}
+	fmt.Fprintf(&b, "%x", c.credentialsDigest())
 	return b.String()
 }
 

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -70,6 +71,24 @@ func withoutPath(err error) error {
 		return p.Err
 	}
 	return err
+}
+
+// credentialsDigest changes with the login and with the files that the properties name. What cannot be read counts as
+// nothing: whoever connects with it says why.
+func (c *Config) credentialsDigest() []byte {
+	h := sha256.New()
+	if login, err := saslConfig(c.connection); err == nil {
+		fmt.Fprintf(h, "%q %q\n", login.Username, login.Password)
+	}
+	for i := range securityProperties {
+		p := &securityProperties[i]
+		if path, ok := c.connection[p.Name]; ok && p.Type == File {
+			if info, err := os.Stat(path); err == nil {
+				fmt.Fprintf(h, "%s %d %d\n", p.Name, info.Size(), info.ModTime().UnixNano())
+			}
+		}
+	}
+	return h.Sum(nil)
 }
 
 // login is what a sasl.jaas.config says.
