@@ -137,7 +137,7 @@ func (c *Client) acquire(ctx context.Context) (*session, error) {
 
 // search tries each server once, beginning behind the one that was used last.
 func (c *Client) search(ctx context.Context) (*session, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.ConnectionTimeout)
+	ctx, cancel := within(ctx, c.cfg.ConnectionTimeout)
 	defer cancel()
 	deadline, _ := ctx.Deadline()
 	count := len(c.cfg.Servers)
@@ -153,10 +153,10 @@ func (c *Client) search(ctx context.Context) (*session, error) {
 			return nil, fmt.Errorf("zookeeper: %w", err)
 		}
 		faults = append(faults, err.Error())
-		if cause := context.Cause(ctx); errors.Is(cause, context.DeadlineExceeded) {
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return nil, fmt.Errorf("zookeeper: connect: %w", context.Cause(ctx))
+		} else if ctx.Err() != nil {
 			break
-		} else if cause != nil {
-			return nil, fmt.Errorf("zookeeper: connect: %w", cause)
 		}
 	}
 	return nil, fmt.Errorf("%w (check zookeeper.connect and the servers): %s", ErrUnreachable, strings.Join(faults, "; "))
@@ -164,8 +164,7 @@ func (c *Client) search(ctx context.Context) (*session, error) {
 
 // connect makes a session with one server within the given time.
 func (c *Client) connect(ctx context.Context, server string, timeout time.Duration) (*session, error) {
-	expired := fmt.Errorf("not connected within %s", timeout.Round(time.Millisecond))
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, expired)
+	ctx, cancel := within(ctx, timeout)
 	defer cancel()
 	select {
 	case c.sessions <- struct{}{}:
@@ -188,6 +187,10 @@ func (c *Client) connect(ctx context.Context, server string, timeout time.Durati
 		return nil, fmt.Errorf("%s: %w", server, err)
 	}
 	return s, nil
+}
+
+func within(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, timeout, fmt.Errorf("not connected within %s", timeout.Round(time.Millisecond)))
 }
 
 // greet waits for the handshake, says who we are and looks at the chroot. A follower may lag behind what an
