@@ -210,7 +210,7 @@ func (st *stage) setUp(ctx context.Context) (err error) {
 		return err
 	}
 	st.timeline = watch(st.rig, st.job)
-	generator, err := st.work.NewGenerator(workload.Load{Brokers: brokers, Seed: st.run.Seed, Rate: s.rate, LargeEvery: s.largeEvery})
+	generator, err := st.work.NewGenerator(workload.Load{Brokers: brokers, Seed: st.run.Seed, Rate: s.rate, LargeEvery: s.largeEvery, Keys: tuning.Keys, KeyBytes: tuning.KeyBytes})
 	if err != nil {
 		return err
 	}

@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// wrongFor is how long a clock stays wrong: longer than a lease.
-	wrongFor = rig.HeartbeatTimeout + 2*time.Second
+	// wrongFor is how long a clock stays wrong: longer than a lease, and than a line of the exchange may be silent.
+	wrongFor = 2*rig.HeartbeatTimeout + 2*time.Second
 	// An hour is what the reference asks for; a lease, a timeout or a backoff by the wall clock would run out, or
 	// never end.
 	hourSeconds = 3600
@@ -24,21 +24,13 @@ const (
 func clockFaults() []Fault {
 	all := []Fault{
 		{
-			ID: "F17", Variant: "jobmanager", What: "the wall clock of the job manager jumps an hour ahead, then an hour back, then to the truth",
+			ID: "F17", Variant: "jobmanager", What: "the wall clock of the job manager jumps an hour ahead, then two hours back, then to the truth",
 			Inject: func(ctx context.Context, s *Scene) error {
-				return jumpClock(ctx, s, s.JobManager().Pid(), s.logIsAhead)
+				return jumpClock(ctx, s, s.JobManager().Pid(), s.logIsAhead, hourSeconds, -hourSeconds, 0)
 			},
 		},
-		{
-			ID: "F17", Variant: "taskmanager", What: "the wall clock of a task manager jumps an hour ahead, then an hour back, then to the truth",
-			Inject: func(ctx context.Context, s *Scene) error {
-				victim, err := s.host(ctx)
-				if err != nil {
-					return err
-				}
-				return jumpClock(ctx, s, s.TaskManager(victim).Pid(), func(time.Duration) error { return nil })
-			},
-		},
+		{ID: "F17", Variant: "ahead", What: "the wall clock of a task manager jumps an hour ahead", Inject: jumpWorker(hourSeconds)},
+		{ID: "F17", Variant: "back", What: "the wall clock of a task manager jumps an hour back", Inject: jumpWorker(-hourSeconds)},
 		{ID: "F17", Variant: "drift", What: "all clocks of a task manager run a tenth faster for nine seconds", Inject: drift},
 	}
 	for i := range all {
@@ -50,8 +42,20 @@ func clockFaults() []Fault {
 	return all
 }
 
-// jumpClock makes the wall clock of a process wrong. shows checks that the process has noticed.
-func jumpClock(ctx context.Context, s *Scene, pid int, shows func(time.Duration) error) (err error) {
+// jumpWorker makes the wall clock of a task manager wrong, so many seconds, for good.
+func jumpWorker(seconds int64) func(context.Context, *Scene) error {
+	return func(ctx context.Context, s *Scene) error {
+		victim, err := s.host(ctx)
+		if err != nil {
+			return err
+		}
+		return jumpClock(ctx, s, s.TaskManager(victim).Pid(), nil, seconds)
+	}
+}
+
+// jumpClock makes the wall clock of a process wrong, once for each number of seconds. shows, if given, checks that the
+// process has noticed.
+func jumpClock(ctx context.Context, s *Scene, pid int, shows func(time.Duration) error, jumps ...int64) (err error) {
 	before, err := s.now(ctx)
 	if err != nil {
 		return err
@@ -62,12 +66,15 @@ func jumpClock(ctx context.Context, s *Scene, pid int, shows func(time.Duration)
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
 	s.Begin()
-	for _, seconds := range []int64{hourSeconds, -hourSeconds, 0} {
+	for _, seconds := range jumps {
 		if err := c.Jump(seconds); err != nil {
 			return err
 		}
 		if err := pause(ctx, wrongFor); err != nil {
 			return err
+		}
+		if shows == nil {
+			continue
 		}
 		if err := shows(time.Duration(seconds) * time.Second); err != nil {
 			return err

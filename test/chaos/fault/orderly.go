@@ -122,10 +122,3 @@ func submitAgain(ctx context.Context, s *Scene) error {
 	_, err = s.WaitFor(ctx, s.Job, "past a checkpoint", patience, func(j *cluster.Job) bool { return j.LatestID() > before.LatestID() })
 	return err
 }
-
-// notRun are the faults of the reference that cannot be brought about by this suite.
-func notRun() []Fault {
-	return []Fault{
-		{ID: "F19", What: "a state file of another job is put in place", NotRun: "the state of the workloads is small and stands in the database; the store of state files is tested by itself (checkpoint/blob)."},
-	}
-}

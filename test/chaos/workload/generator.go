@@ -26,6 +26,8 @@ type Load struct {
 	LargeEvery int
 	// Keys of each topic; default 200, and a quarter of it in the compacted one.
 	Keys int
+	// KeyBytes is the least length of a key of the ordinary topic.
+	KeyBytes int
 }
 
 // Shares of the load, in percent.
@@ -160,6 +162,8 @@ func (s *stream) next() *kgo.Record {
 	key := fmt.Sprintf("k%04d", s.random.IntN(s.keys))
 	if s.topic == s.workload.Compacted() {
 		key = "c" + key
+	} else if more := s.load.KeyBytes - len(key); more > 0 {
+		key += strings.Repeat(".", more)
 	}
 	return &kgo.Record{Topic: s.topic, Partition: partition, Key: []byte(key), Value: v.Append(nil)}
 }
