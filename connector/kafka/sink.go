@@ -36,6 +36,9 @@ type SinkConfig struct {
 	// Topic is for a sink with a topic expression, Partition for one with the expression partitioner.
 	Topic     TopicFunc
 	Partition PartitionFunc
+	// Failed decides over records that the sink cannot take: too large, or for a partition that the topic does
+	// not have. Nil: they fail the sink.
+	Failed operator.Failed
 	// Status is told why the sink makes no progress, "" when it does again. It must not wait.
 	Status func(reason string)
 	// Transactions is for the guarantee exactly-once.
@@ -58,6 +61,7 @@ type Sink struct {
 	subtask     int
 	topicOf     TopicFunc
 	partitionOf PartitionFunc
+	decide      operator.Failed
 	connections *Connections
 	log         *slog.Logger
 	trouble     *trouble
@@ -117,7 +121,7 @@ func NewSink(cfg SinkConfig) (*Sink, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Sink{
-		cfg: resolved, kafka: cfg.Kafka, subtask: cfg.Subtask, topicOf: cfg.Topic, partitionOf: cfg.Partition,
+		cfg: resolved, kafka: cfg.Kafka, subtask: cfg.Subtask, topicOf: cfg.Topic, partitionOf: cfg.Partition, decide: cfg.Failed,
 		connections: cfg.Connections, log: cfg.Logger, trouble: newTrouble(cfg.Status), idempotent: true, acks: -1,
 		sealed: make(chan operator.SealedEpoch, 16), ready: make(chan struct{}), over: make(chan struct{}),
 		topics: map[string]*topic{}, leaders: map[int32]*leader{}, lost: make(chan struct{}, 1), seals: make(chan struct{}, 1),

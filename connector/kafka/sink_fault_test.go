@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -109,7 +110,7 @@ func TestSinkRefuses(t *testing.T) {
 		want  string
 	}{
 		{"large record", graph.KafkaSink{Topic: "out"}, []string{propMaxRequest, "1024"}, batchOf(&kgo.Record{Topic: "in", Partition: 3, Value: make([]byte, 1025)}), nil,
-			"out/0: a record of 1025 bytes (from in/3 offset 0) is above max.request.size, which is 1024; raise max.request.size"},
+			"out: a record of 1025 bytes (from in/3 offset 0) is above max.request.size, which is 1024; raise max.request.size"},
 		{"preserve", graph.KafkaSink{Topic: "out", Partitioner: graph.Preserve}, nil, batchOf(&kgo.Record{Topic: "in", Partition: 2}), nil,
 			"out: partitioner: preserve wants partition 2, as in in, and the topic has 2 partitions; give it as many"},
 		{"expression", graph.KafkaSink{Topic: "out", Partitioner: graph.ByExpression}, nil, batchOf(&kgo.Record{Topic: "in", Partition: 1}),
@@ -127,6 +128,34 @@ func TestSinkRefuses(t *testing.T) {
 				t.Errorf("error %v\nwant  %s", err, test.want)
 			}
 		})
+	}
+}
+
+// TestSinkLeavesOut: a record that the sink cannot take is left out if that is decided, and the others go on.
+func TestSinkLeavesOut(t *testing.T) {
+	t.Parallel()
+	f := startFake(t, kfake.SeedTopics(2, "out"))
+	var told []string
+	w := startSink(t, &graph.KafkaSink{Topic: "out", Partitioner: graph.ByExpression, Properties: forSink(f, propMaxRequest, "1024")}, func(c *SinkConfig) {
+		c.Partition = func(_ *operator.Batch, i int) (int32, error) { return int32(i), nil }
+		c.Failed = func(b *operator.Batch, i int, part string, cause error) error {
+			class := "expression"
+			var fault interface{ RecordFault() string }
+			if errors.As(cause, &fault) {
+				class = fault.RecordFault()
+			}
+			told = append(told, fmt.Sprint(i, " ", part, " ", class))
+			return nil
+		}
+	})
+	w.write(batchOf(&kgo.Record{Topic: "in", Value: make([]byte, 1025)}, &kgo.Record{Topic: "in", Value: []byte("stays")}, &kgo.Record{Topic: "in"}))
+	w.seal(1)
+	w.sealed(1)
+	if want := []string{"0 size size", "2 partitioner expression"}; !slices.Equal(told, want) {
+		t.Errorf("told %q, want %q", told, want)
+	}
+	if out := consume(t, f, "out", 1); len(out) != 1 || string(out[0].Value) != "stays" {
+		t.Errorf("output %v", out)
 	}
 }
 

@@ -54,6 +54,32 @@ func (s *Sink) route(ctx context.Context, b *operator.Batch) error {
 	return nil
 }
 
+// refused asks what becomes of a record that the sink cannot take because of a user's error: ErrSkip if it is
+// left out.
+func (s *Sink) refused(b *operator.Batch, i int, part string, cause *Error) error {
+	if s.decide == nil {
+		return cause
+	}
+	if err := s.decide(b, i, part, cause); err != nil {
+		return err
+	}
+	return ErrSkip
+}
+
+// tooLarge is why a record is above max.request.size.
+type tooLarge struct {
+	sizeBytes, limitBytes int
+	place                 string
+}
+
+// Error says how large the record is, and where it comes from.
+func (e *tooLarge) Error() string {
+	return fmt.Sprintf("a record of %d bytes (from %s) is above %s, which is %d", e.sizeBytes, e.place, propMaxRequest, e.limitBytes)
+}
+
+// RecordFault is the class of the fault in dead letters.
+func (e *tooLarge) RecordFault() string { return "size" }
+
 func (s *Sink) routeOf(ctx context.Context, b *operator.Batch, i int) (route, error) {
 	name := s.kafka.Topic
 	if s.topicOf != nil {
@@ -67,6 +93,10 @@ func (s *Sink) routeOf(ctx context.Context, b *operator.Batch, i int) (route, er
 		return route{}, err
 	}
 	r, n := &b.Records[i], int32(len(t.targets))
+	if size := spanBytes(r); size > s.cfg.Produce.MaxRecordBytes {
+		return route{}, s.refused(b, i, "size", &Error{Where: t.name, Err: &tooLarge{size, s.cfg.Produce.MaxRecordBytes, placeOf(b, r)},
+			Hint: "raise " + propMaxRequest + " and the topic's max.message.bytes, or filter the record out", class: "user"})
+	}
 	switch s.kafka.Partitioner {
 	case graph.Fixed:
 		return route{t, int32(s.subtask) % n}, nil
@@ -82,8 +112,9 @@ func (s *Sink) routeOf(ctx context.Context, b *operator.Batch, i int) (route, er
 			return route{}, err
 		}
 		if p < 0 || p >= n {
-			return route{}, &Error{Where: t.name, Err: fmt.Errorf("the partition expression gives %d for the record of %s, and the topic has the partitions 0 to %d", p, placeOf(b, r), n-1),
-				Hint: "take it modulo the number of partitions", class: "user"}
+			return route{}, s.refused(b, i, graph.UsePartition.String(), &Error{Where: t.name,
+				Err:  fmt.Errorf("the partition expression gives %d for the record of %s, and the topic has the partitions 0 to %d", p, placeOf(b, r), n-1),
+				Hint: "take it modulo the number of partitions", class: "user"})
 		}
 		return route{t, p}, nil
 	}

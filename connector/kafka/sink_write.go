@@ -71,11 +71,7 @@ func (s *Sink) Write(ctx context.Context, b *operator.Batch) error {
 
 // append adds a record to the open batch of its partition. Under mu.
 func (s *Sink) append(t *target, b *operator.Batch, r *operator.Record, codec wire.Codec, now time.Time) error {
-	size := recordOverhead + int(max(r.Key.Len, 0)) + int(max(r.Value.Len, 0)) + int(max(r.Headers.Len, 0))
-	if size-recordOverhead > s.cfg.Produce.MaxRecordBytes {
-		return &Error{Where: t.name, Err: fmt.Errorf("a record of %d bytes (from %s) is above %s, which is %d", size-recordOverhead, placeOf(b, r), propMaxRequest, s.cfg.Produce.MaxRecordBytes),
-			Hint: "raise " + propMaxRequest + " and the topic's max.message.bytes, or filter the record out", class: "user"}
-	}
+	size := recordOverhead + spanBytes(r)
 	if t.open != nil && t.open.builder.SizeBytes()+size > t.topic.batchBytes {
 		s.closeOpen(t)
 		nudge(t)
@@ -93,6 +89,11 @@ func (s *Sink) append(t *target, b *operator.Batch, r *operator.Record, codec wi
 		nudge(t)
 	}
 	return nil
+}
+
+// spanBytes is the size of the parts of a record.
+func spanBytes(r *operator.Record) int {
+	return int(max(r.Key.Len, 0)) + int(max(r.Value.Len, 0)) + int(max(r.Headers.Len, 0))
 }
 
 func placeOf(b *operator.Batch, r *operator.Record) string {
