@@ -20,6 +20,7 @@ const (
 	Kafka39     Kind = "kafka-3.9.2"
 	Kafka43     Kind = "kafka-4.3.1"
 	zookeeper39 Kind = "zookeeper-3.9.5"
+	kafka08     Kind = "kafka-0.8.2.2" // see Kafka08
 )
 
 // Kinds lists every kind that a suite should run on, the fastest first.

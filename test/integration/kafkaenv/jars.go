@@ -13,7 +13,7 @@ import (
 // fetchTimeout bounds one run of Maven; a cold fetch takes 15-30 s.
 const fetchTimeout = 5 * time.Minute
 
-// artifact is group:artifact:version.
+// artifact is group:artifact:version, or without the version if it is excluded.
 type artifact string
 
 // runtimes lists what each server needs. Versions are pinned: the newest one in the metadata of a
@@ -27,10 +27,18 @@ var runtimes = map[Kind][]artifact{
 		"org.apache.kafka:kafka_2.13:4.3.1", "org.apache.kafka:kafka-tools:4.3.1",
 		"org.apache.logging.log4j:log4j-core:2.25.2", "org.apache.logging.log4j:log4j-slf4j-impl:2.25.2",
 	},
+	kafka08: {
+		"org.apache.kafka:kafka_2.11:0.8.2.2", "org.slf4j:slf4j-log4j12:1.7.36", "ch.qos.reload4j:reload4j:1.2.25",
+	},
 	zookeeper39: {
 		"org.apache.zookeeper:zookeeper:3.9.5", "io.dropwizard.metrics:metrics-core:4.2.37",
 		"org.xerial.snappy:snappy-java:1.1.10.8", "ch.qos.logback:logback-classic:1.3.15",
 	},
+}
+
+// excluded are what the artifacts of a kind name and no repository has any more, or what something newer replaces.
+var excluded = map[Kind][]artifact{
+	kafka08: {"com.sun.jdmk:jmxtools", "com.sun.jmx:jmxri", "javax.jms:jms", "log4j:log4j"},
 }
 
 // jars returns the class path of a server, after fetching it if the cache does not hold it yet.
@@ -74,7 +82,12 @@ func pomOf(kind Kind) string {
 `, kind)
 	for _, a := range runtimes[kind] {
 		part := strings.Split(string(a), ":")
-		fmt.Fprintf(&b, "    <dependency><groupId>%s</groupId><artifactId>%s</artifactId><version>%s</version></dependency>\n", part[0], part[1], part[2])
+		fmt.Fprintf(&b, "    <dependency><groupId>%s</groupId><artifactId>%s</artifactId><version>%s</version><exclusions>\n", part[0], part[1], part[2])
+		for _, e := range excluded[kind] {
+			not := strings.Split(string(e), ":")
+			fmt.Fprintf(&b, "      <exclusion><groupId>%s</groupId><artifactId>%s</artifactId></exclusion>\n", not[0], not[1])
+		}
+		b.WriteString("    </exclusions></dependency>\n")
 	}
 	b.WriteString("  </dependencies>\n</project>\n")
 	return b.String()
