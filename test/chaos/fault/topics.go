@@ -109,12 +109,11 @@ func recreate(ctx context.Context, v *victim) error {
 	if err := v.createTopic(ctx, v.in(), nil); err != nil {
 		return err
 	}
-	position := v.written
 	v.written = 0
 	if err := v.write(ctx, 10); err != nil {
 		return err
 	}
-	return v.failsWith(ctx, v.in()+"/0", fmt.Sprintf("the position %d is behind the end of the log, which is %d", position, v.written))
+	return v.failsWith(ctx, v.in(), "deleted and created again")
 }
 
 func deleteOutput(ctx context.Context, v *victim) error {

@@ -232,12 +232,17 @@ func says(j *cluster.Job, words []string) bool {
 	return !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(text, word) })
 }
 
-// backsOff checks that the restarts of the victim, of which there are at least so many, came after growing pauses.
+// backsOff checks the restarts of the victim so far.
 func (v *victim) backsOff(least int) error {
 	lines, err := v.scene.decisions(v.id)
 	if err != nil {
 		return err
 	}
+	return backsOff(lines, least)
+}
+
+// backsOff checks that the restarts of a job, of which there are at least so many, came after growing pauses.
+func backsOff(lines []oracle.Decision, least int) error {
 	restarts, due := 0, time.Duration(0)
 	var since time.Time
 	for _, line := range lines {
@@ -246,7 +251,9 @@ func (v *victim) backsOff(least int) error {
 		case line.To == "RESTARTING":
 			since = line.Time
 			restarts++
-			due = min(firstBackoff<<max(0, restarts-2), maxBackoff)
+			if due = min(2*due, maxBackoff); restarts == 2 { // the first one comes at once
+				due = firstBackoff
+			}
 		case line.From == "RESTARTING" && restarts > 1 && line.Time.Sub(since) < due/2:
 			return fmt.Errorf("restart %d of the victim came after %s, want at least %s", restarts, line.Time.Sub(since), due/2)
 		}
