@@ -16,9 +16,6 @@ func unsupported(job *Job) []Problem {
 		if k.Mode == ModeGroup {
 			p.add(path.With("mode"), "use assigned", "not supported yet: mode group")
 		}
-		if len(k.Partitions) > 0 {
-			p.add(path.With("partitions"), "use topics", "not supported yet: a set of partitions")
-		}
 		if k.Until != "" {
 			p.add(path.With("until"), "use bounded", "not supported yet: until")
 		}

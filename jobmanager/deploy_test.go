@@ -44,6 +44,12 @@ func (fakeConnector) StartPositions(_ context.Context, j *graph.Job) ([]manifest
 	return out, nil, nil
 }
 
+func (fakeConnector) DiscoveryInterval(*graph.KafkaSource) (time.Duration, bool) { return 0, false }
+
+func (fakeConnector) Discover(context.Context, *graph.Source, []manifest.Position) ([]manifest.Position, map[string]manifest.TopicID, error) {
+	return nil, nil, nil
+}
+
 func (fakeConnector) PublishOffsets(context.Context, *graph.Job, *manifest.Manifest) error {
 	return nil
 }

@@ -45,6 +45,12 @@ type Connector interface {
 	Check(ctx context.Context, job *graph.Job) error
 	// StartPositions resolves where every split begins and ends: checkpoint 0.
 	StartPositions(ctx context.Context, job *graph.Job) (positions []manifest.Position, warnings []string, err error)
+	// DiscoveryInterval is how often the partitions of a source are looked for while the job runs; 0: once, each
+	// time that an attempt begins to run. They are not wanted of sources whose partitions are fixed.
+	DiscoveryInterval(source *graph.KafkaSource) (every time.Duration, wanted bool)
+	// Discover lists the topics of a source that exist now, with their ids, and the splits that are not known,
+	// each where it begins. Even with an error found may hold a part of them, and topics, unless nil, is complete.
+	Discover(ctx context.Context, source *graph.Source, known []manifest.Position) (found []manifest.Position, topics map[string]manifest.TopicID, err error)
 	// Commit commits one transaction that a completed checkpoint names. refused: the broker's answer is a
 	// verdict, it can never be committed (DESIGN rule 14); any other error may be tried again.
 	Commit(ctx context.Context, job *graph.Job, t *manifest.Transaction) (refused bool, err error)

@@ -16,6 +16,7 @@ import (
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
 	"github.com/sluice-stream/sluice/jobmanager/commit"
+	"github.com/sluice-stream/sluice/jobmanager/discovery"
 	"github.com/sluice-stream/sluice/jobmanager/job"
 	"github.com/sluice-stream/sluice/slots"
 )
@@ -87,6 +88,9 @@ type runner struct {
 	machine   *job.Machine
 	coord     *checkpoint.Coordinator
 	committer *commit.Machine
+	discovery *discovery.Machine
+	// listing ends the questions for partitions that are on their way, by source.
+	listing   map[string]context.CancelFunc
 	decisions *decisions
 	// queue holds events for the cores that effects have produced, in order.
 	queue []any
@@ -155,6 +159,7 @@ type jobView struct {
 	// committed is the newest checkpoint whose transactions, and those of all before it, are marked.
 	committed ident.CheckpointID
 	commits   commit.Status
+	discovery discovery.Status
 }
 
 type failureView struct {
@@ -201,7 +206,7 @@ func (r *runner) run(ctx context.Context) (err error) {
 		if r.machine.State().Terminal() {
 			return r.children.Wait()
 		}
-		arm(timer, earliest(earliest(r.machine.Deadline(), r.coord.Deadline()), r.committer.Deadline()))
+		arm(timer, earliest(earliest(r.machine.Deadline(), r.coord.Deadline()), earliest(r.committer.Deadline(), r.discovery.Deadline())))
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -210,7 +215,7 @@ func (r *runner) run(ctx context.Context) (err error) {
 		case g := <-r.grants:
 			r.onGrant(g)
 		case <-timer.C:
-			r.queue = append(r.queue, job.Tick{}, checkpoint.Tick{}, commit.Tick{})
+			r.queue = append(r.queue, job.Tick{}, checkpoint.Tick{}, commit.Tick{}, discovery.Tick{})
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/ident"
 	"github.com/sluice-stream/sluice/jobmanager/commit"
+	"github.com/sluice-stream/sluice/jobmanager/discovery"
 	"github.com/sluice-stream/sluice/jobmanager/job"
 	"github.com/sluice-stream/sluice/slots"
 )
@@ -35,6 +36,8 @@ func (r *runner) drain(ctx context.Context) error {
 			err = r.stepCheckpoint(ctx, time.Now(), ev)
 		case commit.Event:
 			err = r.stepCommit(ctx, time.Now(), ev)
+		case discovery.Event:
+			r.stepDiscovery(ctx, time.Now(), ev)
 		case growth:
 			r.grow(ctx, ev)
 		}
@@ -118,6 +121,7 @@ func (r *runner) repeat(e job.RepeatDeploy) {
 	if s := r.coord.Status(); s.Latest != nil && s.Latest.Fence == d.fence && r.announced > d.restored.Checkpoint {
 		r.m.sessions.send(e.Worker, completedMessage(r.id, d.fence, r.announced))
 	}
+	r.repeatSplits(e.Worker)
 	for ref, h := range d.handouts {
 		if d.placement[ref.subtask] == e.Worker {
 			r.m.sessions.send(e.Worker, handOutMessage(r.id, d.fence, ref, h.Count))
@@ -167,8 +171,10 @@ func (r *runner) performJob(ctx context.Context, now time.Time, eff job.Effect) 
 		for _, s := range gated { // levels may have come before
 			r.tellReadiness(s)
 		}
+		r.enqueue(discovery.Started{Fence: e.Fence, Splits: r.deployed.splits})
 	case job.StopCheckpoints:
 		r.enqueue(checkpoint.AttemptEnded{Fence: e.Fence, Why: e.Why})
+		r.enqueue(discovery.Ended{Fence: e.Fence})
 	case job.FinalCheckpoint:
 		r.enqueue(checkpoint.FinalRequested{Fence: e.Fence, Drain: e.Drain})
 	case job.AttemptGone:
@@ -240,7 +246,12 @@ func (r *runner) deploy(ctx context.Context, e job.Deploy) error {
 		r.enqueue(job.DeployFailed{Fence: e.Fence, Failure: internalFailure(fmt.Errorf("the job cannot be restored: %s", d)), Refused: true})
 		return nil
 	}
-	dep, gone := r.newDeployment(e, r.seedPositions(ctx, d.Manifest))
+	from, err := r.restorePoint(d.Manifest)
+	if err != nil {
+		r.enqueue(job.DeployFailed{Fence: e.Fence, Failure: internalFailure(err)}) // tried again
+		return nil
+	}
+	dep, gone := r.newDeployment(e, r.seedPositions(ctx, from))
 	r.deployed, r.trigger, r.restored = dep, nil, d.Checkpoint
 	r.levels, r.growing = map[sinkRef]sinkLevel{}, map[sinkRef]bool{}
 	r.subtasks = map[ident.Subtask]subtaskView{}
@@ -285,7 +296,7 @@ func internalFailure(err error) job.Failure {
 func (r *runner) newDeployment(e job.Deploy, from *manifest.Manifest) (dep *deployment, gone []ident.WorkerID) {
 	dep = &deployment{
 		job: r.id, fence: e.Fence, graph: r.graph, plan: r.plan, restored: from, placement: map[ident.Subtask]ident.WorkerID{},
-		targets: map[ident.WorkerID]target{}, splits: assignSplits(r.m.connector, r.plan, from.Positions),
+		targets: map[ident.WorkerID]target{}, splits: assignSplits(r.m.connector, r.plan, from.Positions), added: map[ident.Subtask][]manifest.Position{},
 		handouts: newHandouts(r.m.store.ClusterID(), r.id, r.plan, e.Fence.Attempt), idCap: idCap(r.graph),
 	}
 	for _, s := range r.plan.Subtasks() {

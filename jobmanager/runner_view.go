@@ -42,6 +42,7 @@ func (m *Manager) newRunner(id ident.JobID, j *graph.Job, plan *graph.Physical, 
 		Interval: j.Checkpoint.Interval, Timeout: j.Checkpoint.Timeout, MinPause: j.Checkpoint.MinPause, TolerableFailures: j.Checkpoint.TolerableFailures,
 	}, start)
 	r.committer = commit.New(commit.Config{}, commits)
+	r.discovery, r.listing = newDiscovery(m.connector, j), map[string]context.CancelFunc{}
 	if start.Latest != nil {
 		r.announced = start.Latest.Checkpoint
 	}
@@ -88,7 +89,7 @@ func (r *runner) publish() {
 		id: r.id, name: r.name, state: rec.State, attempt: rec.Attempt, parallelism: r.graph.Parallelism, restarts: rec.Restarts, plan: r.plan,
 		slots: r.m.scheduler.held(r.id), subtasks: maps.Clone(r.subtasks), checkpoints: r.coord.Status(), restored: r.restored,
 		submittedAt: r.submittedAt, stateSince: r.stateSince, endedAt: r.stored.EndedAt,
-		committed: r.announced, commits: r.committer.Status(),
+		committed: r.announced, commits: r.committer.Status(), discovery: r.discovery.Status(),
 	}
 	if f := rec.Failure; f != nil {
 		v.failure = &failureView{at: f.At, class: string(f.Class), message: f.Message, subtask: f.Subtask}
@@ -98,6 +99,7 @@ func (r *runner) publish() {
 			v.waiting = append(v.waiting, why)
 		}
 	}
+	v.waiting = append(v.waiting, v.discovery.Waiting...)
 	if w := r.machine.Waiting(time.Now()); w != "" {
 		v.waiting = append(v.waiting, w)
 	}

@@ -17,6 +17,9 @@ import (
 	"github.com/sluice-stream/sluice/proto/wire"
 )
 
+// maxAddedSplits keeps a message below controlMessageBytes: a position with the longest names takes 450 bytes.
+const maxAddedSplits = 2000
+
 // maxDeployBytes leaves room in a control message for what surrounds the deployment.
 const maxDeployBytes = controlMessageBytes - 1<<10
 
@@ -31,6 +34,8 @@ type deployment struct {
 	restored  *manifest.Manifest
 	// splits is, per source subtask, what it reads.
 	splits map[ident.Subtask][]manifest.Position
+	// added is, per source subtask, what it was given since.
+	added map[ident.Subtask][]manifest.Position
 	// handouts are the transactional ids of the attempt so far; idCap is how many a sink may ask for.
 	handouts map[sinkRef]commit.Handout
 	idCap    int
@@ -84,6 +89,19 @@ func (d *deployment) messages() (map[ident.WorkerID]message, error) {
 		out[ident.WorkerID(p.GetWorker())] = &pb.FromJobManager{Message: &pb.FromJobManager_Deploy{Deploy: m}}
 	}
 	return out, nil
+}
+
+// addSplitsMessages give a subtask more splits, in as many messages as their size needs.
+func addSplitsMessages(job ident.JobID, fence ident.Fence, to ident.Subtask, list []manifest.Position) []message {
+	var out []message
+	for part := range slices.Chunk(list, maxAddedSplits) {
+		m := &pb.AddSplits{Attempt: wire.AttemptToProto(job, fence), Subtask: wire.SubtaskToProto(to)}
+		for _, p := range part {
+			m.Positions = append(m.Positions, wire.PositionToProto(p))
+		}
+		out = append(out, &pb.FromJobManager{Message: &pb.FromJobManager_AddSplits{AddSplits: m}})
+	}
+	return out
 }
 
 // checkSize refuses a job that could not be sent out, even to a single task manager: the stream to it would

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
@@ -36,6 +37,8 @@ type attempt struct {
 	// may come before the sink is made.
 	sinks     map[sinkKey]operator.Transactional
 	handedOut map[sinkKey]int
+	// added are the splits that came since the deployment, perhaps before their subtask was made.
+	added map[ident.Subtask][]manifest.Position
 	// over is closed when the attempt is cancelled.
 	over <-chan struct{}
 }
@@ -47,6 +50,8 @@ type task struct {
 	waiting waitingReasons
 	// failures decides over records that fail, and counts them.
 	failures *builtin.Failures
+	// recordsFailed counts what sinks with the guarantee none could not write.
+	recordsFailed atomic.Int64
 }
 
 // start runs an attempt once older, still ending ones of the same job have ended.
@@ -55,6 +60,7 @@ func (tm *TaskManager) start(d *deployment, after []*attempt) *attempt {
 	a := &attempt{
 		tm: tm, id: d.id, deploy: d, cancel: cancel, done: make(chan struct{}), over: ctx.Done(), tasks: map[ident.Subtask]*task{},
 		failed: map[ident.Subtask]bool{}, sinks: map[sinkKey]operator.Transactional{}, handedOut: map[sinkKey]int{},
+		added: map[ident.Subtask][]manifest.Position{},
 	}
 	tm.running.Add(1)
 	go func() {
@@ -183,6 +189,27 @@ func (tm *TaskManager) onHandOut(id attemptID, key sinkKey, below int) {
 	}
 }
 
+// onAddSplits gives a source subtask more splits; those that it has are passed over, so a repeat changes nothing.
+func (tm *TaskManager) onAddSplits(id attemptID, to ident.Subtask, splits []manifest.Position) {
+	tm.mu.Lock()
+	a := tm.attempts[id.job]
+	tm.mu.Unlock()
+	if a == nil || a.id != id {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if t := a.tasks[to]; t != nil {
+		t.AddSplits(splits)
+		return
+	}
+	for _, p := range splits {
+		if !slices.ContainsFunc(a.added[to], func(o manifest.Position) bool { return o.Split == p.Split }) {
+			a.added[to] = append(a.added[to], p)
+		}
+	}
+}
+
 // runTask restores and runs a subtask. The exchange runs already, so peers do not wait for large state.
 func (a *attempt) runTask(ctx context.Context, b *builder, t *task) error {
 	var err error
@@ -197,6 +224,7 @@ func (a *attempt) runTask(ctx context.Context, b *builder, t *task) error {
 	t.Task = made
 	a.mu.Lock()
 	a.tasks[t.cfg.Subtask] = t
+	made.AddSplits(a.added[t.cfg.Subtask])
 	a.mu.Unlock()
 	return made.Run(ctx)
 }
@@ -297,7 +325,7 @@ type subtaskCounters struct {
 	attempt                                                  attemptID
 	subtask                                                  ident.Subtask
 	recordsIn, recordsOut, bytesIn, bytesOut, recordsSkipped int64
-	deadLettered                                             int64
+	deadLettered, recordsFailed                              int64
 	lag                                                      []operator.SplitLag
 	waiting                                                  string
 }
@@ -314,7 +342,8 @@ func (tm *TaskManager) counters() []subtaskCounters {
 			out = append(out, subtaskCounters{
 				attempt: a.id, subtask: s, recordsIn: c.RecordsIn.Load(), recordsOut: c.RecordsOut.Load(), bytesIn: c.BytesIn.Load(),
 				bytesOut: c.BytesOut.Load(), recordsSkipped: t.failures.Skipped.Load(), deadLettered: t.failures.DeadLettered.Load(),
-				lag: t.Lag(), waiting: t.waiting.String(),
+				recordsFailed: t.recordsFailed.Load(),
+				lag:           t.Lag(), waiting: t.waiting.String(),
 			})
 		}
 		a.mu.Unlock()

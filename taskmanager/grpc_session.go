@@ -350,6 +350,9 @@ func (tm *TaskManager) handle(_ context.Context, m *pb.FromJobManager) {
 	case *pb.FromJobManager_HandOut:
 		h := v.HandOut
 		tm.onHandOut(attemptFromProto(h.GetAttempt()), sinkKey{wire.SubtaskFromProto(h.GetSubtask()), h.GetSink()}, int(h.GetBelow()))
+	case *pb.FromJobManager_AddSplits:
+		id, to, splits := addSplitsFromProto(v.AddSplits)
+		tm.onAddSplits(id, to, splits)
 	case *pb.FromJobManager_Cancel:
 		var subtasks []ident.Subtask
 		for _, s := range v.Cancel.GetSubtasks() {

@@ -182,7 +182,7 @@ func checkSource(s *graph.Source) error {
 }
 
 func (d *demand) read(part string, k *graph.KafkaSource) []error {
-	for _, t := range k.Topics {
+	for _, t := range topicsOfSource(k) {
 		d.topics[t] = append(d.topics[t], part)
 	}
 	if k.TopicPattern == "" {

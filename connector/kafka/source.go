@@ -46,7 +46,6 @@ type Source struct {
 	cfg         Config
 	connections *Connections
 	log         *slog.Logger
-	splits      []*split
 	out         chan operator.SourceBatch
 	budget      *budget
 	trouble     *trouble
@@ -57,12 +56,13 @@ type Source struct {
 	group   *errgroup.Group
 
 	mu       sync.Mutex
+	splits   []*split
 	homeless []*split
 	fetchers map[int32]*fetcher
 	wake     chan struct{} // something became homeless
 }
 
-var _ operator.Source = (*Source)(nil)
+var _ operator.SplitAdder = (*Source)(nil)
 
 // split is a partition that is being read.
 type split struct {
@@ -102,7 +102,15 @@ func NewSource(cfg SourceConfig) (*Source, error) {
 		behindGrace: behindGrace,
 	}
 	s.parcels.New = func() any { return newParcel(s) }
-	for _, p := range cfg.Positions {
+	s.AddSplits(cfg.Positions)
+	return s, nil
+}
+
+// AddSplits gives the source more to read; see operator.SplitAdder.
+func (s *Source) AddSplits(positions []manifest.Position) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range positions {
 		sp := &split{Position: p, name: fmt.Sprintf("%s/%d", p.Topic, p.Partition)}
 		sp.handedOut.Store(p.Next)
 		sp.highWatermark.Store(-1)
@@ -111,7 +119,7 @@ func NewSource(cfg SourceConfig) (*Source, error) {
 			s.homeless = append(s.homeless, sp)
 		}
 	}
-	return s, nil
+	signal(s.wake)
 }
 
 // Batches is what was fetched, in order within each split.
@@ -119,8 +127,11 @@ func (s *Source) Batches() <-chan operator.SourceBatch { return s.out }
 
 // Lag is how far the subtask is behind the high watermarks, or behind the ends of bounded splits.
 func (s *Source) Lag() []operator.SplitLag {
-	out := make([]operator.SplitLag, len(s.splits))
-	for i, sp := range s.splits {
+	s.mu.Lock()
+	splits := s.splits // what is there does not change
+	s.mu.Unlock()
+	out := make([]operator.SplitLag, len(splits))
+	for i, sp := range splits {
 		next := sp.handedOut.Load()
 		out[i] = operator.SplitLag{Split: sp.Split, Next: next, Lag: -1}
 		if end := sp.highWatermark.Load(); end >= 0 {

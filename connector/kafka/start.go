@@ -47,6 +47,7 @@ type starting struct {
 	cfg      *Config
 	cluster  *wire.Cluster
 	parts    []wire.TopicPartition
+	ids      map[string]manifest.TopicID // of the topics
 	warnings []string
 }
 
@@ -83,20 +84,28 @@ func (a *Admin) startOf(ctx context.Context, s *graph.Source) ([]manifest.Positi
 	}
 	out := make([]manifest.Position, len(st.parts))
 	for i, tp := range st.parts {
-		out[i] = manifest.Position{Split: manifest.Split{Source: s.Name, Topic: tp.Topic, Partition: tp.Partition}, Next: begin[i].offset, LeaderEpoch: begin[i].epoch, Stop: end[i]}
+		out[i] = st.position(tp, begin[i], end[i])
+	}
+	if fixed := isBounded(s.Kafka) || len(s.Kafka.Partitions) > 0; fixed && s.Kafka.Properties[propDiscovery] != "" {
+		st.warnings = append(st.warnings, propDiscovery+" has no effect: the partitions are those of the start, as the source is bounded or names them")
 	}
 	return out, st.warnings, nil
+}
+
+func (st *starting) position(tp wire.TopicPartition, at point, stop int64) manifest.Position {
+	return manifest.Position{
+		Split: manifest.Split{Source: st.source.Name, Topic: tp.Topic, Partition: tp.Partition}, TopicID: st.ids[tp.Topic],
+		Next: at.offset, LeaderEpoch: at.epoch, Stop: stop,
+	}
 }
 
 // partitions lists what the source reads, in order.
 func (st *starting) partitions(ctx context.Context) ([]wire.TopicPartition, error) {
 	var md *wire.Metadata
-	topics := st.source.Kafka.Topics
+	var topics []string
 	err := st.retry(ctx, func() error {
 		var err error
-		if st.source.Kafka.TopicPattern != "" {
-			topics = nil
-		}
+		topics = topicsOfSource(st.source.Kafka)
 		if md, err = st.cluster.Metadata(ctx, topics); err != nil {
 			return err
 		}
@@ -112,10 +121,14 @@ func (st *starting) partitions(ctx context.Context) ([]wire.TopicPartition, erro
 				return err
 			}
 		}
-		return nil
+		st.ids, err = idsOf(ctx, st.cluster, topics)
+		return err
 	})
 	if err != nil {
 		return nil, err
+	}
+	if set := st.source.Kafka.Partitions; len(set) > 0 {
+		return fixedSet(md, topics, set)
 	}
 	var parts []wire.TopicPartition
 	topics = slices.Clone(topics)
@@ -125,6 +138,25 @@ func (st *starting) partitions(ctx context.Context) ([]wire.TopicPartition, erro
 			for i := range t.Partitions {
 				parts = append(parts, wire.TopicPartition{Topic: name, Partition: t.Partitions[i].ID})
 			}
+		}
+	}
+	return parts, nil
+}
+
+// fixedSet takes the partitions that the job names, in order, and refuses those that do not exist.
+func fixedSet(md *wire.Metadata, topics []string, set map[string][]int32) ([]wire.TopicPartition, error) {
+	var parts []wire.TopicPartition
+	for _, name := range topics {
+		t, ok := md.Topic(name)
+		if !ok {
+			continue // topicFault has refused it
+		}
+		for _, id := range slices.Sorted(slices.Values(set[name])) {
+			if !slices.ContainsFunc(t.Partitions, func(p wire.Partition) bool { return p.ID == id }) {
+				return nil, &Error{Where: fmt.Sprintf("%s/%d", name, id), Err: fmt.Errorf("partitions names it, and the topic has only %d partitions", len(t.Partitions)),
+					Hint: fmt.Sprintf("name some of 0 to %d", len(t.Partitions)-1), class: "user"}
+			}
+			parts = append(parts, wire.TopicPartition{Topic: name, Partition: id})
 		}
 	}
 	return parts, nil

@@ -177,6 +177,7 @@ func (c *checker) together() {
 	if _, ok := c.properties[propBootstrap]; !ok {
 		c.add(propBootstrap, "add it: host:port, separated by commas", "it is missing")
 	}
+	c.discovery()
 	c.security()
 	c.brokerVersion()
 	c.order(propRetryBackoff, propRetryBackoffMax)
@@ -185,6 +186,16 @@ func (c *checker) together() {
 		if codec, level := l[0], l[1]; c.has(level) && c.properties[propCompression] != codec {
 			c.add(level, "set "+propCompression+": "+codec+" or remove it", "it has no effect with %s %q", propCompression, c.properties[propCompression])
 		}
+	}
+}
+
+// minDiscoveryMs is the least interval of the search for partitions: each asks a broker for all topics of a source.
+const minDiscoveryMs = 100
+
+func (c *checker) discovery() {
+	p, _ := findProperty(propDiscovery)
+	if n := numberOf(c.properties, propDiscovery); n > 0 && n < minDiscoveryMs && p.check(c.properties[propDiscovery]) == nil {
+		c.add(propDiscovery, fmt.Sprintf("want 0, which turns it off, or %d to %d milliseconds", minDiscoveryMs, p.Max), "%d is out of range", n)
 	}
 }
 

@@ -109,6 +109,13 @@ type CheckpointsFailing struct {
 	Why   string
 }
 
+// SourceFailing says that a source of a running attempt cannot be read on from where it is, and that no other
+// attempt would fare better.
+type SourceFailing struct {
+	Fence ident.Fence
+	Why   string
+}
+
 // DataLost says that what a completed checkpoint promised cannot be kept (DESIGN rule 14).
 type DataLost struct{ Failure Failure }
 
@@ -134,6 +141,7 @@ func (DeployFailed) event()        {}
 func (CheckpointCompleted) event() {}
 func (CheckpointSettled) event()   {}
 func (CheckpointsFailing) event()  {}
+func (SourceFailing) event()       {}
 func (DataLost) event()            {}
 func (Cancel) event()              {}
 func (Stop) event()                {}
@@ -195,6 +203,11 @@ func (e CheckpointSettled) String() string { return fmt.Sprintf("checkpoints of 
 // String names the attempt and why.
 func (e CheckpointsFailing) String() string {
 	return fmt.Sprintf("checkpoints of %s fail: %s", e.Fence, e.Why)
+}
+
+// String names the attempt and why.
+func (e SourceFailing) String() string {
+	return fmt.Sprintf("a source of %s fails: %s", e.Fence, e.Why)
 }
 
 // String gives the failure.

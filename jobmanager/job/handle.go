@@ -218,6 +218,14 @@ func (m *Machine) onCheckpointsFailing(now time.Time, ev CheckpointsFailing) {
 	m.restart(now, OnCheckpoints, Failure{Class: External, Message: ev.Why}, costCharged)
 }
 
+func (m *Machine) onSourceFailing(now time.Time, ev SourceFailing) {
+	if m.current == nil || m.current.fence != ev.Fence || m.rec.State == Deploying {
+		m.ignore(ev, "the attempt does not run")
+		return
+	}
+	m.fail(now, OnSource, Failure{Class: External, Message: ev.Why})
+}
+
 func (m *Machine) onDataLost(now time.Time, ev DataLost) {
 	if m.rec.State == Created || m.rec.DataLoss {
 		m.ignore(ev, "the job is %s, known to have lost data: %t", m.rec.State, m.rec.DataLoss)

@@ -118,6 +118,8 @@ func (m *Machine) Step(now time.Time, ev Event) []Effect {
 		m.onSettled(ev)
 	case CheckpointsFailing:
 		m.onCheckpointsFailing(now, ev)
+	case SourceFailing:
+		m.onSourceFailing(now, ev)
 	case DataLost:
 		m.onDataLost(now, ev)
 	case Cancel:

@@ -65,6 +65,7 @@ const (
 	OnBudget        Trigger = "restarts used up"
 	OnFenced        Trigger = "fenced again"
 	OnRefused       Trigger = "restore refused"
+	OnSource        Trigger = "source unreadable"
 	OnDataLost      Trigger = "data lost"
 	OnCleanedUp     Trigger = "cleaned up"
 )
@@ -118,6 +119,7 @@ var transitions = []Edge{
 	{Running, OnCheckpoints, Restarting},
 	{Running, OnBudget, Failing},
 	{Running, OnFenced, Failing},
+	{Running, OnSource, Failing},
 	{Running, OnDataLost, Failing},
 	{Running, OnRecovered, WaitingForSlots},
 	{Running, OnRecovered, Finishing},
@@ -143,6 +145,7 @@ var transitions = []Edge{
 	{Finishing, OnCheckpoints, Restarting},
 	{Finishing, OnBudget, Failing},
 	{Finishing, OnFenced, Failing},
+	{Finishing, OnSource, Failing},
 	{Finishing, OnDataLost, Failing},
 	{Finishing, OnRecovered, WaitingForSlots},
 	{Finishing, OnRecovered, Finishing},
@@ -156,6 +159,7 @@ var transitions = []Edge{
 	{Stopping, OnCheckpoints, Restarting},
 	{Stopping, OnBudget, Failing},
 	{Stopping, OnFenced, Failing},
+	{Stopping, OnSource, Failing},
 	{Stopping, OnDataLost, Failing},
 	{Stopping, OnRecovered, WaitingForSlots},
 	{Stopping, OnRecovered, Stopping},

@@ -160,6 +160,8 @@ func (tr *transcript) event(t *testing.T, cmd string, args []string) Event {
 		return CheckpointCompleted{Fence: tr.newest, Checkpoint: ident.CheckpointID(number(t, args[0])), Final: len(args) > 1}
 	case "checkpoints-failing":
 		return CheckpointsFailing{Fence: tr.newest, Why: "6 in a row"}
+	case "source-failing":
+		return SourceFailing{Fence: tr.newest, Why: "the topic is another one"}
 	case "data-lost":
 		return DataLost{Failure: Failure{Class: External, Message: "transaction expired"}}
 	default:

@@ -209,6 +209,10 @@ func (w *walker) move() {
 		if w.rng.IntN(10) == 0 {
 			w.step(DataLost{})
 		}
+	case 22:
+		if w.rng.IntN(10) == 0 {
+			w.step(SourceFailing{Fence: w.newest(), Why: "test"})
+		}
 	case 16, 17, 18, 19, 20, 21:
 		w.settle()
 	default:

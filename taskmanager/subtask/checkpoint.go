@@ -98,10 +98,32 @@ func (l *loop) read(ctx context.Context) error {
 	for _, id := range m.aborted {
 		l.abort(id)
 	}
-	if m.trigger.id == 0 || l.cfg.Source == nil {
+	if l.cfg.Source == nil {
+		return nil
+	}
+	if err := l.addSplits(m.added); err != nil {
+		return err
+	}
+	if m.trigger.id == 0 {
 		return nil
 	}
 	return l.onTrigger(ctx, m.trigger)
+}
+
+// addSplits makes new splits part of every checkpoint from now on, before the source reads any of them. After a
+// final barrier nothing is read any more.
+func (l *loop) addSplits(splits []manifest.Position) error {
+	fresh := l.positions.missing(splits)
+	if len(fresh) == 0 || l.batches == nil {
+		return nil
+	}
+	source, ok := l.cfg.Source.(operator.SplitAdder)
+	if !ok {
+		return fmt.Errorf("source %s takes no partitions while it runs", l.cfg.Vertex.Nodes[0].Name)
+	}
+	l.positions.add(fresh)
+	source.AddSplits(fresh)
+	return nil
 }
 
 func (l *loop) abort(id ident.CheckpointID) {

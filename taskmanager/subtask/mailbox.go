@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/ident"
 )
 
@@ -42,6 +43,8 @@ type trigger struct {
 type mail struct {
 	trigger trigger // the newest; id 0: none
 	aborted []ident.CheckpointID
+	// added are new splits; they stand before the trigger.
+	added []manifest.Position
 }
 
 // mailbox holds control messages as levels, not as a queue: of triggers the newest counts. So it is bounded and whoever puts something in never waits.
@@ -74,6 +77,15 @@ func (m *mailbox) take() mail {
 func (m *mail) addTrigger(t trigger) {
 	if t.id > m.trigger.id {
 		m.trigger = t
+	}
+}
+
+// addSplits keeps a split once, however often it is repeated before the loop looks.
+func (m *mail) addSplits(list []manifest.Position) {
+	for _, p := range list {
+		if !slices.ContainsFunc(m.added, func(o manifest.Position) bool { return o.Split == p.Split }) {
+			m.added = append(m.added, p)
+		}
 	}
 }
 

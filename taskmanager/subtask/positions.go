@@ -2,7 +2,6 @@ package subtask
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/graph"
@@ -18,14 +17,31 @@ type positions struct {
 }
 
 func newPositions(cfg *Config) *positions {
-	p := &positions{all: slices.Clone(cfg.Positions), index: map[manifest.Split]int{}, bounded: bounded(&cfg.Vertex)}
-	for i, at := range p.all {
-		p.index[at.Split] = i
+	p := &positions{index: map[manifest.Split]int{}, bounded: bounded(&cfg.Vertex)}
+	p.add(cfg.Positions)
+	return p
+}
+
+// add takes splits that it does not have.
+func (p *positions) add(list []manifest.Position) {
+	for _, at := range list {
+		p.index[at.Split] = len(p.all)
+		p.all = append(p.all, at)
 		if !at.AtEnd() {
 			p.open++
 		}
 	}
-	return p
+}
+
+// missing leaves out the splits that are there.
+func (p *positions) missing(list []manifest.Position) []manifest.Position {
+	var out []manifest.Position
+	for _, at := range list {
+		if _, have := p.index[at.Split]; !have {
+			out = append(out, at)
+		}
+	}
+	return out
 }
 
 func bounded(v *graph.Vertex) bool {

@@ -160,6 +160,13 @@ func (t *Task) Trigger(id ident.CheckpointID, kind Kind) {
 	t.mailbox.put(func(m *mail) { m.addTrigger(trigger{id, kind}) })
 }
 
+// AddSplits gives the source more splits; those that it has are passed over, in a subtask without a source all.
+func (t *Task) AddSplits(splits []manifest.Position) {
+	if len(splits) > 0 {
+		t.mailbox.put(func(m *mail) { m.addSplits(splits) })
+	}
+}
+
 // Abort gives a checkpoint up.
 func (t *Task) Abort(id ident.CheckpointID) {
 	t.mailbox.put(func(m *mail) { m.addAbort(id) })

@@ -23,8 +23,13 @@ type Admin struct {
 	// calls counts those on their way.
 	calls atomic.Int32
 
+	// Discovery is how often the partitions of sources are looked for; 0: never.
+	Discovery time.Duration
+
 	mu        sync.Mutex
 	published []ident.CheckpointID
+	// listingFault is why partitions cannot be listed; nil: they can.
+	listingFault error
 }
 
 // CheckProperties finds nothing wrong.
@@ -58,6 +63,52 @@ func (a *Admin) StartPositions(_ context.Context, job *graph.Job) ([]manifest.Po
 		}
 	}
 	return out, nil, nil
+}
+
+// DiscoveryInterval is Discovery.
+func (a *Admin) DiscoveryInterval(*graph.KafkaSource) (time.Duration, bool) {
+	return a.Discovery, a.Discovery > 0
+}
+
+// Discover finds the partitions that were added, each at offset 0.
+func (a *Admin) Discover(ctx context.Context, s *graph.Source, known []manifest.Position) ([]manifest.Position, map[string]manifest.TopicID, error) {
+	var found []manifest.Position
+	topics := map[string]manifest.TopicID{}
+	err := a.call(ctx, Call{API: ListTopics}, func() error {
+		if fault := a.listingFailure(); fault != nil {
+			return fault
+		}
+		for _, topic := range s.Kafka.Topics {
+			n := a.Log.partitions(topic)
+			if n > 0 {
+				topics[topic] = manifest.TopicID{}
+			}
+			for p := range int32(n) {
+				split := manifest.Split{Source: s.Name, Topic: topic, Partition: p}
+				if !slices.ContainsFunc(known, func(k manifest.Position) bool { return k.Split == split }) {
+					found = append(found, manifest.Position{Split: split, LeaderEpoch: -1, Stop: -1})
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return found, topics, nil
+}
+
+// FailListings lets listings of partitions fail; nil: not any more.
+func (a *Admin) FailListings(why error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.listingFault = why
+}
+
+func (a *Admin) listingFailure() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.listingFault
 }
 
 // errCrashed is what a job manager hears that is dead already.
@@ -179,6 +230,17 @@ type source struct {
 	c         hostConnectors
 	positions []manifest.Position
 	out       chan operator.SourceBatch
+
+	mu    sync.Mutex
+	added []manifest.Position // not among positions yet
+}
+
+// AddSplits is operator.SplitAdder's.
+func (s *source) AddSplits(positions []manifest.Position) {
+	s.mu.Lock()
+	s.added = append(s.added, positions...)
+	s.mu.Unlock()
+	s.c.Log.wake()
 }
 
 // Run is operator.Source's.
@@ -205,6 +267,10 @@ func (s *source) Run(ctx context.Context) error {
 // round reads a batch of every split. changed, taken before, says when there may be more.
 func (s *source) round(ctx context.Context) (read bool, changed <-chan struct{}, err error) {
 	_, changed = s.c.Log.acks()
+	s.mu.Lock()
+	s.positions = append(s.positions, s.added...)
+	s.added = nil
+	s.mu.Unlock()
 	for i := range s.positions {
 		p := &s.positions[i]
 		limit := s.c.BatchRecords

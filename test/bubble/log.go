@@ -41,7 +41,7 @@ func NewLog() *Log {
 // Close waits for the calls that are still on their way.
 func (l *Log) Close() { l.travel.close() }
 
-// Create makes a topic.
+// Create makes a topic, or gives one that is there more partitions.
 func (l *Log) Create(topic string, partitions int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -83,6 +83,13 @@ func (l *Log) HoldAcks(on bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.holdAcks = on
+	l.signal()
+}
+
+// wake lets readers look again.
+func (l *Log) wake() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.signal()
 }
 

@@ -19,6 +19,9 @@ const (
 	EndTxn         API = "EndTxn"
 )
 
+// ListTopics looks for partitions.
+const ListTopics API = "Metadata"
+
 // Call is a request on its way to the broker.
 type Call struct {
 	API API
