@@ -57,8 +57,10 @@ type metricKey struct {
 
 // subtaskMetrics is what a task manager last told of a running subtask.
 type subtaskMetrics struct {
-	recordsIn, recordsOut, bytesIn, bytesOut, recordsSkipped int64
-	lag                                                      []splitLag
+	recordsIn, recordsOut, bytesIn, bytesOut           int64
+	recordsSkipped, recordsDeadLettered, recordsFailed int64
+
+	lag []splitLag
 	// waiting is why the subtask makes no progress, since when it gave reasons without a break.
 	waiting string
 	since   time.Time

@@ -73,7 +73,8 @@ func metricsFromProto(hb *pb.Heartbeat) map[metricKey]subtaskMetrics {
 		job, fence := wire.AttemptFromProto(m.GetAttempt())
 		s := subtaskMetrics{
 			recordsIn: m.GetRecordsIn(), recordsOut: m.GetRecordsOut(), bytesIn: m.GetBytesIn(), bytesOut: m.GetBytesOut(),
-			recordsSkipped: m.GetRecordsSkipped(), waiting: m.GetWaiting(),
+			recordsSkipped: m.GetRecordsSkipped(), recordsDeadLettered: m.GetRecordsDeadLettered(), recordsFailed: m.GetRecordsFailed(),
+			waiting: m.GetWaiting(),
 		}
 		for _, l := range m.GetLag() {
 			next := int64(-1) // an older task manager does not tell

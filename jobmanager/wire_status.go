@@ -67,7 +67,8 @@ func (m *Manager) vertexToProto(v *jobView, vertex *graph.Vertex) *pb.VertexStat
 		status := &pb.SubtaskStatus{Index: int32(i), State: v.subtasks[s].state, TaskManager: string(v.subtasks[s].worker)}
 		c := m.sessions.metricsOf(v.subtasks[s].worker, metricKey{v.id, v.attempt, s})
 		status.RecordsIn, status.RecordsOut, status.BytesIn, status.BytesOut = c.recordsIn, c.recordsOut, c.bytesIn, c.bytesOut
-		status.RecordsSkipped, status.Waiting = c.recordsSkipped, c.waiting
+		status.RecordsSkipped, status.RecordsDeadLettered, status.RecordsFailed = c.recordsSkipped, c.recordsDeadLettered, c.recordsFailed
+		status.Waiting = c.waiting
 		for _, l := range c.lag {
 			told := &pb.SplitLag{Topic: l.topic, Partition: l.partition, Lag: l.records}
 			if l.next >= 0 {

@@ -2,6 +2,7 @@ package operator
 
 import (
 	"context"
+	"sync/atomic"
 
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/ident"
@@ -110,6 +111,8 @@ type SinkContext struct {
 	Subtask int
 	// Failed decides over records that the sink cannot handle.
 	Failed Failed
+	// Lost counts the records that a sink with the guarantee none could not write.
+	Lost *atomic.Int64
 	// Waiting is told why the sink makes no progress, empty when it does again. It must not wait.
 	Waiting func(reason string)
 	// Transactions is for sinks with the guarantee exactly-once; nil for others.

@@ -122,7 +122,7 @@ func (b *builder) node(cfg *subtask.Config, t *task, n *graph.Node) (err error) 
 // sink makes a sink of the connector, with its transactional ids if it is to have some.
 func (b *builder) sink(cfg *subtask.Config, t *task, n *graph.Node, waiting func(string)) error {
 	a, key := b.attempt, sinkKey{cfg.Subtask, n.Name}
-	sc := operator.SinkContext{Subtask: cfg.Subtask.Index, Failed: t.failures.Of(n.Name, n.OnError), Waiting: waiting}
+	sc := operator.SinkContext{Subtask: cfg.Subtask.Index, Failed: t.failures.Of(n.Name, n.OnError), Lost: &t.recordsFailed, Waiting: waiting}
 	if ids, ok := a.deploy.transactions[key]; ok {
 		sc.Transactions = &operator.TransactionContext{
 			Prefix: ids.prefix, Owned: ids.owned, Cap: ids.cap, Lease: a.lease,

@@ -12,7 +12,7 @@ type metrics struct {
 	tm       *TaskManager
 	registry *prometheus.Registry
 
-	recordsIn, recordsOut, bytesIn, bytesOut, skipped, lag, slots *prometheus.Desc
+	recordsIn, recordsOut, bytesIn, bytesOut, skipped, deadLettered, failed, lag, slots *prometheus.Desc
 }
 
 func newMetrics(tm *TaskManager) *metrics {
@@ -22,13 +22,15 @@ func newMetrics(tm *TaskManager) *metrics {
 	}
 	m := &metrics{
 		tm: tm, registry: prometheus.NewRegistry(),
-		recordsIn:  desc("sluice_records_in_total", "Records that subtasks of the running attempt took in.", labels...),
-		recordsOut: desc("sluice_records_out_total", "Records that subtasks of the running attempt handed to sinks and other subtasks.", labels...),
-		bytesIn:    desc("sluice_bytes_in_total", "Bytes that subtasks of the running attempt took in.", labels...),
-		bytesOut:   desc("sluice_bytes_out_total", "Bytes that subtasks of the running attempt handed on.", labels...),
-		skipped:    desc("sluice_records_skipped_total", "Records that the error policy skipped.", labels...),
-		lag:        desc("sluice_lag_records", "Records between the position of a split and its high watermark.", append(labels, "topic", "partition")...),
-		slots:      desc("sluice_taskmanager_slots", "Slots that this task manager offers."),
+		recordsIn:    desc("sluice_records_in_total", "Records that subtasks of the running attempt took in.", labels...),
+		recordsOut:   desc("sluice_records_out_total", "Records that subtasks of the running attempt handed to sinks and other subtasks.", labels...),
+		bytesIn:      desc("sluice_bytes_in_total", "Bytes that subtasks of the running attempt took in.", labels...),
+		bytesOut:     desc("sluice_bytes_out_total", "Bytes that subtasks of the running attempt handed on.", labels...),
+		skipped:      desc("sluice_records_skipped_total", "Records that the error policy skipped.", labels...),
+		deadLettered: desc("sluice_records_dead_lettered_total", "Records that went to the dead letters.", labels...),
+		failed:       desc("sluice_records_failed_total", "Records that sinks with the guarantee none could not write.", labels...),
+		lag:          desc("sluice_lag_records", "Records between the position of a split and its high watermark.", append(labels, "topic", "partition")...),
+		slots:        desc("sluice_taskmanager_slots", "Slots that this task manager offers."),
 	}
 	m.registry.MustRegister(m, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
@@ -36,7 +38,7 @@ func newMetrics(tm *TaskManager) *metrics {
 
 // Describe is prometheus.Collector's.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.recordsIn, m.recordsOut, m.bytesIn, m.bytesOut, m.skipped, m.lag, m.slots} {
+	for _, d := range []*prometheus.Desc{m.recordsIn, m.recordsOut, m.bytesIn, m.bytesOut, m.skipped, m.deadLettered, m.failed, m.lag, m.slots} {
 		ch <- d
 	}
 }
@@ -54,6 +56,8 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		count(m.bytesIn, s.bytesIn)
 		count(m.bytesOut, s.bytesOut)
 		count(m.skipped, s.recordsSkipped)
+		count(m.deadLettered, s.deadLettered)
+		count(m.failed, s.recordsFailed)
 		for _, l := range s.lag {
 			ch <- prometheus.MustNewConstMetric(m.lag, prometheus.GaugeValue, float64(l.Lag), job, vertex, index, l.Split.Topic, strconv.Itoa(int(l.Split.Partition)))
 		}

@@ -126,7 +126,8 @@ func levelToProto(l sinkLevel) *pb.SinkLevel {
 func counterToProto(c subtaskCounters) *pb.SubtaskMetrics {
 	m := &pb.SubtaskMetrics{
 		Attempt: wire.AttemptToProto(c.attempt.job, c.attempt.fence), Subtask: wire.SubtaskToProto(c.subtask), RecordsIn: c.recordsIn, RecordsOut: c.recordsOut,
-		BytesIn: c.bytesIn, BytesOut: c.bytesOut, RecordsSkipped: c.recordsSkipped, Waiting: c.waiting,
+		BytesIn: c.bytesIn, BytesOut: c.bytesOut, RecordsSkipped: c.recordsSkipped,
+		RecordsDeadLettered: c.deadLettered, RecordsFailed: c.recordsFailed, Waiting: c.waiting,
 	}
 	for _, l := range c.lag {
 		m.Lag = append(m.Lag, &pb.SplitLag{Topic: l.Split.Topic, Partition: l.Split.Partition, Lag: l.Lag, Position: &l.Next})

@@ -57,16 +57,19 @@ type Vertex struct {
 
 // Subtask is one parallel instance of a vertex.
 type Subtask struct {
-	Index          int32      `json:"index"`
-	State          string     `json:"state"`
-	TaskManager    string     `json:"taskmanager"`
-	RecordsIn      int64      `json:"recordsIn"`
-	RecordsOut     int64      `json:"recordsOut"`
-	BytesIn        int64      `json:"bytesIn"`
-	BytesOut       int64      `json:"bytesOut"`
-	RecordsSkipped int64      `json:"recordsSkipped"`
-	Waiting        string     `json:"waiting,omitempty"`
-	Lag            []SplitLag `json:"lag,omitempty"`
+	Index               int32  `json:"index"`
+	State               string `json:"state"`
+	TaskManager         string `json:"taskmanager"`
+	RecordsIn           int64  `json:"recordsIn"`
+	RecordsOut          int64  `json:"recordsOut"`
+	BytesIn             int64  `json:"bytesIn"`
+	BytesOut            int64  `json:"bytesOut"`
+	RecordsSkipped      int64  `json:"recordsSkipped"`
+	RecordsDeadLettered int64  `json:"recordsDeadLettered"`
+	// RecordsFailed are those that a sink with the guarantee none could not write.
+	RecordsFailed int64      `json:"recordsFailed"`
+	Waiting       string     `json:"waiting,omitempty"`
+	Lag           []SplitLag `json:"lag,omitempty"`
 }
 
 // SplitLag is how many records a partition is behind; -1 while unknown.

@@ -49,7 +49,8 @@ func vertexFromProto(v *pb.VertexStatus) Vertex {
 	for _, s := range v.GetSubtasks() {
 		sub := Subtask{
 			Index: s.GetIndex(), State: s.GetState(), TaskManager: s.GetTaskManager(), RecordsIn: s.GetRecordsIn(), RecordsOut: s.GetRecordsOut(),
-			BytesIn: s.GetBytesIn(), BytesOut: s.GetBytesOut(), RecordsSkipped: s.GetRecordsSkipped(), Waiting: s.GetWaiting(),
+			BytesIn: s.GetBytesIn(), BytesOut: s.GetBytesOut(), RecordsSkipped: s.GetRecordsSkipped(),
+			RecordsDeadLettered: s.GetRecordsDeadLettered(), RecordsFailed: s.GetRecordsFailed(), Waiting: s.GetWaiting(),
 		}
 		for _, l := range s.GetLag() {
 			sub.Lag = append(sub.Lag, SplitLag{Topic: l.GetTopic(), Partition: l.GetPartition(), Lag: l.GetLag(), Position: l.Position})

@@ -64,6 +64,8 @@ const jobJSON = `{
      "bytesIn": 0,
      "bytesOut": 0,
      "recordsSkipped": 0,
+     "recordsDeadLettered": 0,
+     "recordsFailed": 0,
      "lag": [
       {
        "topic": "orders",

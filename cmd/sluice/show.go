@@ -155,10 +155,13 @@ func (c *cli) printJob(j *web.Job) {
 		return // its subtasks are gone, and so are their counters
 	}
 	fmt.Fprintln(c.stdout)
-	t := c.table("SUBTASK", "STATE", "TASK MANAGER", "RECORDS IN", "RECORDS OUT", "SKIPPED", "LAG", "WAITS FOR")
+	t := c.table("SUBTASK", "STATE", "TASK MANAGER", "RECORDS IN", "RECORDS OUT", "SKIPPED", "DEAD LETTERS", "LAG", "WAITS FOR")
 	for _, v := range j.Vertices {
 		for _, s := range v.Subtasks {
-			t.AppendRow(table.Row{v.Name + "/" + strconv.Itoa(int(s.Index)), s.State, s.TaskManager, s.RecordsIn, s.RecordsOut, s.RecordsSkipped, lagOf(s.Lag), cut(s.Waiting, waitsForWidth)})
+			t.AppendRow(table.Row{
+				v.Name + "/" + strconv.Itoa(int(s.Index)), s.State, s.TaskManager, s.RecordsIn, s.RecordsOut, s.RecordsSkipped + s.RecordsFailed,
+				s.RecordsDeadLettered, lagOf(s.Lag), cut(s.Waiting, waitsForWidth),
+			})
 		}
 	}
 	t.Render()

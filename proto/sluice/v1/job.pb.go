@@ -2501,19 +2501,22 @@ func (x *VertexStatus) GetOperators() []string {
 }
 
 type SubtaskStatus struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
-	Index          int32                  `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
-	State          string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
-	TaskManager    string                 `protobuf:"bytes,3,opt,name=task_manager,json=taskManager,proto3" json:"task_manager,omitempty"`
-	RecordsIn      int64                  `protobuf:"varint,4,opt,name=records_in,json=recordsIn,proto3" json:"records_in,omitempty"`
-	RecordsOut     int64                  `protobuf:"varint,5,opt,name=records_out,json=recordsOut,proto3" json:"records_out,omitempty"`
-	BytesIn        int64                  `protobuf:"varint,6,opt,name=bytes_in,json=bytesIn,proto3" json:"bytes_in,omitempty"`
-	BytesOut       int64                  `protobuf:"varint,7,opt,name=bytes_out,json=bytesOut,proto3" json:"bytes_out,omitempty"`
-	Lag            []*SplitLag            `protobuf:"bytes,8,rep,name=lag,proto3" json:"lag,omitempty"`
-	Waiting        string                 `protobuf:"bytes,9,opt,name=waiting,proto3" json:"waiting,omitempty"`
-	RecordsSkipped int64                  `protobuf:"varint,10,opt,name=records_skipped,json=recordsSkipped,proto3" json:"records_skipped,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	state               protoimpl.MessageState `protogen:"open.v1"`
+	Index               int32                  `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	State               string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
+	TaskManager         string                 `protobuf:"bytes,3,opt,name=task_manager,json=taskManager,proto3" json:"task_manager,omitempty"`
+	RecordsIn           int64                  `protobuf:"varint,4,opt,name=records_in,json=recordsIn,proto3" json:"records_in,omitempty"`
+	RecordsOut          int64                  `protobuf:"varint,5,opt,name=records_out,json=recordsOut,proto3" json:"records_out,omitempty"`
+	BytesIn             int64                  `protobuf:"varint,6,opt,name=bytes_in,json=bytesIn,proto3" json:"bytes_in,omitempty"`
+	BytesOut            int64                  `protobuf:"varint,7,opt,name=bytes_out,json=bytesOut,proto3" json:"bytes_out,omitempty"`
+	Lag                 []*SplitLag            `protobuf:"bytes,8,rep,name=lag,proto3" json:"lag,omitempty"`
+	Waiting             string                 `protobuf:"bytes,9,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	RecordsSkipped      int64                  `protobuf:"varint,10,opt,name=records_skipped,json=recordsSkipped,proto3" json:"records_skipped,omitempty"`
+	RecordsDeadLettered int64                  `protobuf:"varint,11,opt,name=records_dead_lettered,json=recordsDeadLettered,proto3" json:"records_dead_lettered,omitempty"`
+	// Records that a sink with the guarantee none could not write.
+	RecordsFailed int64 `protobuf:"varint,12,opt,name=records_failed,json=recordsFailed,proto3" json:"records_failed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SubtaskStatus) Reset() {
@@ -2612,6 +2615,20 @@ func (x *SubtaskStatus) GetWaiting() string {
 func (x *SubtaskStatus) GetRecordsSkipped() int64 {
 	if x != nil {
 		return x.RecordsSkipped
+	}
+	return 0
+}
+
+func (x *SubtaskStatus) GetRecordsDeadLettered() int64 {
+	if x != nil {
+		return x.RecordsDeadLettered
+	}
+	return 0
+}
+
+func (x *SubtaskStatus) GetRecordsFailed() int64 {
+	if x != nil {
+		return x.RecordsFailed
 	}
 	return 0
 }
@@ -3965,7 +3982,7 @@ const file_sluice_v1_job_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vparallelism\x18\x02 \x01(\x05R\vparallelism\x124\n" +
 	"\bsubtasks\x18\x03 \x03(\v2\x18.sluice.v1.SubtaskStatusR\bsubtasks\x12\x1c\n" +
-	"\toperators\x18\x04 \x03(\tR\toperators\"\xc0\x02\n" +
+	"\toperators\x18\x04 \x03(\tR\toperators\"\x9b\x03\n" +
 	"\rSubtaskStatus\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x05R\x05index\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12!\n" +
@@ -3979,7 +3996,9 @@ const file_sluice_v1_job_proto_rawDesc = "" +
 	"\x03lag\x18\b \x03(\v2\x13.sluice.v1.SplitLagR\x03lag\x12\x18\n" +
 	"\awaiting\x18\t \x01(\tR\awaiting\x12'\n" +
 	"\x0frecords_skipped\x18\n" +
-	" \x01(\x03R\x0erecordsSkipped\"~\n" +
+	" \x01(\x03R\x0erecordsSkipped\x122\n" +
+	"\x15records_dead_lettered\x18\v \x01(\x03R\x13recordsDeadLettered\x12%\n" +
+	"\x0erecords_failed\x18\f \x01(\x03R\rrecordsFailed\"~\n" +
 	"\bSplitLag\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\x05R\tpartition\x12\x10\n" +

@@ -819,7 +819,10 @@ type SubtaskMetrics struct {
 	RecordsSkipped int64                  `protobuf:"varint,7,opt,name=records_skipped,json=recordsSkipped,proto3" json:"records_skipped,omitempty"`
 	Lag            []*SplitLag            `protobuf:"bytes,8,rep,name=lag,proto3" json:"lag,omitempty"`
 	// Why the subtask makes no progress (an unreachable broker, back-pressure); empty when it does.
-	Waiting       string `protobuf:"bytes,9,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	Waiting             string `protobuf:"bytes,9,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	RecordsDeadLettered int64  `protobuf:"varint,10,opt,name=records_dead_lettered,json=recordsDeadLettered,proto3" json:"records_dead_lettered,omitempty"`
+	// Records that a sink with the guarantee none could not write.
+	RecordsFailed int64 `protobuf:"varint,11,opt,name=records_failed,json=recordsFailed,proto3" json:"records_failed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -915,6 +918,20 @@ func (x *SubtaskMetrics) GetWaiting() string {
 		return x.Waiting
 	}
 	return ""
+}
+
+func (x *SubtaskMetrics) GetRecordsDeadLettered() int64 {
+	if x != nil {
+		return x.RecordsDeadLettered
+	}
+	return 0
+}
+
+func (x *SubtaskMetrics) GetRecordsFailed() int64 {
+	if x != nil {
+		return x.RecordsFailed
+	}
+	return 0
 }
 
 // SubtaskReport is the state of one subtask. States only rise: DEPLOYING, RUNNING, AT_END (a bounded
@@ -2730,7 +2747,7 @@ const file_sluice_v1_session_proto_rawDesc = "" +
 	"AttemptRef\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x12!\n" +
 	"\fleader_epoch\x18\x02 \x01(\x04R\vleaderEpoch\x12\x18\n" +
-	"\aattempt\x18\x03 \x01(\x04R\aattempt\"\xd4\x02\n" +
+	"\aattempt\x18\x03 \x01(\x04R\aattempt\"\xaf\x03\n" +
 	"\x0eSubtaskMetrics\x12/\n" +
 	"\aattempt\x18\x01 \x01(\v2\x15.sluice.v1.AttemptRefR\aattempt\x12/\n" +
 	"\asubtask\x18\x02 \x01(\v2\x15.sluice.v1.SubtaskRefR\asubtask\x12\x1d\n" +
@@ -2742,7 +2759,10 @@ const file_sluice_v1_session_proto_rawDesc = "" +
 	"\tbytes_out\x18\x06 \x01(\x03R\bbytesOut\x12'\n" +
 	"\x0frecords_skipped\x18\a \x01(\x03R\x0erecordsSkipped\x12%\n" +
 	"\x03lag\x18\b \x03(\v2\x13.sluice.v1.SplitLagR\x03lag\x12\x18\n" +
-	"\awaiting\x18\t \x01(\tR\awaiting\"\xb5\x01\n" +
+	"\awaiting\x18\t \x01(\tR\awaiting\x122\n" +
+	"\x15records_dead_lettered\x18\n" +
+	" \x01(\x03R\x13recordsDeadLettered\x12%\n" +
+	"\x0erecords_failed\x18\v \x01(\x03R\rrecordsFailed\"\xb5\x01\n" +
 	"\rSubtaskReport\x12/\n" +
 	"\aattempt\x18\x01 \x01(\v2\x15.sluice.v1.AttemptRefR\aattempt\x12/\n" +
 	"\asubtask\x18\x02 \x01(\v2\x15.sluice.v1.SubtaskRefR\asubtask\x12\x14\n" +
