@@ -21,10 +21,10 @@ func Zero(job ident.JobID, identity string, positions []manifest.Position, now t
 type Heir struct {
 	Job      ident.JobID
 	Identity string
-	// Stateful says whether the job has a keyed operator of this name, Source whether it has a source of
-	// it that reads the topic.
+	// Stateful says whether the job has a keyed operator of this name, Reads whether it has the source and
+	// that reads the split.
 	Stateful func(operator string) bool
-	Source   func(name, topic string) bool
+	Reads    func(manifest.Split) bool
 	// AllowDropped lets state and positions go that the job has no use for; otherwise they are refused.
 	AllowDropped   bool
 	MaxParallelism int
@@ -36,7 +36,7 @@ func Adopt(m *manifest.Manifest, heir Heir, now time.Time) (*manifest.Manifest, 
 	z := Zero(heir.Job, heir.Identity, nil, now)
 	var dropped []string
 	for _, p := range m.Positions {
-		if heir.Source(p.Source, p.Topic) {
+		if heir.Reads(p.Split) {
 			z.Positions = append(z.Positions, p)
 		} else {
 			dropped = append(dropped, fmt.Sprintf("position of source %s, topic %s", p.Source, p.Topic))

@@ -176,7 +176,7 @@ func TestAdopt(t *testing.T) {
 		Positions: []manifest.Position{{Split: manifest.Split{Source: "src", Topic: "t"}, Next: 41}},
 		State:     []manifest.State{{Operator: "count", LastKeyGroup: 127}}}
 	heir := Heir{Job: "new", Identity: "v2", MaxParallelism: 128,
-		Stateful: func(name string) bool { return name == "count" }, Source: func(name, _ string) bool { return name == "src" }}
+		Stateful: func(name string) bool { return name == "count" }, Reads: func(s manifest.Split) bool { return s.Source == "src" }}
 	now := time.Unix(1, 0)
 	z, err := Adopt(m, heir, now)
 	if err != nil || z.Checkpoint != 0 || z.Job != "new" || z.Identity != "v2" || len(z.Positions) != 1 || len(z.State) != 1 {

@@ -168,9 +168,9 @@ func (r *runner) repeatSplits(worker ident.WorkerID) {
 
 // restorePoint is a manifest with the splits that were found and do not stand in it: they begin where they were
 // stored.
-func (r *runner) restorePoint(m *manifest.Manifest) (out *manifest.Manifest, err error) {
-	err = r.m.store.View(func(tx *boltstore.Tx) error {
-		out, err = withFound(tx, r.id, m)
+func (m *Manager) restorePoint(id ident.JobID, at *manifest.Manifest) (out *manifest.Manifest, err error) {
+	err = m.store.View(func(tx *boltstore.Tx) error {
+		out, err = withFound(tx, id, at)
 		return err
 	})
 	return out, err

@@ -246,7 +246,7 @@ func (r *runner) deploy(ctx context.Context, e job.Deploy) error {
 		r.enqueue(job.DeployFailed{Fence: e.Fence, Failure: internalFailure(fmt.Errorf("the job cannot be restored: %s", d)), Refused: true})
 		return nil
 	}
-	from, err := r.restorePoint(d.Manifest)
+	from, err := r.m.restorePoint(r.id, d.Manifest)
 	if err != nil {
 		r.enqueue(job.DeployFailed{Fence: e.Fence, Failure: internalFailure(err)}) // tried again
 		return nil

@@ -4,15 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/sluice-stream/sluice/checkpoint"
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
-	jobstate "github.com/sluice-stream/sluice/jobmanager/job"
 )
 
 // submitTimeout bounds the checks of a submission (DESIGN: within 10 s).
@@ -140,87 +137,10 @@ func (m *Manager) checkpointZero(ctx context.Context, id ident.JobID, plan *grap
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", errNotRestorable, err)
 	}
-	adopted.Positions = continued(adopted.Positions, zero.Positions)
-	return adopted, warnings, nil
-}
-
-// continued takes the next offsets of a checkpoint, and the ends of bounded sources and the splits that
-// the checkpoint does not know from what was resolved now.
-func continued(from, resolved []manifest.Position) []manifest.Position {
-	at := map[manifest.Split]manifest.Position{}
-	for _, p := range from {
-		at[p.Split] = p
-	}
-	out := make([]manifest.Position, 0, len(resolved))
-	for _, p := range resolved {
-		if old, ok := at[p.Split]; ok {
-			p.Next, p.LeaderEpoch = old.Next, old.LeaderEpoch
-		}
-		out = append(out, p)
-	}
-	return out
-}
-
-func (m *Manager) adopt(id ident.JobID, plan *graph.Physical, s submission) (*manifest.Manifest, error) {
-	job, number, ok := strings.Cut(s.fromCheckpoint, "/")
-	n, err := strconv.ParseUint(number, 10, 63)
-	if !ok || err != nil {
-		return nil, fmt.Errorf("checkpoint %q: want JOBID/N, as `sluice checkpoints` prints it", s.fromCheckpoint)
-	}
-	old, err := m.find(job)
+	resumed, err := m.continued(ctx, s.job, adopted.Positions, positions)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if !old.ended() {
-		return nil, fmt.Errorf("job %s is %s; stop or cancel it first", old.id, old.view().state)
-	}
-	from, err := m.checkpointOf(old.id, ident.CheckpointID(n))
-	if err != nil {
-		return nil, fmt.Errorf("read checkpoint %s: %w", s.fromCheckpoint, err)
-	}
-	if !from.committed && old.view().state != jobstate.FailedDataLoss { // a loss was told, with what this costs
-		return nil, fmt.Errorf("checkpoint %s is not committed: its output is not visible", s.fromCheckpoint)
-	}
-	heir := checkpoint.Heir{
-		Job: id, Identity: plan.Identity, AllowDropped: s.allowDroppedState, MaxParallelism: s.job.MaxParallelism,
-		Stateful: func(name string) bool { return hasCount(s.job, name) },
-		Source:   func(name, topic string) bool { return readsTopic(s.job, name, topic) },
-	}
-	adopted, err := checkpoint.Adopt(from.manifest, heir, time.Now())
-	if err != nil {
-		return nil, err
-	}
-	if err := m.linkBlobs(id, adopted); err != nil {
-		return nil, err
-	}
-	return adopted, nil
-}
-
-func hasCount(job *graph.Job, name string) bool {
-	for i := range job.Operators {
-		if job.Operators[i].Name == name {
-			return job.Operators[i].Count
-		}
-	}
-	return false
-}
-
-// readsTopic says whether a source reads a topic; a pattern reads what it matches, which StartPositions
-// decides, so here it is believed.
-func readsTopic(job *graph.Job, name, topic string) bool {
-	for i := range job.Sources {
-		s := &job.Sources[i]
-		if s.Name != name || s.Kafka == nil {
-			continue
-		}
-		if s.Kafka.TopicPattern != "" {
-			return true
-		}
-		for _, t := range s.Kafka.Topics {
-			if t == topic {
-				return true
-			}
-		}
-	}
-	return false
+	adopted.Positions = resumed.positions
+	return adopted, append(warnings, resumed.warnings...), nil
 }

@@ -1,0 +1,162 @@
+package jobmanager
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sluice-stream/sluice/checkpoint"
+	"github.com/sluice-stream/sluice/checkpoint/manifest"
+	"github.com/sluice-stream/sluice/graph"
+	"github.com/sluice-stream/sluice/ident"
+	jobstate "github.com/sluice-stream/sluice/jobmanager/job"
+)
+
+// maxNamedSplits bounds the partitions that a warning names.
+const maxNamedSplits = 5
+
+func (m *Manager) adopt(id ident.JobID, plan *graph.Physical, s submission) (*manifest.Manifest, error) {
+	job, number, ok := strings.Cut(s.fromCheckpoint, "/")
+	n, err := strconv.ParseUint(number, 10, 63)
+	if !ok || err != nil {
+		return nil, fmt.Errorf("checkpoint %q: want JOBID/N, as `sluice checkpoints` prints it", s.fromCheckpoint)
+	}
+	old, err := m.find(job)
+	if err != nil {
+		return nil, err
+	}
+	if !old.ended() {
+		return nil, fmt.Errorf("job %s is %s; stop or cancel it first", old.id, old.view().state)
+	}
+	from, err := m.checkpointOf(old.id, ident.CheckpointID(n))
+	if err != nil {
+		return nil, fmt.Errorf("read checkpoint %s: %w", s.fromCheckpoint, err)
+	}
+	if !from.committed && old.view().state != jobstate.FailedDataLoss { // a loss was told, with what this costs
+		return nil, fmt.Errorf("checkpoint %s is not committed: its output is not visible", s.fromCheckpoint)
+	}
+	held, err := m.restorePoint(old.id, from.manifest)
+	if err != nil {
+		return nil, fmt.Errorf("read the partitions that job %s found: %w", old.id, err)
+	}
+	heir := checkpoint.Heir{
+		Job: id, Identity: plan.Identity, AllowDropped: s.allowDroppedState, MaxParallelism: s.job.MaxParallelism,
+		Stateful: func(name string) bool { return hasCount(s.job, name) },
+		Reads:    func(split manifest.Split) bool { return reads(s.job, split) },
+	}
+	adopted, err := checkpoint.Adopt(held, heir, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	if err := m.linkBlobs(id, adopted); err != nil {
+		return nil, err
+	}
+	return adopted, nil
+}
+
+func hasCount(job *graph.Job, name string) bool {
+	for i := range job.Operators {
+		if job.Operators[i].Name == name {
+			return job.Operators[i].Count
+		}
+	}
+	return false
+}
+
+// reads says whether a source reads a split; a pattern reads what it matches, which StartPositions decides, so here
+// it is believed.
+func reads(job *graph.Job, split manifest.Split) bool {
+	for i := range job.Sources {
+		s := &job.Sources[i]
+		if s.Name != split.Source || s.Kafka == nil {
+			continue
+		}
+		k := s.Kafka
+		return k.TopicPattern != "" || slices.Contains(k.Topics, split.Topic) || slices.Contains(k.Partitions[split.Topic], split.Partition)
+	}
+	return false
+}
+
+// takenOver are the positions of a job that goes on where another one ended.
+type takenOver struct {
+	positions []manifest.Position
+	warnings  []string
+}
+
+// continued takes the next offsets of a checkpoint, and the ends of bounded sources from what was resolved now. A
+// split that the checkpoint does not know of a source that it knows is new: it was added since, and begins at its
+// beginning, whatever the startup says. A source that the checkpoint does not know begins as resolved.
+func (m *Manager) continued(ctx context.Context, job *graph.Job, from, resolved []manifest.Position) (out takenOver, err error) {
+	at := map[manifest.Split]manifest.Position{}
+	bySource := map[string][]manifest.Position{}
+	for _, p := range from {
+		at[p.Split] = p
+		bySource[p.Source] = append(bySource[p.Source], p)
+	}
+	fresh := map[string][]manifest.Position{}
+	for _, p := range resolved {
+		old, ok := at[p.Split]
+		delete(at, p.Split)
+		switch {
+		case ok && old.TopicID != p.TopicID && old.TopicID != (manifest.TopicID{}) && p.TopicID != (manifest.TopicID{}):
+			return out, fmt.Errorf("%w: source %s: topic %s was deleted and created again (its id was %s and is %s): the offsets of the checkpoint are of the old one; submit the job without --from-checkpoint",
+				errNotRestorable, p.Source, p.Topic, old.TopicID, p.TopicID)
+		case ok:
+			p.Next, p.LeaderEpoch = old.Next, old.LeaderEpoch
+			if p.TopicID == (manifest.TopicID{}) {
+				p.TopicID = old.TopicID
+			}
+			out.positions = append(out.positions, p)
+		case len(bySource[p.Source]) > 0:
+			fresh[p.Source] = append(fresh[p.Source], p)
+		default:
+			out.positions = append(out.positions, p)
+		}
+	}
+	for i := range job.Sources {
+		if err := m.begin(ctx, &job.Sources[i], bySource, fresh, &out); err != nil {
+			return out, err
+		}
+	}
+	for p := range at {
+		out.warnings = append(out.warnings, fmt.Sprintf("source %s: the checkpoint holds a position of %s/%d, which does not exist any more", p.Source, p.Topic, p.Partition))
+	}
+	slices.SortFunc(out.positions, func(a, b manifest.Position) int { return a.Compare(b.Split) })
+	slices.Sort(out.warnings)
+	return out, nil
+}
+
+// begin puts the new splits of a source where their logs begin. Those of a fixed set were named by somebody: they
+// begin as the startup says.
+func (m *Manager) begin(ctx context.Context, s *graph.Source, known, fresh map[string][]manifest.Position, out *takenOver) error {
+	list := fresh[s.Name]
+	if len(list) == 0 {
+		return nil
+	}
+	if len(s.Kafka.Partitions) > 0 {
+		out.positions = append(out.positions, list...)
+		return nil
+	}
+	found, _, err := m.connector.Discover(ctx, s, known[s.Name])
+	if err != nil {
+		return fmt.Errorf("%w: source %s: partitions that the checkpoint does not hold: %w", errCheckFailed, s.Name, withCause(ctx, err))
+	}
+	var names []string
+	for _, p := range list {
+		i := slices.IndexFunc(found, func(f manifest.Position) bool { return f.Split == p.Split })
+		if i < 0 {
+			return fmt.Errorf("%w: source %s: %s/%d has just come or gone; submit the job again", errCheckFailed, s.Name, p.Topic, p.Partition)
+		}
+		p.Next, p.LeaderEpoch, p.TopicID = found[i].Next, found[i].LeaderEpoch, found[i].TopicID
+		out.positions = append(out.positions, p)
+		names = append(names, fmt.Sprintf("%s/%d", p.Topic, p.Partition))
+	}
+	if n := len(names); n > maxNamedSplits {
+		names = append(names[:maxNamedSplits], fmt.Sprintf("%d more", n-maxNamedSplits))
+	}
+	out.warnings = append(out.warnings, fmt.Sprintf("source %s: the checkpoint does not hold %s: read from the beginning", s.Name, strings.Join(names, ", ")))
+	return nil
+}
