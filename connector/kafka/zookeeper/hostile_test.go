@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -180,7 +181,10 @@ func TestRandomReplies(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 1))
 			bad := newFakeEnsemble()
 			bad.nodes["/consumers/g/offsets/t/0"] = &fakeNode{data: []byte("5")}
-			bad.answer = func(op opcode, reply []byte) []byte {
+			var mu sync.Mutex // connections of before and after a loss share random
+			bad.answer = func(_ opcode, reply []byte) []byte {
+				mu.Lock()
+				defer mu.Unlock()
 				if random.IntN(3) > 0 {
 					return reply
 				}

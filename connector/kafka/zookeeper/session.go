@@ -36,6 +36,7 @@ type session struct {
 	conn        *zk.Conn
 	events      <-chan zk.Event
 	ready       chan struct{} // closed after the handshake
+	leaving     chan struct{} // closed by leave
 	lost        chan struct{} // closed by end
 	gone        chan struct{}
 	readyOnce   sync.Once
@@ -52,7 +53,7 @@ type session struct {
 func newSession(server string, conn net.Conn, handshake time.Duration, cfg *Config, finish func()) (*session, error) {
 	s := &session{
 		server: server, callTimeout: cfg.CallTimeout, framed: newFramed(conn, handshake),
-		ready: make(chan struct{}), lost: make(chan struct{}), gone: make(chan struct{}),
+		ready: make(chan struct{}), leaving: make(chan struct{}), lost: make(chan struct{}), gone: make(chan struct{}),
 		tokens: make(chan struct{}, maxRequests),
 	}
 	var err error
@@ -70,9 +71,13 @@ func newSession(server string, conn net.Conn, handshake time.Duration, cfg *Conf
 // is closed: it answers one that is cut off while it closes once more than there is room for, and hangs.
 // It answers all of them within a second of losing its connection.
 func (s *session) run(finish func()) {
-	<-s.lost
-	s.inFlight.Wait()
+	select {
+	case <-s.lost:
+		s.inFlight.Wait()
+	case <-s.leaving: // nothing is in flight; the server hears a good-bye, for which the library waits three seconds at most
+	}
 	s.conn.Close()
+	s.end(ErrClosed)
 	for range s.events { // closed by the library's last goroutine
 	}
 	close(s.gone)
@@ -103,16 +108,18 @@ func (s *session) end(cause error) {
 	})
 }
 
-// leave ends the session in an orderly way if it is idle, so that the server forgets it, and waits.
+// leave ends the session, in an orderly way if it is idle, so that the server forgets it, and waits. It is
+// called once.
 func (s *session) leave() {
 	s.mu.Lock()
 	idle := len(s.tokens) == 0 && !s.ended
 	s.ended = true
 	s.mu.Unlock()
 	if idle {
-		s.conn.Close() // waits for the server's good-bye, three seconds at most
+		close(s.leaving)
+	} else {
+		s.end(ErrClosed)
 	}
-	s.end(ErrClosed)
 	<-s.gone
 }
 
