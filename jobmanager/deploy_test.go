@@ -14,6 +14,7 @@ import (
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
 	"github.com/sluice-stream/sluice/jobmanager/job"
+	"github.com/sluice-stream/sluice/operator"
 	"github.com/sluice-stream/sluice/operator/expression"
 	"github.com/sluice-stream/sluice/proto/wire"
 	"github.com/sluice-stream/sluice/slots"
@@ -28,6 +29,10 @@ func (fakeConnector) Commit(context.Context, *graph.Job, *manifest.Transaction) 
 
 func (fakeConnector) ReadCommitted(context.Context, *graph.Job, ident.JobID, []manifest.Position) (ident.CheckpointID, bool, error) {
 	return 0, false, nil
+}
+
+func (fakeConnector) LogEnds(context.Context, *graph.Job, []manifest.Split) []operator.LogEnd {
+	return nil
 }
 
 func (fakeConnector) SinkPartitions(context.Context, *graph.Job) map[string]int { return nil }

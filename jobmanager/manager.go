@@ -23,6 +23,7 @@ import (
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
+	"github.com/sluice-stream/sluice/operator"
 )
 
 const (
@@ -60,6 +61,9 @@ type Connector interface {
 	PublishOffsets(ctx context.Context, job *graph.Job, m *manifest.Manifest) error
 	// ReadCommitted gives the highest checkpoint of a job that its published offsets name.
 	ReadCommitted(ctx context.Context, job *graph.Job, id ident.JobID, positions []manifest.Position) (highest ident.CheckpointID, found bool, err error)
+	// LogEnds asks where the logs of splits end now and what the groups of their sources have committed, until
+	// ctx ends. The answers stand in the order of the splits.
+	LogEnds(ctx context.Context, job *graph.Job, splits []manifest.Split) []operator.LogEnd
 	// SinkPartitions counts the output partitions of exactly-once sinks, as far as they can be known.
 	SinkPartitions(ctx context.Context, job *graph.Job) map[string]int
 	// Assign spreads the splits of one source over its subtasks.

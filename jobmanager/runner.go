@@ -160,6 +160,12 @@ type jobView struct {
 	committed ident.CheckpointID
 	commits   commit.Status
 	discovery discovery.Status
+	// For Explain: what is durable, when the delay that runs is over, what the state waits for, whether commits
+	// hold the deployment, why nothing can be stored.
+	record               job.Record
+	restartAt            time.Time
+	waitsFor, storeError string
+	held                 bool
 }
 
 type failureView struct {

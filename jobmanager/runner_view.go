@@ -91,6 +91,7 @@ func (r *runner) publish() {
 		submittedAt: r.submittedAt, stateSince: r.stateSince, endedAt: r.stored.EndedAt,
 		committed: r.announced, commits: r.committer.Status(), discovery: r.discovery.Status(),
 	}
+	v.record, v.restartAt, v.waitsFor, v.held, v.storeError = rec, r.machine.RestartAt(), r.machine.Waiting(time.Now()), r.heldDeploy != nil, r.storeError
 	if f := rec.Failure; f != nil {
 		v.failure = &failureView{at: f.At, class: string(f.Class), message: f.Message, subtask: f.Subtask}
 	}
@@ -100,8 +101,8 @@ func (r *runner) publish() {
 		}
 	}
 	v.waiting = append(v.waiting, v.discovery.Waiting...)
-	if w := r.machine.Waiting(time.Now()); w != "" {
-		v.waiting = append(v.waiting, w)
+	if v.waitsFor != "" {
+		v.waiting = append(v.waiting, v.waitsFor)
 	}
 	if p := v.pending(); p != "" {
 		v.waiting = append(v.waiting, p)

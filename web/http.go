@@ -18,6 +18,8 @@ type Cluster interface {
 	Jobs(ctx context.Context) ([]Job, error)
 	Job(ctx context.Context, nameOrID string) (Job, error)
 	Checkpoints(ctx context.Context, nameOrID string) ([]Checkpoint, error)
+	Lag(ctx context.Context, nameOrID string) (Lag, error)
+	Explain(ctx context.Context, nameOrID string) (Explanation, error)
 	TaskManagers(ctx context.Context) ([]TaskManager, error)
 }
 
@@ -36,6 +38,14 @@ func Handler(c Cluster, metrics http.Handler) http.Handler {
 	mux.HandleFunc("GET /v1/jobs/{name}/checkpoints", func(w http.ResponseWriter, r *http.Request) {
 		list, err := c.Checkpoints(r.Context(), r.PathValue("name"))
 		answer(w, list, err)
+	})
+	mux.HandleFunc("GET /v1/jobs/{name}/lag", func(w http.ResponseWriter, r *http.Request) {
+		lag, err := c.Lag(r.Context(), r.PathValue("name"))
+		answer(w, lag, err)
+	})
+	mux.HandleFunc("GET /v1/jobs/{name}/explain", func(w http.ResponseWriter, r *http.Request) {
+		explanation, err := c.Explain(r.Context(), r.PathValue("name"))
+		answer(w, explanation, err)
 	})
 	mux.HandleFunc("GET /v1/taskmanagers", func(w http.ResponseWriter, r *http.Request) {
 		list, err := c.TaskManagers(r.Context())

@@ -38,6 +38,17 @@ func (fakeCluster) Checkpoints(_ context.Context, name string) ([]Checkpoint, er
 	return []Checkpoint{{ID: 1 << 60}}, nil
 }
 
+func (f fakeCluster) Lag(ctx context.Context, name string) (Lag, error) {
+	job, err := f.Job(ctx, name)
+	end := int64(1 << 60)
+	return Lag{Name: job.Name, Partitions: []PartitionLag{{Topic: "in", End: &end, Note: "why"}}}, err
+}
+
+func (f fakeCluster) Explain(ctx context.Context, name string) (Explanation, error) {
+	job, err := f.Job(ctx, name)
+	return Explanation{Name: job.Name, Findings: []Finding{{Subject: "state", Level: "ok", Text: "It runs."}}}, err
+}
+
 func (fakeCluster) TaskManagers(context.Context) ([]TaskManager, error) { return []TaskManager{}, nil }
 
 func get(t *testing.T, method, path string) *httptest.ResponseRecorder {
@@ -58,6 +69,12 @@ func TestHandlerAnswersInJSON(t *testing.T) {
 		{"HEAD", "/v1/jobs", 200, ""},
 		{"GET", "/v1/jobs/orders", 200, `"id": "1"`},
 		{"GET", "/v1/jobs/orders/checkpoints", 200, `"id": 1152921504606846976`},
+		{"GET", "/v1/jobs/orders/lag", 200, `"end": 1152921504606846976`},
+		{"GET", "/v1/jobs/orders/lag", 200, `"position": null`},
+		{"GET", "/v1/jobs/orders/explain", 200, `"text": "It runs."`},
+		{"GET", "/v1/jobs/other/lag", 404, `"code": "NotFound"`},
+		{"GET", "/v1/jobs/other/explain", 404, `"code": "NotFound"`},
+		{"POST", "/v1/jobs/orders/explain", 405, "POST is not allowed"},
 		{"GET", "/v1/taskmanagers", 200, "[]"},
 		{"GET", "/v1/jobs/other", 404, `"code": "NotFound"`},
 		{"GET", "/v1/jobs/other/checkpoints", 404, `"error": "no such job"`},

@@ -7,6 +7,14 @@ import (
 	"github.com/sluice-stream/sluice/ident"
 )
 
+// RestartAt is when the delay before the next attempt is over; zero: none runs.
+func (m *Machine) RestartAt() time.Time {
+	if m.rec.State == Restarting {
+		return m.restartAt
+	}
+	return time.Time{}
+}
+
 // Waiting says, for people, what the job waits for beside slots; empty if it is nothing.
 func (m *Machine) Waiting(now time.Time) string {
 	switch m.rec.State {

@@ -160,6 +160,9 @@ func (a *Admin) ReadCommitted(context.Context, *graph.Job, ident.JobID, []manife
 // SinkPartitions counts nothing: the log suffers no markers.
 func (a *Admin) SinkPartitions(context.Context, *graph.Job) map[string]int { return nil }
 
+// LogEnds is the job manager's: nobody knows them here.
+func (a *Admin) LogEnds(context.Context, *graph.Job, []manifest.Split) []operator.LogEnd { return nil }
+
 // Published are the checkpoints whose offsets were published.
 func (a *Admin) Published() []ident.CheckpointID {
 	a.mu.Lock()

@@ -1,0 +1,127 @@
+package kafka
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/sluice-stream/sluice/checkpoint/manifest"
+	"github.com/sluice-stream/sluice/connector/kafka/wire"
+	"github.com/sluice-stream/sluice/graph"
+	"github.com/sluice-stream/sluice/operator"
+)
+
+// LogEnds asks where the logs of splits end now and what the groups of their sources have committed, until ctx
+// ends. The answers stand in the order of the splits; a broker that does not answer costs only what it leads.
+func (a *Admin) LogEnds(ctx context.Context, job *graph.Job, splits []manifest.Split) []operator.LogEnd {
+	out := make([]operator.LogEnd, len(splits))
+	bySource := map[string][]int{}
+	for i, s := range splits {
+		out[i] = operator.LogEnd{Split: s, High: -1, Stable: -1, Err: fmt.Errorf("the job has no source %q that reads from Kafka", s.Source)}
+		bySource[s.Source] = append(bySource[s.Source], i)
+	}
+	var wg sync.WaitGroup
+	for i := range job.Sources {
+		s := &job.Sources[i]
+		if index := bySource[s.Name]; s.Kafka != nil && len(index) > 0 {
+			wg.Go(func() { a.logEndsOf(ctx, s, index, out) })
+		}
+	}
+	wg.Wait()
+	return out
+}
+
+// logEndsOf fills in the answers for the splits of one source, which stand at index.
+func (a *Admin) logEndsOf(ctx context.Context, s *graph.Source, index []int, out []operator.LogEnd) {
+	fail := func(err error) {
+		for _, i := range index {
+			out[i].Err = err
+		}
+	}
+	cfg, err := Resolve(graph.KindSource, s.Kafka.Properties)
+	if err != nil {
+		fail(err)
+		return
+	}
+	cluster, release, err := a.acquire(&cfg)
+	if err != nil {
+		fail(err)
+		return
+	}
+	defer release()
+	var published []operator.PublishedOffset
+	var wg sync.WaitGroup
+	if commitsToKafka(s.Kafka) {
+		wg.Go(func() { published = a.committedOf(ctx, s, index, out) })
+	}
+	byLeader := map[int32][]int{}
+	for _, i := range index {
+		leader, err := cluster.Leader(ctx, out[i].Split.Topic, out[i].Split.Partition)
+		if out[i].Err = err; err == nil {
+			byLeader[leader.Broker] = append(byLeader[leader.Broker], i)
+		}
+	}
+	for _, led := range byLeader {
+		wg.Go(func() { askEnds(ctx, cluster, cfg.Isolation, led, out) })
+	}
+	wg.Wait()
+	for n, p := range published {
+		out[index[n]].Published = append(out[index[n]].Published, p)
+	}
+}
+
+// commitsToKafka says that the group of a source is to have offsets in Kafka.
+func commitsToKafka(k *graph.KafkaSource) bool {
+	return k.Properties[propGroup] != "" && (k.Mode == graph.ModeGroup || k.Offsets == graph.OffsetsKafka || k.Offsets == graph.OffsetsBoth)
+}
+
+// askEnds asks one leader; a source that reads committed records alone is held up at the last stable offset.
+func askEnds(ctx context.Context, cluster *wire.Cluster, isolation wire.Isolation, index []int, out []operator.LogEnd) {
+	queries := make([]wire.OffsetQuery, len(index))
+	for n, i := range index {
+		queries[n] = wire.OffsetQuery{Topic: out[i].Split.Topic, Partition: out[i].Split.Partition, Timestamp: wire.Latest}
+	}
+	high, err := cluster.ListOffsets(ctx, queries, wire.ReadUncommitted)
+	for n, i := range index {
+		switch {
+		case high[n].Err != nil:
+			out[i].Err = high[n].Err
+		case err != nil && high[n].Offset < 0:
+			out[i].Err = err
+		default:
+			out[i].High = high[n].Offset
+		}
+	}
+	if isolation != wire.ReadCommitted || err != nil {
+		return
+	}
+	stable, _ := cluster.ListOffsets(ctx, queries, wire.ReadCommitted) // what is missing stays unknown
+	for n, i := range index {
+		if stable[n].Err == nil {
+			out[i].Stable = stable[n].Offset
+		}
+	}
+}
+
+// committedOf reads what the group of a source has committed in Kafka, in the order of index.
+func (a *Admin) committedOf(ctx context.Context, s *graph.Source, index []int, ends []operator.LogEnd) []operator.PublishedOffset {
+	out := make([]operator.PublishedOffset, len(index))
+	parts := make([]wire.TopicPartition, len(index))
+	for n, i := range index {
+		out[n] = operator.PublishedOffset{Storage: graph.OffsetsKafka, Next: -1}
+		parts[n] = wire.TopicPartition{Topic: ends[i].Split.Topic, Partition: ends[i].Split.Partition}
+	}
+	err := a.withGroup(ctx, s, func(ctx context.Context, cluster *wire.Cluster, group string) error {
+		found, err := cluster.OffsetFetch(ctx, group, parts)
+		for n := range found {
+			out[n].Next, out[n].Err = found[n].Offset, found[n].Err
+		}
+		return err
+	})
+	if err != nil {
+		for n := range out {
+			out[n].Err = err
+		}
+	}
+	return out
+}
