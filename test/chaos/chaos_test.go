@@ -24,6 +24,9 @@ func TestCatalogue(t *testing.T) {
 		if (f.Inject == nil) == (f.NotRun == "") {
 			t.Errorf("%s: want either a way to inject it or a reason why not", f.Name())
 		}
+		if f.Gap != "" && (f.Inject == nil || !strings.HasSuffix(f.Gap, ".")) {
+			t.Errorf("%s: want a way to show the gap %q, and a sentence", f.Name(), f.Gap)
+		}
 		if f.What == "" || f.Expect.MinAttempts > f.Expect.MaxAttempts {
 			t.Errorf("%s: what happens is %q, attempts %d to %d", f.Name(), f.What, f.Expect.MinAttempts, f.Expect.MaxAttempts)
 		}
@@ -35,6 +38,13 @@ func TestCatalogue(t *testing.T) {
 	}
 	if f, err := fault.Select("F1,F12/tm-jm"); err != nil || len(f) != 9 {
 		t.Errorf("F1 and F12/tm-jm are %d faults (%v), want 9: not those of F12 that begin with F1", len(f), err)
+	}
+	all, err := fault.Select("all")
+	if err != nil || len(all) == len(fault.Catalogue()) || slices.ContainsFunc(all, func(f fault.Fault) bool { return f.Gap != "" }) {
+		t.Errorf("all are %d faults of %d (%v), want those without a known gap", len(all), len(fault.Catalogue()), err)
+	}
+	if f, err := fault.Select("F25/replaced"); err != nil || len(f) != 1 {
+		t.Errorf("a known gap cannot be run by its name: %v", err)
 	}
 	if _, err := fault.Select("F99"); err == nil {
 		t.Error("F99 is taken for a fault")
@@ -95,9 +105,9 @@ func TestReport(t *testing.T) {
 	slow := good
 	slow.DetectMs = ms(9)
 	bad := Outcome{Report: oracle.Report{Seed: 5, Workload: workload.B, Lost: 1, Verdict: oracle.Verdict{"lost: 1", "LSO: behind"}}, Fault: "F12", Revision: "abc"}
-	faults := []fault.Fault{{ID: "F17", What: "the clock jumps", NotRun: "no clock"}}
+	faults := []fault.Fault{{ID: "F17", What: "the clock jumps", NotRun: "no clock"}, {ID: "F18", What: "it rots", Gap: "not seen."}}
 	green := report([]Outcome{good, slow}, faults, settings{})
-	for _, want := range []string{"All of 2 runs are right", "less than 1.5e+02 %", "| F2 | 2 | 0 | 20 |", "9 / 9 / 9", "F17, the clock jumps: no clock"} {
+	for _, want := range []string{"All of 2 runs are right", "less than 1.5e+02 %", "| F2 | 2 | 0 | 20 |", "9 / 9 / 9", "F17, the clock jumps: no clock", "F18, it rots: not seen."} {
 		if !strings.Contains(green, want) {
 			t.Errorf("the report lacks %q:\n%s", want, green)
 		}

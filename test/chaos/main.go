@@ -55,7 +55,7 @@ func parse(args []string) (settings, error) {
 	var s settings
 	flags := pflag.NewFlagSet("chaos", pflag.ContinueOnError)
 	flags.SortFlags = false
-	flags.StringVar(&s.faults, "faults", "all", "`F1,F2/NAME,…` to inject; none with an empty text")
+	flags.StringVar(&s.faults, "faults", "all", "`F1,F2/NAME,…` to inject, or all, save those that show a known gap; none with an empty text")
 	flags.IntVar(&s.seeds, "seeds", 1, "runs of each fault, each with its own seed")
 	flags.Int64Var(&s.firstSeed, "first-seed", 1, "seed of the first run; the others follow")
 	flags.StringVar(&s.workload, "workload", "rotate", "A, B, C, or rotate: by the seed")
@@ -102,8 +102,12 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 		}
 	}
 	if s.list {
+		if s.faults == "all" {
+			faults = fault.Catalogue()
+		}
 		for _, f := range faults {
-			fmt.Fprintf(stdout, "%-34s %s\n", f.Name(), strings.TrimSuffix(f.What+"; not run: "+f.NotRun, "; not run: "))
+			text := strings.TrimSuffix(f.What+"; not run: "+f.NotRun, "; not run: ")
+			fmt.Fprintf(stdout, "%-34s %s\n", f.Name(), strings.TrimSuffix(text+"; known gap: "+f.Gap, "; known gap: "))
 		}
 		return nil
 	}
@@ -129,12 +133,8 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 
 // conclude writes the report over all outcomes, and says whether each of them is right.
 func (s *settings) conclude(j *journal) error {
-	all, err := fault.Select("all")
-	if err != nil {
-		return err
-	}
 	if s.report != "" {
-		if err := os.WriteFile(s.report, []byte(report(j.outcomes, all, *s)), 0o644); err != nil {
+		if err := os.WriteFile(s.report, []byte(report(j.outcomes, fault.Catalogue(), *s)), 0o644); err != nil {
 			return err
 		}
 	}

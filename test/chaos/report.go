@@ -91,7 +91,8 @@ func report(outcomes []Outcome, faults []fault.Fault, set settings) string {
 			s.dup, s.order, s.phantom, s.hung, s.completed, s.failed, quantiles(s.detectMs), quantiles(s.redeployMs), quantiles(s.firstOutputMs), s.stallMs)
 	}
 	writeRed(&b, outcomes)
-	writeNotRun(&b, faults)
+	writeLeftOut(&b, "Faults that are not run", faults, func(f fault.Fault) string { return f.NotRun })
+	writeLeftOut(&b, "Known gaps: faults that are run only when asked for, as Sluice does not stand them", faults, func(f fault.Fault) string { return f.Gap })
 	return b.String()
 }
 
@@ -145,11 +146,11 @@ func writeRed(b *strings.Builder, outcomes []Outcome) {
 	}
 }
 
-func writeNotRun(b *strings.Builder, faults []fault.Fault) {
-	header := "\n## Faults that are not run\n\n"
+func writeLeftOut(b *strings.Builder, title string, faults []fault.Fault, why func(fault.Fault) string) {
+	header := "\n## " + title + "\n\n"
 	for _, f := range faults {
-		if f.NotRun != "" {
-			fmt.Fprintf(b, "%s- %s, %s: %s\n", header, f.Name(), f.What, f.NotRun)
+		if why(f) != "" {
+			fmt.Fprintf(b, "%s- %s, %s: %s\n", header, f.Name(), f.What, why(f))
 			header = ""
 		}
 	}

@@ -13,7 +13,7 @@ const maxPause = 10 * time.Second
 func mixable() []Fault {
 	var all []Fault
 	for _, f := range Catalogue() {
-		if f.Inject != nil && !f.Alone && f.Tune == nil && f.Expect.Final == "" && f.ID != "F18" && f.ID != "F4" {
+		if f.Inject != nil && f.Gap == "" && !f.Alone && f.Tune == nil && f.Expect.Final == "" && f.ID != "F18" && f.ID != "F4" {
 			all = append(all, f)
 		}
 	}

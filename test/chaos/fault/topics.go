@@ -29,8 +29,20 @@ func topicFaults() []Fault {
 		{ID: "F25", Variant: "retention", What: "the input of a second job is deleted past its position", Inject: onVictim(2, retain), Alone: true},
 		{ID: "F25", Variant: "recreated", What: "the input of a second job is deleted and created again", Inject: onVictim(2, recreate), Alone: true},
 		{
+			ID: "F25", Variant: "replaced", What: "the input of a second job is deleted and created again, and has more records than before when the job looks",
+			Inject: onVictim(2, replace), Alone: true,
+			Gap: "the source goes on at its old position; records before it are lost silently. The position says nothing about which topic it is of.",
+		},
+		{
 			ID: "F25", Variant: "unclean", What: "a replica that lacks what a second job has read becomes the leader of its input",
-			Inject: truncateLog, Alone: true, Expect: Expect{MaxAttempts: 3}, // of three brokers one is left for a moment
+			Inject: func(ctx context.Context, s *Scene) error { return truncateLog(ctx, s, 0) }, Alone: true,
+			Expect: Expect{MaxAttempts: 3}, // of three brokers one is left for a moment
+		},
+		{
+			ID: "F25", Variant: "overtaken", What: "as F25/unclean, and the log of the new leader is longer than what was read when the job looks",
+			Inject: func(ctx context.Context, s *Scene) error { return truncateLog(ctx, s, 2*victimRecords) }, Alone: true,
+			Expect: Expect{MaxAttempts: 3},
+			Gap:    "the source goes on at its old position; records that took the place of those it had read are lost silently. No leader epoch is compared.",
 		},
 		{ID: "F26", Variant: "deleted", What: "the output of a second job is deleted", Inject: onVictim(2, deleteOutput), Alone: true},
 	}
@@ -72,11 +84,9 @@ func addPartitions(ctx context.Context, s *Scene) error {
 
 // retain deletes records that the victim has not read: it hears nothing of Kafka meanwhile.
 func retain(ctx context.Context, v *victim) error {
-	job, err := v.scene.Rig.Job(ctx, v.id)
-	if err != nil {
+	if err := v.deafen(ctx); err != nil {
 		return err
 	}
-	v.scene.silence(workerToKafka(job.Vertices[0].Subtasks[0].TaskManager), proxy.Rule{BlockForward: true, BlockBack: true})
 	if err := v.write(ctx, 1); err != nil { // answers the fetch that waits at the broker
 		return err
 	}
@@ -99,6 +109,35 @@ func retain(ctx context.Context, v *victim) error {
 	}
 	v.scene.Mesh.Heal()
 	return v.failsWith(ctx, v.in()+"/0", "the position ", fmt.Sprintf("is before the start of the log, which is %d", v.written))
+}
+
+// deafen lets the victim hear nothing of Kafka.
+func (v *victim) deafen(ctx context.Context) error {
+	job, err := v.scene.Rig.Job(ctx, v.id)
+	if err != nil {
+		return err
+	}
+	v.scene.silence(workerToKafka(job.Vertices[0].Subtasks[0].TaskManager), proxy.Rule{BlockForward: true, BlockBack: true})
+	return nil
+}
+
+// replace leaves a topic of the same name that is longer than what the victim has read: other records stand where it
+// would go on.
+func replace(ctx context.Context, v *victim) error {
+	if err := v.deafen(ctx); err != nil {
+		return err
+	}
+	if err := v.deleteTopic(ctx, v.in()); err != nil {
+		return err
+	}
+	if err := v.createTopic(ctx, v.in(), nil); err != nil {
+		return err
+	}
+	if err := v.write(ctx, 2*victimRecords); err != nil {
+		return err
+	}
+	v.scene.Mesh.Heal()
+	return v.failsWith(ctx, v.in(), "deleted and created again")
 }
 
 // recreate leaves a topic of the same name that is shorter than what the victim has read.
@@ -134,15 +173,15 @@ func (v *victim) failsWith(ctx context.Context, words ...string) error {
 	return v.backsOff(v.attempts)
 }
 
-// truncateLog lets a follower miss what the victim reads, and makes it the leader: the log gets shorter.
-func truncateLog(ctx context.Context, s *Scene) error {
+// truncateLog lets a follower miss what the victim reads, and makes it the leader: the log gets shorter. More records
+// may follow before the victim looks.
+func truncateLog(ctx context.Context, s *Scene, more int) error {
 	const leader, follower = 0, 1 // counted from 0; as node ids from 1
 	v, err := s.newVictim(ctx, victimOptions{attempts: 2, replicas: []int32{leader + 1, follower + 1}})
 	if err != nil {
 		return err
 	}
-	kept := v.written
-	if err := s.allowUnclean(ctx, v.in()); err != nil {
+	if err := s.configureTopic(ctx, v.in(), "unclean.leader.election.enable", new("true")); err != nil {
 		return err
 	}
 	s.Begin()
@@ -152,13 +191,20 @@ func truncateLog(ctx context.Context, s *Scene) error {
 	if err := v.goesOn(ctx); err != nil { // one replica is enough
 		return err
 	}
+	if err := v.deafen(ctx); err != nil {
+		return err
+	}
 	if err := s.KillBroker(leader); err != nil {
 		return err
 	}
 	if err := s.StartBroker(ctx, follower); err != nil {
 		return err
 	}
-	if err := v.failsWith(ctx, v.in()+"/0", fmt.Sprintf("the position %d is behind the end of the log, which is %d", v.written, kept)); err != nil {
+	if err := v.write(ctx, more); err != nil {
+		return err
+	}
+	s.Mesh.Heal()
+	if err := v.failsWith(ctx, v.in()+"/0", fmt.Sprintf("the position %d ", 2*victimRecords), "truncated"); err != nil {
 		return err
 	}
 	if err := s.StartBroker(ctx, leader); err != nil {
@@ -168,9 +214,4 @@ func truncateLog(ctx context.Context, s *Scene) error {
 		return err
 	}
 	return v.end(ctx)
-}
-
-// allowUnclean lets any replica of a topic become leader if none in sync is left.
-func (s *Scene) allowUnclean(ctx context.Context, topic string) error {
-	return s.configureTopic(ctx, topic, "unclean.leader.election.enable", new("true"))
 }
