@@ -111,8 +111,10 @@ func (c *cutter) requests(in, out net.Conn, lost chan<- int32) {
 		if err != nil {
 			return
 		}
-		if !first && c.hits(number(p, 8)) {
-			if c.when == beforeServer {
+		if first {
+			// the handshake is no request
+		} else if hit, when := c.hits(p); hit {
+			if when == beforeServer {
 				return
 			}
 			lost <- number(p, 4)
@@ -145,13 +147,13 @@ func (c *cutter) answers(in, out net.Conn, lost <-chan int32) {
 	}
 }
 
-func (c *cutter) hits(op int32) bool {
+func (c *cutter) hits(request []byte) (bool, moment) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.armed || op != c.op {
-		return false
+	if !c.armed || number(request, 8) != c.op {
+		return false, 0
 	}
 	c.armed = false
 	c.cuts++
-	return true
+	return true, c.when
 }
