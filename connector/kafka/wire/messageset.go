@@ -155,7 +155,7 @@ func (w *modern) finish(base, last int64) (Header, error) {
 	var h Header
 	delta := last - base
 	if base < 0 || delta < w.lastDelta || delta > math.MaxInt32 {
-		return h, batchFault(last, "a compressed message set with %d messages over %d offsets", w.count, w.lastDelta+1)
+		return h, batchFault(last, "a compressed message of offset %d holds messages from %d to %d", last, base, base+w.lastDelta)
 	}
 	out := w.out
 	clear(out[:HeaderSize])
