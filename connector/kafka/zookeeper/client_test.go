@@ -322,3 +322,25 @@ func TestFaultsAreBounded(t *testing.T) {
 		}
 	})
 }
+
+// A server that falls silent while nobody asks for anything is noticed by its missing answers to pings.
+func TestSilence(t *testing.T) {
+	onFake(t, func(t *testing.T, e *fakeEnsemble, c *Client) {
+		var silent atomic.Bool
+		e.answer = func(_ opcode, reply []byte) []byte {
+			if silent.Load() {
+				return []byte{} // nothing is written
+			}
+			return reply
+		}
+		if _, err := c.WriteOffsets(t.Context(), "g", offsets(1)); err != nil {
+			t.Fatal(err)
+		}
+		session := c.session
+		silent.Store(true)
+		time.Sleep(e.negotiated)
+		if session.alive() || !strings.Contains(fmt.Sprint(session.why()), "no whole packet within 6.6") {
+			t.Errorf("alive %v, %v; want the session given up after two thirds of its timeout", session.alive(), session.why())
+		}
+	})
+}
