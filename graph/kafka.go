@@ -47,6 +47,7 @@ func (v *validator) source(s *Source) {
 	choice(v, path.With("mode"), k.Mode, ModeAssigned, ModeGroup)
 	choice(v, path.With("offsets", "meaning"), k.OffsetsMeaning, MeansLast, MeansNext)
 	choice(v, path.With("offsets", "storage"), k.Offsets, OffsetsKafka, OffsetsZooKeeper, OffsetsBoth, OffsetsNone)
+	v.publishing(path, k)
 	choice(v, path.With("onError"), k.OnError.Policy, Fail, Skip, DeadLetter)
 	if k.OnError.Policy == DeadLetter {
 		at := path.With("onError", "deadLetter")

@@ -7,12 +7,14 @@ import (
 
 // The properties of a source that say where and when its offsets are published.
 const (
-	propGroup             = "group.id"
-	propAutoCommit        = "auto.commit.interval.ms"
-	propZooKeeper         = "zookeeper.connect"
-	zooKeeperPrefix       = "zookeeper."
-	defaultAutoCommit     = time.Minute
-	minAutoCommitInterval = 100 * time.Millisecond
+	propGroup      = "group.id"
+	propAutoCommit = "auto.commit.interval.ms"
+	propZooKeeper  = "zookeeper.connect"
+)
+
+const (
+	// defaultAutoCommit is that of Flink's consumers for Kafka 0.8, minAutoCommit the least that is allowed.
+	defaultAutoCommit, minAutoCommit = time.Minute, 100 * time.Millisecond
 )
 
 // Publication is a place where the offsets of a source are published: for monitoring and a first start,
@@ -65,10 +67,45 @@ func (j *Job) autoCommitOf(source string) time.Duration {
 	for i := range j.Sources {
 		if s := &j.Sources[i]; s.Name == source && s.Kafka != nil {
 			ms, err := strconv.ParseInt(s.Kafka.Properties[propAutoCommit], 10, 64)
-			if d := time.Duration(ms) * time.Millisecond; err == nil && d >= minAutoCommitInterval {
+			if d := time.Duration(ms) * time.Millisecond; err == nil && d >= minAutoCommit {
 				return d
 			}
 		}
 	}
 	return defaultAutoCommit
+}
+
+// publishing checks that where, when and in which words offsets are published fits together. What has no
+// effect is refused: its author counts on it.
+func (v *validator) publishing(path Path, k *KafkaSource) {
+	inZooKeeper := k.Offsets == OffsetsZooKeeper || k.Offsets == OffsetsBoth
+	properties := path.With("properties")
+	has := func(name string) bool { _, ok := k.Properties[name]; return ok }
+	switch {
+	case inZooKeeper && k.Mode == ModeGroup:
+		v.add(path.With("offsets", "storage"), "use mode assigned, or offsets.storage: kafka", "mode group commits to Kafka, never to ZooKeeper")
+	case inZooKeeper:
+		for _, name := range []string{propZooKeeper, propGroup} {
+			if k.Properties[name] == "" {
+				v.missing(properties.With(name), "add it to properties", "offsets.storage: %s needs %s", k.Offsets, name)
+			}
+		}
+	case has(propZooKeeper):
+		v.add(properties.With(propZooKeeper), "set offsets: {storage: zookeeper} or both, or remove it", "it has no effect with offsets.storage: %s", k.Offsets)
+	}
+	if k.OffsetsMeaning == MeansNext && !inZooKeeper {
+		v.add(path.With("offsets", "meaning"), "remove it", "it is about numbers in ZooKeeper, and offsets.storage is %s; in Kafka it is always the next offset", k.Offsets)
+	}
+	if !has(propAutoCommit) || k.Mode == ModeGroup {
+		return
+	}
+	at := properties.With(propAutoCommit)
+	switch {
+	case v.job.Checkpoint.Interval > 0:
+		v.add(at, "remove it, or checkpoint.interval", "with checkpoints offsets are published after each of them, here every %v", v.job.Checkpoint.Interval)
+	case k.Offsets == OffsetsNone:
+		v.add(at, "remove it, or offsets: {storage: none}", "it has no effect with offsets.storage: none")
+	case !has(propGroup):
+		v.add(at, "add "+propGroup, "without %s no offsets are published", propGroup)
+	}
 }

@@ -10,9 +10,6 @@ func unsupported(job *Job) []Problem {
 			continue
 		}
 		path := Path{"sources", job.Sources[i].Name, "kafka"}
-		if k.Offsets == OffsetsZooKeeper || k.Offsets == OffsetsBoth {
-			p.add(path.With("offsets", "storage"), "use kafka or none", "not supported yet: offsets.storage %s", k.Offsets)
-		}
 		if k.Mode == ModeGroup {
 			p.add(path.With("mode"), "use assigned", "not supported yet: mode group")
 		}

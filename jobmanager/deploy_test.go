@@ -55,7 +55,7 @@ func (fakeConnector) Discover(context.Context, *graph.Source, []manifest.Positio
 	return nil, nil, nil
 }
 
-func (fakeConnector) PublishOffsets(context.Context, *graph.Job, *manifest.Manifest) error {
+func (fakeConnector) PublishOffsets(context.Context, *graph.Job, graph.Publication, *manifest.Manifest) error {
 	return nil
 }
 

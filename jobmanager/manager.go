@@ -57,8 +57,8 @@ type Connector interface {
 	Commit(ctx context.Context, job *graph.Job, t *manifest.Transaction) (refused bool, err error)
 	// Fence aborts whatever is open under a transactional id and refuses its users from now on.
 	Fence(ctx context.Context, job *graph.Job, sink, cluster, id string) error
-	// PublishOffsets writes the positions of a completed checkpoint where the job wants them published.
-	PublishOffsets(ctx context.Context, job *graph.Job, m *manifest.Manifest) error
+	// PublishOffsets writes the positions of a source from a completed checkpoint to one of Job.Publications.
+	PublishOffsets(ctx context.Context, job *graph.Job, to graph.Publication, m *manifest.Manifest) error
 	// ReadCommitted gives the highest checkpoint of a job that its published offsets name.
 	ReadCommitted(ctx context.Context, job *graph.Job, id ident.JobID, positions []manifest.Position) (highest ident.CheckpointID, found bool, err error)
 	// LogEnds asks where the logs of splits end now and what the groups of their sources have committed, until

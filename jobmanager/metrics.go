@@ -20,7 +20,9 @@ type metrics struct {
 	slotsByState, workers, epoch                                                   *prometheus.Desc
 
 	uncommitted, commitLag, unfenced, idsRecent *prometheus.Desc
-	idsMade                                     *prometheus.CounterVec
+
+	publishAge *prometheus.Desc
+	idsMade    *prometheus.CounterVec
 }
 
 func newMetrics(m *Manager) *metrics {
@@ -48,6 +50,7 @@ func newMetrics(m *Manager) *metrics {
 		unfenced:       desc("sluice_transactional_ids_unfenced", "Transactional ids of ended attempts that are not fenced for good.", "job"),
 		idsRecent:      desc("sluice_transactional_ids_last_7_days", "Transactional ids made in the last 7 days, as long as brokers remember them; too many of them hurt brokers."),
 		idsMade:        prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_transactional_ids_made_total", Help: "Transactional ids made since the job manager started."}, []string{"job"}),
+		publishAge:     desc("sluice_offsets_publish_age_seconds", "Time since the offsets of a source were last published to a storage, kafka or zookeeper, or since the job manager took the job up.", "job", "source", "storage"),
 		epoch:          desc("sluice_leader_epoch", "Number of starts of the job manager on this data directory."),
 	}
 	out.registry.MustRegister(out, out.droppedMessages, out.checkpointDuration, out.idsMade, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -62,7 +65,7 @@ func (m *Manager) Metrics() *prometheus.Registry { return m.metrics.registry }
 // Describe is prometheus.Collector's.
 func (c *metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{c.jobState, c.restarts, c.needed, c.held, c.waitingSeconds, c.completed, c.failed, c.age, c.size, c.slotsByState, c.workers, c.epoch,
-		c.uncommitted, c.commitLag, c.unfenced, c.idsRecent} {
+		c.uncommitted, c.commitLag, c.unfenced, c.idsRecent, c.publishAge} {
 		ch <- d
 	}
 }
@@ -123,4 +126,14 @@ func (c *metrics) collectJob(ch chan<- prometheus.Metric, r *runner) {
 	}
 	gauge(c.commitLag, lag)
 	gauge(c.unfenced, float64(v.commits.Unfenced))
+	if v.state.Terminal() {
+		return // nothing of it is published any more
+	}
+	for _, p := range v.publications {
+		since := p.At
+		if since.IsZero() {
+			since = v.publicationsFrom
+		}
+		gauge(c.publishAge, time.Since(since).Seconds(), p.Source, string(p.Storage))
+	}
 }

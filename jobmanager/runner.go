@@ -18,6 +18,7 @@ import (
 	"github.com/sluice-stream/sluice/jobmanager/commit"
 	"github.com/sluice-stream/sluice/jobmanager/discovery"
 	"github.com/sluice-stream/sluice/jobmanager/job"
+	"github.com/sluice-stream/sluice/jobmanager/publish"
 	"github.com/sluice-stream/sluice/slots"
 )
 
@@ -119,14 +120,11 @@ type runner struct {
 	// earlier is the newest manifest of an earlier start of the job manager; nil: the job is new.
 	earlier *manifest.Manifest
 	// doubt is why nobody can tell what is durable; nil: all is well.
-	doubt error
-	// publishing says that offsets are being published, next which manifest follows.
-	publishing bool
-	// cleaned says that the job ends when its offsets are published.
-	cleaned    bool
-	next       *manifest.Manifest
+	doubt     error
+	publisher *publish.Machine
+	// startedAt is when this start of the job manager took the job up.
+	startedAt  time.Time
 	storeError string
-	publishErr string
 
 	viewMu  sync.Mutex
 	current *jobView
@@ -160,6 +158,9 @@ type jobView struct {
 	committed ident.CheckpointID
 	commits   commit.Status
 	discovery discovery.Status
+	// publications are the places where offsets are published, since when this start of the job manager does it.
+	publications     []publish.Status
+	publicationsFrom time.Time
 	// For Explain: what is durable, when the delay that runs is over, what the state waits for, whether commits
 	// hold the deployment, why nothing can be stored.
 	record               job.Record
@@ -212,7 +213,8 @@ func (r *runner) run(ctx context.Context) (err error) {
 		if r.machine.State().Terminal() {
 			return r.children.Wait()
 		}
-		arm(timer, earliest(earliest(r.machine.Deadline(), r.coord.Deadline()), earliest(r.committer.Deadline(), r.discovery.Deadline())))
+		due := earliest(earliest(r.machine.Deadline(), r.coord.Deadline()), earliest(r.committer.Deadline(), r.discovery.Deadline()))
+		arm(timer, earliest(due, r.publisher.Deadline()))
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -221,7 +223,7 @@ func (r *runner) run(ctx context.Context) (err error) {
 		case g := <-r.grants:
 			r.onGrant(g)
 		case <-timer.C:
-			r.queue = append(r.queue, job.Tick{}, checkpoint.Tick{}, commit.Tick{}, discovery.Tick{})
+			r.queue = append(r.queue, job.Tick{}, checkpoint.Tick{}, commit.Tick{}, discovery.Tick{}, publish.Tick{})
 		}
 	}
 }

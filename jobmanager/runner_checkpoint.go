@@ -9,15 +9,11 @@ import (
 
 	"github.com/sluice-stream/sluice/checkpoint"
 	"github.com/sluice-stream/sluice/checkpoint/boltstore"
-	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/ident"
 	"github.com/sluice-stream/sluice/internal/failpoint"
 	"github.com/sluice-stream/sluice/jobmanager/commit"
 	"github.com/sluice-stream/sluice/jobmanager/job"
 )
-
-// publishTimeout bounds one publication of offsets; the next checkpoint publishes newer ones.
-const publishTimeout = 10 * time.Second
 
 // stepCheckpoint applies an event to the coordinator and carries out what it says.
 func (r *runner) stepCheckpoint(ctx context.Context, now time.Time, ev checkpoint.Event) error {
@@ -124,50 +120,6 @@ func (r *runner) completed(e checkpoint.Completed) {
 	r.unannounced = append(r.unannounced, m)
 	r.enqueue(commit.Completed{Manifest: m})
 	r.enqueue(job.CheckpointCompleted{Fence: m.Fence, Checkpoint: m.Checkpoint, Final: m.Final})
-}
-
-// publishOffsets publishes the newest offsets; one publication runs at a time and those that would come
-// in between are left out.
-func (r *runner) publishOffsets(ctx context.Context, m *manifest.Manifest) {
-	if r.publishing {
-		r.next = m
-		return
-	}
-	r.publishing = true
-	r.beside(ctx, func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, publishTimeout)
-		defer cancel()
-		if err := failpoint.Hit(failpoint.BeforePublish); err != nil {
-			return err
-		}
-		if err := r.m.connector.PublishOffsets(ctx, r.graph, m); err != nil {
-			return err
-		}
-		return failpoint.Hit(failpoint.AfterPublish)
-	}, func(_ time.Time, err error) {
-		if err == nil {
-			r.decisions.note("published", "checkpoint", uint64(m.Checkpoint))
-		}
-		r.publishing = false
-		if text := errorText(err); text != r.publishErr {
-			r.publishErr = text
-			if err != nil {
-				r.log.Warn("publish offsets", "checkpoint", m.Checkpoint, "reason", err)
-			}
-		}
-		if next := r.next; next != nil {
-			r.next = nil
-			r.publishOffsets(ctx, next)
-		}
-		r.endWhenPublished()
-	})
-}
-
-func errorText(err error) string {
-	if err == nil {
-		return ""
-	}
-	return err.Error()
 }
 
 // sendToSubtasks sends one message to each task manager that runs one of the subtasks.

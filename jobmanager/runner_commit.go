@@ -15,6 +15,7 @@ import (
 	"github.com/sluice-stream/sluice/internal/failpoint"
 	"github.com/sluice-stream/sluice/jobmanager/commit"
 	"github.com/sluice-stream/sluice/jobmanager/job"
+	"github.com/sluice-stream/sluice/jobmanager/publish"
 )
 
 // commitTimeout bounds one commit or fence; the committer repeats it. A job manager that ends waits for
@@ -64,8 +65,7 @@ func (r *runner) performCommit(ctx context.Context, eff commit.Effect) error {
 		r.log.Error("a completed checkpoint cannot be committed", "checkpoint", e.Checkpoint, "transactions", len(e.Transactions))
 		r.enqueue(job.DataLost{Failure: r.lossOf(e)})
 	case commit.CleanedUp:
-		r.cleaned = true
-		r.endWhenPublished()
+		r.enqueue(publish.Ending{})
 	case commit.Ignored:
 		r.m.metrics.dropped("commit")
 		r.log.Debug("ignored", "what", e.What, "reason", e.Why)
@@ -159,25 +159,17 @@ func (r *runner) announce(ctx context.Context, e commit.Announce) error {
 	r.decisions.note("announced", "checkpoint", uint64(e.Checkpoint))
 	if r.earlier != nil && r.committer.Settled() { // it may name nothing that was left to commit
 		r.announced = max(r.announced, r.earlier.Checkpoint)
+		r.enqueue(publish.Announced{Manifest: r.earlier})
 	}
 	i := slices.IndexFunc(r.unannounced, func(m *manifest.Manifest) bool { return m.Checkpoint == e.Checkpoint })
 	if i >= 0 { // else it is an old one of which only a commit was missing
 		m := r.unannounced[i]
 		r.unannounced = slices.Delete(r.unannounced, 0, i+1)
 		r.sendToAll(m.Fence, completedMessage(r.id, m.Fence, m.Checkpoint))
-		r.publishOffsets(ctx, m)
+		r.enqueue(publish.Announced{Manifest: m})
 	}
 	r.beside(ctx, r.retain, r.logged("retention"))
 	return nil
-}
-
-// endWhenPublished ends a job that is cleaned up. The last offsets go first, so that a job that is submitted next
-// finds them, and nothing of an ended job happens any more.
-func (r *runner) endWhenPublished() {
-	if r.cleaned && !r.publishing {
-		r.cleaned = false
-		r.enqueue(job.CleanedUp{})
-	}
 }
 
 // onLevel takes what a transactional sink tells of its ids.

@@ -14,6 +14,7 @@ import (
 	"github.com/sluice-stream/sluice/jobmanager/commit"
 	"github.com/sluice-stream/sluice/jobmanager/discovery"
 	"github.com/sluice-stream/sluice/jobmanager/job"
+	"github.com/sluice-stream/sluice/jobmanager/publish"
 	"github.com/sluice-stream/sluice/slots"
 )
 
@@ -38,6 +39,8 @@ func (r *runner) drain(ctx context.Context) error {
 			err = r.stepCommit(ctx, time.Now(), ev)
 		case discovery.Event:
 			r.stepDiscovery(ctx, time.Now(), ev)
+		case publish.Event:
+			r.stepPublish(ctx, time.Now(), ev)
 		case growth:
 			r.grow(ctx, ev)
 		}

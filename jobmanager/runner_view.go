@@ -15,6 +15,7 @@ import (
 	"github.com/sluice-stream/sluice/ident"
 	"github.com/sluice-stream/sluice/jobmanager/commit"
 	"github.com/sluice-stream/sluice/jobmanager/job"
+	"github.com/sluice-stream/sluice/jobmanager/publish"
 	"github.com/sluice-stream/sluice/slots"
 )
 
@@ -33,14 +34,13 @@ func (m *Manager) newRunner(id ident.JobID, j *graph.Job, plan *graph.Physical, 
 		m: m, id: id, name: j.Name, submitOrder: stored.SubmitOrder, submittedAt: stored.SubmittedAt, endedAt: stored.EndedAt,
 		log: m.log.With("job", string(id), "name", j.Name), decisions: m.decisions.of(id), graph: j, plan: plan, stored: stored,
 		inbox: make(chan any, inboxSize), grants: make(chan slots.Grant, grantRoom), over: make(chan struct{}), changed: make(chan struct{}),
-		subtasks: map[ident.Subtask]subtaskView{}, stateSince: time.Now(),
+		subtasks: map[ident.Subtask]subtaskView{}, stateSince: time.Now(), startedAt: time.Now(),
 	}
 	if stored.Record.State.Terminal() {
 		r.stateSince = stored.EndedAt
 	}
-	r.coord = checkpoint.NewCoordinator(checkpoint.Config{
-		Interval: j.Checkpoint.Interval, Timeout: j.Checkpoint.Timeout, MinPause: j.Checkpoint.MinPause, TolerableFailures: j.Checkpoint.TolerableFailures,
-	}, start)
+	r.coord = checkpoint.NewCoordinator(checkpointConfig(j), start)
+	r.publisher = publish.New(j.Publications(), publishedAnew(before))
 	r.committer = commit.New(commit.Config{}, commits)
 	r.discovery, r.listing = newDiscovery(m.connector, j), map[string]context.CancelFunc{}
 	if start.Latest != nil {
@@ -56,6 +56,7 @@ func (m *Manager) newRunner(id ident.JobID, j *graph.Job, plan *graph.Physical, 
 		r.earlier = start.Latest
 		r.enqueue(commit.Tick{}) // what the last start left to commit and to fence
 		r.enqueue(job.Recovered{Final: start.Latest != nil && start.Latest.Final})
+		r.enqueue(publish.Tick{})
 	} else {
 		r.enqueue(job.Submitted{})
 	}
@@ -90,12 +91,13 @@ func (r *runner) publish() {
 		slots: r.m.scheduler.held(r.id), subtasks: maps.Clone(r.subtasks), checkpoints: r.coord.Status(), restored: r.restored,
 		submittedAt: r.submittedAt, stateSince: r.stateSince, endedAt: r.stored.EndedAt,
 		committed: r.announced, commits: r.committer.Status(), discovery: r.discovery.Status(),
+		publications: r.publisher.Status(), publicationsFrom: r.startedAt,
 	}
 	v.record, v.restartAt, v.waitsFor, v.held, v.storeError = rec, r.machine.RestartAt(), r.machine.Waiting(time.Now()), r.heldDeploy != nil, r.storeError
 	if f := rec.Failure; f != nil {
 		v.failure = &failureView{at: f.At, class: string(f.Class), message: f.Message, subtask: f.Subtask}
 	}
-	for _, why := range []string{r.storeError, r.publishErr, r.committing(time.Now())} {
+	for _, why := range []string{r.storeError, r.publisher.Waiting(), r.committing(time.Now())} {
 		if why != "" {
 			v.waiting = append(v.waiting, why)
 		}

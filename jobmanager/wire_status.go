@@ -32,6 +32,12 @@ func (m *Manager) statusToProto(r *runner) *pb.JobStatus {
 	if f := v.failure; f != nil {
 		out.Failure = &pb.Failure{At: timeToProto(f.at), Class: f.class, Message: f.message, Subtask: f.subtask}
 	}
+	for _, p := range v.publications {
+		out.Publications = append(out.Publications, &pb.OffsetPublication{
+			Source: p.Source, Storage: string(p.Storage), Checkpoint: uint64(p.Checkpoint), PublishedAt: timeToProto(p.At),
+			Error: p.Error, FailingSince: timeToProto(p.FailedSince),
+		})
+	}
 	for i := range v.plan.Vertices {
 		out.Vertices = append(out.Vertices, m.vertexToProto(v, &v.plan.Vertices[i]))
 	}

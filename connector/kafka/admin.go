@@ -33,6 +33,7 @@ const (
 // published offsets stand. It may be used from many goroutines.
 type Admin struct {
 	connections *Connections
+	zooKeepers  *zooKeepers
 	log         *slog.Logger
 
 	mu     sync.Mutex
@@ -44,7 +45,7 @@ func NewAdmin(log *slog.Logger) *Admin {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	a := &Admin{connections: NewConnections(log), log: log, pinned: map[string]func(){}}
+	a := &Admin{connections: NewConnections(log), zooKeepers: newZooKeepers(log), log: log, pinned: map[string]func(){}}
 	a.connections.maxIdle = adminIdle
 	return a
 }
@@ -57,7 +58,7 @@ func (a *Admin) Close() error {
 		release()
 	}
 	clear(a.pinned)
-	return a.connections.Close()
+	return errors.Join(a.connections.Close(), a.zooKeepers.close())
 }
 
 // CheckProperties judges the properties of a source or sink; see the function of this name.
@@ -107,8 +108,9 @@ func (a *Admin) Check(ctx context.Context, job *graph.Job) error {
 	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
 	defer cancel()
 	demands, faults := demandsOf(job)
-	results := make([][]error, len(demands))
+	results := make([][]error, len(demands)+1)
 	var wg sync.WaitGroup
+	wg.Go(func() { results[len(demands)] = a.checkZooKeepers(ctx, job) })
 	for i, d := range demands {
 		wg.Go(func() { results[i] = a.check(ctx, d) })
 	}

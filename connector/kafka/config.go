@@ -27,6 +27,7 @@ type Config struct {
 	Retry, Reconnect Backoff
 
 	connection map[string]string // as given, for Connections
+	zooKeeper  map[string]string // as given, for zooKeepers
 }
 
 // FetchConfig is how a source fetches.
@@ -83,7 +84,7 @@ func Resolve(kind graph.Kind, properties map[string]string) (Config, error) {
 			Linger: millis(propLinger), BatchBytes: size(propBatchSize), MaxRecordBytes: size(propMaxRequest), BufferBytes: numberOf(properties, propBufferMemory),
 			DeliveryTimeout: millis(propDeliveryTimeout), TransactionTimeout: millis(propTransactionTimeout),
 		},
-		connection: map[string]string{},
+		connection: map[string]string{}, zooKeeper: zooKeeperOf(properties),
 	}
 	_, c.ResetGiven = properties[propReset]
 	if textOf(properties, propIsolation) == "read_uncommitted" {

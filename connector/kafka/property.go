@@ -71,13 +71,13 @@ func (p *Property) Role() string {
 
 // Properties is the table of what is allowed, by name. It belongs to the caller.
 func Properties() []Property {
-	all := slices.Concat(connectionProperties, securityProperties, sourceProperties, sinkProperties)
+	all := slices.Concat(connectionProperties, securityProperties, sourceProperties, offsetProperties, sinkProperties)
 	slices.SortFunc(all, func(a, b Property) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }
 
 func findProperty(name string) (*Property, bool) {
-	for _, table := range [][]Property{connectionProperties, securityProperties, sourceProperties, sinkProperties} {
+	for _, table := range [][]Property{connectionProperties, securityProperties, sourceProperties, offsetProperties, sinkProperties} {
 		for i := range table {
 			if table[i].Name == name {
 				return &table[i], true
@@ -207,7 +207,6 @@ var refused = map[string]string{
 	"retries":                               "it is set by Sluice: batches are retried for " + propDeliveryTimeout,
 	"transactional.id":                      "it is set by Sluice: every attempt of a job owns ids of its own",
 	"transactional.id.prefix":               "it is set by Sluice: every attempt of a job owns ids of its own",
-	"enable.auto.commit":                    "it is set by Sluice: offsets are published after each checkpoint; see offsets: {storage: …}",
 	"key.serializer":                        "records are bytes: remove it",
 	"value.serializer":                      "records are bytes: remove it",
 	"key.deserializer":                      "remove it and use keyFormat",
@@ -223,7 +222,6 @@ var refused = map[string]string{
 	"check.crcs":                            "it is set by Sluice: checksums are always checked",
 	"allow.auto.create.topics":              "topics are never created: create them before; remove it",
 	"client.rack":                           "not supported yet: sources read from the leader; remove it",
-	"auto.commit.interval.ms":               "not supported yet: offsets are published after each completed checkpoint; remove it",
 	"compression.level":                     "name the codec: " + propGzipLevel + ", " + propLZ4Level + " or " + propZstdLevel,
 	"sasl.mechanisms":                       "write " + propMechanism,
 	"sasl.login.callback.handler.class":     "there are no Java classes here: use " + propUsername + " and " + propPassword,

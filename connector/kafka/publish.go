@@ -16,25 +16,38 @@ import (
 // publishTries is how often offsets are sent before the next checkpoint has to do it.
 const publishTries = 5
 
-// PublishOffsets commits the positions of a checkpoint to Kafka's __consumer_offsets, for the sources that
-// want it: for monitoring and a first start, never to restore from (DESIGN rule 15).
-func (a *Admin) PublishOffsets(ctx context.Context, job *graph.Job, m *manifest.Manifest) error {
-	var faults []error
-	for i := range job.Sources {
-		s := &job.Sources[i]
-		if !publishes(s) {
-			continue
-		}
-		if err := a.publish(ctx, s, m); err != nil {
-			faults = append(faults, fmt.Errorf("publish the offsets of source %s: %w", s.Name, err))
-		}
+// PublishOffsets commits the positions that a source has in a checkpoint to Kafka's __consumer_offsets or to
+// ZooKeeper: for monitoring and a first start, never to restore from (DESIGN rule 15).
+func (a *Admin) PublishOffsets(ctx context.Context, job *graph.Job, to graph.Publication, m *manifest.Manifest) error {
+	s := sourceOf(job, to.Source)
+	var err error
+	switch {
+	case s == nil || s.Kafka == nil:
+		return fmt.Errorf("publish the offsets of source %s: the job has no such source of Kafka", to.Source)
+	case to.Storage == graph.OffsetsZooKeeper:
+		err = a.publishToZooKeeper(ctx, s, m)
+	default:
+		err = a.publish(ctx, s, m)
 	}
-	return errors.Join(faults...)
+	if err != nil {
+		return fmt.Errorf("publish the offsets of source %s: %w", s.Name, err)
+	}
+	return nil
 }
 
 // publishes says whether a source has its offsets in Kafka.
 func publishes(s *graph.Source) bool {
-	return s.Kafka != nil && (s.Kafka.Offsets == graph.OffsetsKafka || s.Kafka.Offsets == graph.OffsetsBoth) && s.Kafka.Properties[propGroup] != ""
+	k := s.Kafka
+	return k != nil && k.Mode != graph.ModeGroup && (k.Offsets == graph.OffsetsKafka || k.Offsets == graph.OffsetsBoth) && k.Properties[propGroup] != ""
+}
+
+func sourceOf(job *graph.Job, name string) *graph.Source {
+	for i := range job.Sources {
+		if job.Sources[i].Name == name {
+			return &job.Sources[i]
+		}
+	}
+	return nil
 }
 
 func (a *Admin) publish(ctx context.Context, s *graph.Source, m *manifest.Manifest) error {

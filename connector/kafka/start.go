@@ -43,6 +43,7 @@ func (a *Admin) StartPositions(ctx context.Context, job *graph.Job) ([]manifest.
 
 // starting resolves the positions of one source.
 type starting struct {
+	admin    *Admin
 	source   *graph.Source
 	cfg      *Config
 	cluster  *wire.Cluster
@@ -70,7 +71,7 @@ func (a *Admin) startOf(ctx context.Context, s *graph.Source) ([]manifest.Positi
 		return nil, nil, err
 	}
 	defer release()
-	st := &starting{source: s, cfg: &cfg, cluster: cluster}
+	st := &starting{admin: a, source: s, cfg: &cfg, cluster: cluster}
 	if st.parts, err = st.partitions(ctx); err != nil {
 		return nil, nil, err
 	}
@@ -283,22 +284,11 @@ func (st *starting) logRanges(ctx context.Context) (first, last []point, err err
 	return first, last, err
 }
 
-// committed takes what the group committed, and what auto.offset.reset says where there is nothing.
+// committed takes what the group has stored, and what auto.offset.reset says where there is nothing.
 func (st *starting) committed(ctx context.Context) ([]point, error) {
-	var found []wire.CommittedOffset
-	err := st.retry(ctx, func() error {
-		var err error
-		if found, err = st.cluster.OffsetFetch(ctx, st.cfg.GroupID, st.parts); err != nil {
-			return err
-		}
-		var faults []error
-		for i := range found {
-			faults = append(faults, found[i].Err)
-		}
-		return errors.Join(faults...)
-	})
+	found, err := st.stored(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("read the offsets of group %s: %w", st.cfg.GroupID, err)
+		return nil, err
 	}
 	first, last, err := st.logRanges(ctx)
 	if err != nil {
@@ -306,22 +296,22 @@ func (st *starting) committed(ctx context.Context) ([]point, error) {
 	}
 	out := make([]point, len(found))
 	var none, outside []int
-	for i, c := range found {
-		out[i] = point{c.Offset, c.LeaderEpoch}
+	for i, s := range found {
+		out[i] = s.point
 		switch {
-		case c.Offset < 0:
+		case s.offset < 0:
 			none = append(none, i)
-		case c.Offset < first[i].offset || c.Offset > last[i].offset:
+		case s.offset < first[i].offset || s.offset > last[i].offset:
 			outside = append(outside, i)
 		}
 	}
-	if err := st.fallBack(ctx, out, none, fmt.Sprintf("group %s has no committed offset for", st.cfg.GroupID)); err != nil {
+	if err := st.fallBack(ctx, out, none, fmt.Sprintf("group %s has no committed offset%s for", st.cfg.GroupID, st.place())); err != nil {
 		return nil, err
 	}
 	if len(outside) > 0 && !st.cfg.ResetGiven {
 		i := outside[0]
-		return nil, &Error{Where: st.parts[i].String(), Err: fmt.Errorf("group %s committed offset %d, and the log has %d to %d (%d partitions are like that)", st.cfg.GroupID, out[i].offset, first[i].offset, last[i].offset, len(outside)),
-			Hint: "what is between is lost; to go on without it, set " + propReset, class: "user"}
+		return nil, &Error{Where: st.parts[i].String(), Err: fmt.Errorf("group %s committed offset %d%s, and the log has %d to %d (%d partitions are like that)",
+			st.cfg.GroupID, out[i].offset, found[i].where, first[i].offset, last[i].offset, len(outside)), Hint: st.outsideHint(out, last, outside), class: "user"}
 	}
 	return out, st.fallBack(ctx, out, outside, fmt.Sprintf("group %s committed offsets outside of the log for", st.cfg.GroupID))
 }

@@ -58,9 +58,11 @@ func (c *checker) add(name, hint, format string, args ...any) {
 }
 
 func (c *checker) one(name, value string) {
-	if reason, ok := refused[name]; ok {
-		c.add(name, "", "%s", reason)
-		return
+	for _, table := range []map[string]string{refused, refusedOffsets} {
+		if reason, ok := table[name]; ok {
+			c.add(name, "", "%s", reason)
+			return
+		}
 	}
 	p, ok := findProperty(name)
 	if !ok { // the value may be a secret under a misspelt name, so it is not shown
@@ -121,7 +123,9 @@ func (p *Property) check(value string) error {
 	switch {
 	case p.Name == propJAAS:
 		return checkJAAS(value)
-	case strings.Contains(value, "${") && p.Name != propUsername:
+	case p.Name == propZooKeeper:
+		return checkZooKeeper(value)
+	case strings.Contains(value, "${") && p.Name != propUsername && p.Name != propZooKeeperUsername:
 		return fault("write it out", "references are for secrets only")
 	case strings.Contains(value, "${") && !isReference(value):
 		return fault(referenceHint, "the reference is not complete")
@@ -179,6 +183,7 @@ func (c *checker) together() {
 	}
 	c.discovery()
 	c.security()
+	c.zooKeeper()
 	c.brokerVersion()
 	c.order(propRetryBackoff, propRetryBackoffMax)
 	c.order(propReconnectBackoff, propReconnectBackoffMax)

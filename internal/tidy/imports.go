@@ -9,7 +9,7 @@ import (
 // purePackages hold decisions: standard library only, no I/O, no clock, no goroutine.
 var purePackages = []string{
 	"ident", "graph", "operator", "state", "slots", "checkpoint", "checkpoint/manifest", "connector/kafka/transaction",
-	"jobmanager/commit", "jobmanager/discovery", "jobmanager/explain", "jobmanager/job", "jobmanager/placement",
+	"jobmanager/commit", "jobmanager/discovery", "jobmanager/explain", "jobmanager/job", "jobmanager/placement", "jobmanager/publish",
 }
 
 // failpoints is no pure package, but is nothing at all without its build tag.

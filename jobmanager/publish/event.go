@@ -2,6 +2,7 @@ package publish
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/graph"
@@ -56,11 +57,12 @@ type Effect interface {
 	effect()
 }
 
-// Publish writes the offsets of a source from a checkpoint to a place; answered by Published, whatever
-// happens. At most one is on its way to a place.
+// Publish writes the offsets of a source from a checkpoint to a place, within Timeout; answered by Published,
+// whatever happens. At most one is on its way to a place.
 type Publish struct {
 	To       graph.Publication
 	Manifest *manifest.Manifest
+	Timeout  time.Duration
 }
 
 // Ended answers Ending: nothing is on its way any more, and nothing will be.

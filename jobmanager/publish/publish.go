@@ -17,8 +17,8 @@ import (
 const (
 	// retryMin and retryMax bound the pause before a write that failed is repeated.
 	retryMin, retryMax = 250 * time.Millisecond, 10 * time.Second
-	// EndTimeout is how long the end of a job waits for its last offsets.
-	EndTimeout = 10 * time.Second
+	// writeTimeout bounds one write, endTimeout what the end of a job waits for its last offsets.
+	writeTimeout, endTimeout = 10 * time.Second, 10 * time.Second
 )
 
 // Machine is the publishing of one job.
@@ -115,7 +115,7 @@ func (m *Machine) onEnding(now time.Time) {
 	if !m.endBy.IsZero() {
 		return
 	}
-	m.endBy = now.Add(EndTimeout)
+	m.endBy = now.Add(endTimeout)
 	for i := range m.places {
 		m.places[i].retryAt = time.Time{}
 	}
@@ -132,7 +132,7 @@ func (m *Machine) advance(now time.Time) {
 		p := &m.places[i]
 		if p.sending == 0 && m.stale(p) && !now.Before(p.retryAt) && !over {
 			p.sending = m.newest.Checkpoint
-			m.out = append(m.out, Publish{To: p.Publication, Manifest: m.newest})
+			m.out = append(m.out, Publish{To: p.Publication, Manifest: m.newest, Timeout: m.timeout(now)})
 		}
 		busy = busy || p.sending != 0 || m.stale(p) && !over
 	}
@@ -140,6 +140,14 @@ func (m *Machine) advance(now time.Time) {
 		m.ended = true
 		m.out = append(m.out, Ended{})
 	}
+}
+
+// timeout is what a write that begins now may take.
+func (m *Machine) timeout(now time.Time) time.Duration {
+	if m.endBy.IsZero() {
+		return writeTimeout
+	}
+	return min(writeTimeout, m.endBy.Sub(now))
 }
 
 // pauseAfter doubles with each failure in a row.

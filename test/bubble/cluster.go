@@ -355,7 +355,7 @@ func (c *Cluster) CountJob(name string, parallelism int) *graph.Job {
 	return &graph.Job{
 		Name: name, Parallelism: parallelism,
 		Checkpoint: graph.Checkpointing{Interval: 500 * time.Millisecond, Timeout: 10 * time.Second, Retain: 3, TolerableFailures: 5},
-		Sources:    []graph.Source{{Name: "in", Kafka: &graph.KafkaSource{Topics: []string{"in"}, Startup: graph.Startup{Mode: graph.StartEarliest}}}},
+		Sources:    []graph.Source{{Name: "in", Kafka: &graph.KafkaSource{Topics: []string{"in"}, Startup: graph.Startup{Mode: graph.StartEarliest}, Properties: map[string]string{"group.id": name}}}},
 		Operators:  []graph.Operator{{Name: "count", From: []string{"in"}, KeyBy: "key", Count: true}},
 		Sinks:      []graph.Sink{{Name: "out", From: []string{"count"}, Kafka: &graph.KafkaSink{Topic: "out"}}},
 	}

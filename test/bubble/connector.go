@@ -145,7 +145,7 @@ func (a *Admin) call(ctx context.Context, c Call, do func() error) error {
 }
 
 // PublishOffsets notes the checkpoint.
-func (a *Admin) PublishOffsets(_ context.Context, _ *graph.Job, m *manifest.Manifest) error {
+func (a *Admin) PublishOffsets(_ context.Context, _ *graph.Job, _ graph.Publication, m *manifest.Manifest) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.published = append(a.published, m.Checkpoint)
