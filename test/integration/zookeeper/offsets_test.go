@@ -60,32 +60,35 @@ func TestOffsets(t *testing.T) {
 		}
 	})
 
-	t.Run("names that are no paths", func(t *testing.T) {
-		for _, group := range []string{"", ".", "..", "a/b", "a\x00b", "a\nb", "a\ufffe", strings.Repeat("g", 300), "\xff"} {
-			if _, err := client.WriteOffsets(bounded(t), group, []zookeeper.Offset{offset("t", 0, 1)}); err == nil || !strings.Contains(err.Error(), "group") {
-				t.Errorf("group %q: %v, want a refusal", group, err)
-			}
-		}
-		for _, p := range []zookeeper.Partition{{Topic: ".."}, {Topic: "a/b"}, {Topic: ""}, {Topic: "ö"}, {Topic: "t", Partition: -1}} {
-			if _, err := client.ReadOffsets(bounded(t), "group", []zookeeper.Partition{p}); err == nil || !strings.Contains(err.Error(), "topic") {
-				t.Errorf("partition %+v: %v, want a refusal", p, err)
-			}
-		}
-		for _, group := range []string{"Grüße an alle", "a:b", "..a", "日本"} {
-			if written, err := client.WriteOffsets(bounded(t), group, []zookeeper.Offset{offset("t", 0, 1)}); err != nil || written != 1 {
-				t.Errorf("group %q: %d written, %v", group, written, err)
-			}
-		}
-	})
+	t.Run("names that are no paths", func(t *testing.T) { names(t, client) })
+	t.Run("a thousand partitions", func(t *testing.T) { thousand(t, client) })
+}
 
-	t.Run("a thousand partitions", func(t *testing.T) {
-		var offsets []zookeeper.Offset
-		for p := range 1000 {
-			offsets = append(offsets, offset("many", int32(p), int64(p)))
+func names(t *testing.T, client *zookeeper.Client) {
+	for _, group := range []string{"", ".", "..", "a/b", "a\x00b", "a\nb", "a\ufffe", strings.Repeat("g", 300), "\xff"} {
+		if _, err := client.WriteOffsets(bounded(t), group, []zookeeper.Offset{offset("t", 0, 1)}); err == nil || !strings.Contains(err.Error(), "group") {
+			t.Errorf("group %q: %v, want a refusal", group, err)
 		}
-		write(t, client, 1000, offsets...)
-		write(t, client, 0, offsets...)
-	})
+	}
+	for _, p := range []zookeeper.Partition{{Topic: ".."}, {Topic: "a/b"}, {Topic: ""}, {Topic: "ö"}, {Topic: "t", Partition: -1}} {
+		if _, err := client.ReadOffsets(bounded(t), "group", []zookeeper.Partition{p}); err == nil || !strings.Contains(err.Error(), "topic") {
+			t.Errorf("partition %+v: %v, want a refusal", p, err)
+		}
+	}
+	for _, group := range []string{"Grüße an alle", "a:b", "..a", "日本"} {
+		if written, err := client.WriteOffsets(bounded(t), group, []zookeeper.Offset{offset("t", 0, 1)}); err != nil || written != 1 {
+			t.Errorf("group %q: %d written, %v", group, written, err)
+		}
+	}
+}
+
+func thousand(t *testing.T, client *zookeeper.Client) {
+	var offsets []zookeeper.Offset
+	for p := range 1000 {
+		offsets = append(offsets, offset("many", int32(p), int64(p)))
+	}
+	write(t, client, 1000, offsets...)
+	write(t, client, 0, offsets...)
 }
 
 // Two writers of one group: neither overwrites a higher offset of the other.
