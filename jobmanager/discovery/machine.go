@@ -50,7 +50,8 @@ type source struct {
 	Source
 	splits   map[ident.Subtask][]manifest.Position
 	known    map[manifest.Split]bool
-	ids      map[string]manifest.TopicID // by topic; zero: unknown
+	ids      map[string]manifest.TopicID // of the topics that are read; zero: unknown
+	exist    map[string]manifest.TopicID // as the newest listing told
 	busy     bool                        // a List or Store waits for its answer
 	due      time.Time                   // of the next look; zero: never
 	failures int                         // in a row
@@ -203,7 +204,8 @@ func (m *Machine) onListed(now time.Time, ev Listed) {
 		return
 	}
 	if ev.Topics != nil {
-		if s.compare(ev.Topics); s.doubt != "" {
+		s.exist = ev.Topics
+		if s.compare(); s.doubt != "" {
 			m.doubt(now, s)
 			return
 		}
@@ -251,13 +253,13 @@ func (m *Machine) next(now time.Time, s *source, err error) {
 	s.due = now.Add(pause)
 }
 
-// compare holds the topics that exist against those that are read. The id of a topic that was unknown is taken
+// compare holds the topics that are read against those that exist. The id of a topic that was unknown is taken
 // from what is seen first.
-func (s *source) compare(exist map[string]manifest.TopicID) {
+func (s *source) compare() {
 	s.missing, s.doubt = nil, ""
 	for _, topic := range slices.Sorted(maps.Keys(s.ids)) {
 		was := s.ids[topic]
-		is, ok := exist[topic]
+		is, ok := s.exist[topic]
 		switch {
 		case !ok:
 			s.missing = append(s.missing, topic)
@@ -301,7 +303,7 @@ func (m *Machine) onStored(now time.Time, ev Stored) {
 	}
 	given := map[ident.Subtask][]manifest.Position{}
 	for _, p := range s.unknown(ev.Positions) {
-		if id := s.ids[p.Topic]; id != (manifest.TopicID{}) && p.TopicID != (manifest.TopicID{}) && id != p.TopicID {
+		if id := s.exist[p.Topic]; id != (manifest.TopicID{}) && p.TopicID != (manifest.TopicID{}) && id != p.TopicID {
 			s.due = time.Time{}
 			m.emit(Fail{Fence: m.fence, Why: Recreated(s.Name, p.Topic, p.TopicID, id)})
 			return
