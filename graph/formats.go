@@ -27,11 +27,13 @@ const (
 	UseTopic
 	// UsePartition wants an int.
 	UsePartition
+	// UseUntil wants a bool.
+	UseUntil
 )
 
 // String names the use as the job file does.
 func (u Use) String() string {
-	names := [...]string{"", "filter", "keyBy", "key", "value", "headers", "timestamp", "flatMap", "topicExpression", "partitioner"}
+	names := [...]string{"", "filter", "keyBy", "key", "value", "headers", "timestamp", "flatMap", "topicExpression", "partitioner", "until"}
 	if u < UseFilter || int(u) >= len(names) {
 		return "unknown use"
 	}
@@ -79,6 +81,9 @@ func (f *flow) visit(i int) {
 	if p.node.Kind == KindSource {
 		f.out[i] = sourceView(p.node.Source)
 		f.in[i] = f.out[i]
+		if k := p.node.Source.Kafka; k != nil && k.Until != "" {
+			f.check(k.Until, UseUntil, f.out[i], "kafka", "until")
+		}
 		return
 	}
 	in := f.merge(i)

@@ -95,7 +95,7 @@ func parseSink(s Sink, guarantee string) Sink {
 		s.Print = &PrintSink{}
 		return s
 	}
-	s.Kafka = &KafkaSink{Topic: "out", Guarantee: Guarantee(guarantee), TransactionalIDPrefix: "p"}
+	s.Kafka = &KafkaSink{Topic: "out", Guarantee: Guarantee(guarantee)}
 	return s
 }
 

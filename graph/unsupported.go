@@ -13,9 +13,6 @@ func unsupported(job *Job) []Problem {
 		if k.Mode == ModeGroup {
 			p.add(path.With("mode"), "use assigned", "not supported yet: mode group")
 		}
-		if k.Until != "" {
-			p.add(path.With("until"), "use bounded", "not supported yet: until")
-		}
 	}
 	return p.list
 }

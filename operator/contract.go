@@ -64,6 +64,14 @@ type SplitAdder interface {
 	AddSplits(positions []manifest.Position)
 }
 
+// SplitEnder is a source whose splits can be ended before their bound.
+type SplitEnder interface {
+	Source
+	// EndSplit says that the subtask takes nothing of a split from an offset on. Any goroutine may call it; it
+	// must not wait. Batches of the split that are on their way already may still come.
+	EndSplit(split manifest.Split, at int64)
+}
+
 // SplitLag is how far a split is behind, in records; -1 while unknown. Next is the offset to read next.
 type SplitLag struct {
 	Split manifest.Split

@@ -104,6 +104,11 @@ func (b *builder) node(cfg *subtask.Config, t *task, n *graph.Node) (err error) 
 	waiting := func(reason string) { t.waiting.set(n.Name, reason) }
 	switch n.Kind {
 	case graph.KindSource:
+		if n.Source.Kafka != nil && n.Source.Kafka.Until != "" {
+			if cfg.Until, err = builtin.NewUntil(n, t.failures); err != nil {
+				return err
+			}
+		}
 		cfg.Source, err = b.attempt.tm.connectors.NewSource(n, cfg.Positions, waiting)
 	case graph.KindOperator:
 		cfg.Operators[n.Name], err = builtin.New(n, builtin.Context{

@@ -25,7 +25,7 @@ func (a *Admin) DiscoveryInterval(k *graph.KafkaSource) (every time.Duration, wa
 }
 
 func isBounded(k *graph.KafkaSource) bool {
-	return k.Bounded.Mode != "" && k.Bounded.Mode != graph.BoundNone
+	return k.Until != "" || k.Bounded.Mode != "" && k.Bounded.Mode != graph.BoundNone
 }
 
 // Discover lists the topics of a source that exist now, with their ids, and its splits that are not known, each at

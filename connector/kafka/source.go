@@ -62,7 +62,10 @@ type Source struct {
 	wake     chan struct{} // something became homeless
 }
 
-var _ operator.SplitAdder = (*Source)(nil)
+var (
+	_ operator.SplitAdder = (*Source)(nil)
+	_ operator.SplitEnder = (*Source)(nil)
+)
 
 // split is a partition that is being read.
 type split struct {
@@ -74,12 +77,19 @@ type split struct {
 	notBefore time.Time
 	// badBatches counts answers in a row whose first batch was broken.
 	badBatches int
-	// behindSince is when the log was first seen to end before the position.
-	behindSince time.Time
+	// behindSince is when the log was first seen to end before the position, strangeSince when the topic was
+	// first seen to be another one.
+	behindSince, strangeSince time.Time
+	// end is the high watermark as this broker told it last; -1: not yet.
+	end int64
 
 	handedOut     atomic.Int64 // next offset behind what the subtask was given
 	highWatermark atomic.Int64 // -1 unknown
+	endedAt       atomic.Int64 // where the subtask ended the split, -1 not yet
 }
+
+// ended says that the subtask takes nothing more of the split.
+func (sp *split) ended() bool { return sp.endedAt.Load() >= 0 }
 
 // NewSource checks the properties. It connects in Run.
 func NewSource(cfg SourceConfig) (*Source, error) {
@@ -114,12 +124,24 @@ func (s *Source) AddSplits(positions []manifest.Position) {
 		sp := &split{Position: p, name: fmt.Sprintf("%s/%d", p.Topic, p.Partition)}
 		sp.handedOut.Store(p.Next)
 		sp.highWatermark.Store(-1)
+		sp.endedAt.Store(-1)
 		s.splits = append(s.splits, sp)
 		if !p.AtEnd() {
 			s.homeless = append(s.homeless, sp)
 		}
 	}
 	signal(s.wake)
+}
+
+// EndSplit stops the fetching of a split; see operator.SplitEnder. Whoever owns it lets go of it.
+func (s *Source) EndSplit(ended manifest.Split, at int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, sp := range s.splits {
+		if sp.Split == ended {
+			sp.endedAt.Store(at)
+		}
+	}
 }
 
 // Batches is what was fetched, in order within each split.
@@ -134,7 +156,9 @@ func (s *Source) Lag() []operator.SplitLag {
 	for i, sp := range splits {
 		next := sp.handedOut.Load()
 		out[i] = operator.SplitLag{Split: sp.Split, Next: next, Lag: -1}
-		if end := sp.highWatermark.Load(); end >= 0 {
+		if at := sp.endedAt.Load(); at >= 0 {
+			out[i].Next, out[i].Lag = at, 0
+		} else if end := sp.highWatermark.Load(); end >= 0 {
 			if sp.Stop >= 0 {
 				end = min(end, sp.Stop)
 			}

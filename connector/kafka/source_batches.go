@@ -69,7 +69,7 @@ func (f *fetcher) batches(ctx context.Context, sp *split, p *wire.FetchedPartiti
 	}
 	told := sp.Next // up to where the subtask knows
 	fault := func() error {
-		for !sp.AtEnd() {
+		for !sp.AtEnd() && !sp.ended() {
 			r, err := p.Next()
 			if r == nil || err != nil {
 				return err

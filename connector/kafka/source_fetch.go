@@ -219,6 +219,11 @@ func (f *fetcher) drop(splits ...*split) {
 // partition handles one partition of an answer. What it passes on is taken off left.
 func (f *fetcher) partition(ctx context.Context, sp *split, p *wire.FetchedPartition, left *int64) error {
 	s := f.source
+	if sp.ended() {
+		s.worked(sp)
+		f.drop(sp)
+		return nil
+	}
 	if p.Err != nil {
 		return f.partitionFailed(ctx, sp, p.Err)
 	}

@@ -44,6 +44,10 @@ func (s *Source) settle(ctx context.Context, splits []*split) error {
 		return nil
 	}
 	for _, sp := range splits {
+		if sp.ended() {
+			s.worked(sp)
+			continue
+		}
 		leader, fault := wire.Leader{}, err
 		if fault == nil {
 			leader, fault = leaderIn(md, sp.Topic, sp.Partition)

@@ -265,3 +265,34 @@ func TestSourceBackpressure(t *testing.T) {
 	}
 	waitFor(t, func() bool { return used() == 0 }, "bytes given back")
 }
+
+// TestSourceEndSplit: a split that the subtask has ended is not fetched any more and has no lag; the others go
+// on.
+func TestSourceEndSplit(t *testing.T) {
+	t.Parallel()
+	f := startFake(t, kfake.SeedTopics(2, "in"))
+	client := franz(t, f)
+	produce(t, client, numbered("in", 0, 10)...)
+	produce(t, client, numbered("in", 1, 10)...)
+	r := startSource(t, properties(f), position("in", 0, 0, -1), position("in", 1, 0, -1))
+	r.until("in", 0, 10)
+	r.until("in", 1, 10)
+	r.source.EndSplit(position("in", 0, 0, -1).Split, 7)
+	produce(t, client, numbered("in", 0, 10)...)
+	for i := range 3 { // a request that was on its way may have seen the split
+		produce(t, client, numbered("in", 1, 10)...)
+		r.until("in", 1, int64(20+10*i))
+	}
+	before := r.next[position("in", 0, 0, -1).Split]
+	produce(t, client, numbered("in", 0, 10)...)
+	produce(t, client, numbered("in", 1, 10)...)
+	r.until("in", 1, 50)
+	if after := r.next[position("in", 0, 0, -1).Split]; after != before {
+		t.Errorf("the ended split was read from %d to %d", before, after)
+	}
+	for _, lag := range r.source.Lag() {
+		if lag.Split.Partition == 0 && (lag.Lag != 0 || lag.Next != 7) {
+			t.Errorf("ended split: lag %+v", lag)
+		}
+	}
+}

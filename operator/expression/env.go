@@ -112,7 +112,7 @@ func variableType(f graph.Format) (*cel.Type, error) {
 // stand there.
 func resultFormat(use graph.Use, t *cel.Type) (f graph.Format, problem, hint string) {
 	switch use {
-	case graph.UseFilter:
+	case graph.UseFilter, graph.UseUntil:
 		return needs(t, "a bool", "compare with something, as in value == \"x\"", types.BoolKind)
 	case graph.UseTimestamp:
 		return needs(t, "a timestamp", "convert with timestamp(…), which takes seconds or RFC 3339 text", types.TimestampKind, types.NullTypeKind)

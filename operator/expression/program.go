@@ -39,7 +39,7 @@ func compile(source string, use graph.Use, key, value graph.Format, maxCost uint
 	}
 	p := &Program{use: use, format: format, cel: program}
 	switch root, s := ast.NativeRep().Expr(), (specializer{key, value}); use {
-	case graph.UseFilter:
+	case graph.UseFilter, graph.UseUntil:
 		p.quick = s.predicate(root)
 	case graph.UseKey, graph.UseValue, graph.UseKeyBy:
 		p.parts = s.text(root)

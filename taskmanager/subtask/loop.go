@@ -175,6 +175,14 @@ func (l *loop) flush(ctx context.Context) error {
 // onSource passes a batch through the chain; only then its position moves.
 func (l *loop) onSource(ctx context.Context, sb *operator.SourceBatch) error {
 	defer sb.Release()
+	if l.cfg.Until != nil {
+		if l.positions.ended(sb.Split) {
+			return nil // it was on its way when the split ended
+		}
+		if err := l.cut(sb); err != nil {
+			return err
+		}
+	}
 	if sb.Batch != nil {
 		if err := l.process(sb.Batch); err != nil {
 			return err
@@ -184,6 +192,28 @@ func (l *loop) onSource(ctx context.Context, sb *operator.SourceBatch) error {
 		return err
 	}
 	return l.endOfSource(ctx)
+}
+
+// cut ends the split of a batch at the record for which until holds. The position stays at this record.
+func (l *loop) cut(sb *operator.SourceBatch) error {
+	if sb.Batch == nil {
+		return nil
+	}
+	rest, end, err := l.cfg.Until.Cut(sb.Batch)
+	if err != nil {
+		return l.chain.named(l.cfg.Vertex.Nodes[0].Name, err)
+	}
+	if sb.Batch = rest; rest.Len() == 0 {
+		sb.Batch = nil
+	}
+	if end >= 0 {
+		sb.Next = end
+		l.positions.stop(sb.Split, end)
+		if source, ok := l.cfg.Source.(operator.SplitEnder); ok {
+			source.EndSplit(sb.Split, end)
+		}
+	}
+	return l.chain.buried()
 }
 
 func (l *loop) process(b *operator.Batch) error {

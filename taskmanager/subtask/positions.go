@@ -44,13 +44,36 @@ func (p *positions) missing(list []manifest.Position) []manifest.Position {
 	return out
 }
 
+// bounded says whether the source can end: at its bound, or where its until holds.
 func bounded(v *graph.Vertex) bool {
 	s := v.Nodes[0].Source
-	return s != nil && s.Kafka != nil && s.Kafka.Bounded.Mode != "" && s.Kafka.Bounded.Mode != graph.BoundNone
+	if s == nil || s.Kafka == nil {
+		return false
+	}
+	return s.Kafka.Until != "" || s.Kafka.Bounded.Mode != "" && s.Kafka.Bounded.Mode != graph.BoundNone
 }
 
 // atEnd says that a bounded source has nothing left to read. One without splits is there at once.
 func (p *positions) atEnd() bool { return p.bounded && p.open == 0 }
+
+// ended says that nothing more is taken of a split.
+func (p *positions) ended(split manifest.Split) bool {
+	i, ok := p.index[split]
+	return ok && p.all[i].AtEnd()
+}
+
+// stop makes an offset the end of a split. It is part of the checkpoint: what has ended stays so, also if the
+// record at its end is deleted.
+func (p *positions) stop(split manifest.Split, at int64) {
+	i, ok := p.index[split]
+	if !ok || p.all[i].AtEnd() {
+		return
+	}
+	p.all[i].Stop = at
+	if p.all[i].AtEnd() { // it stands there already
+		p.open--
+	}
+}
 
 func (p *positions) advance(sb *operator.SourceBatch) error {
 	i, ok := p.index[sb.Split]

@@ -56,6 +56,13 @@ type DeadLetters interface {
 	Flush() error
 }
 
+// Until finds the record at which a split ends; *builtin.Until.
+type Until interface {
+	// Cut returns what stands before the end, and its offset; -1: the batch holds no end. The result is good
+	// until the next call.
+	Cut(b *operator.Batch) (rest *operator.Batch, end int64, err error)
+}
+
 // NodeOutput is an output with the index of its node in Vertex.Nodes.
 type NodeOutput struct {
 	Node   int
@@ -78,6 +85,8 @@ type Config struct {
 
 	// Source is that of Vertex.Nodes[0]; nil: the subtask reads Inputs.
 	Source operator.Source
+	// Until ends splits of the source; nil: their bounds alone do.
+	Until  Until
 	Inputs Inputs
 	// Operators and Sinks are by the names of their nodes.
 	Operators map[string]operator.Operator
