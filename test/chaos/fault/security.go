@@ -13,6 +13,7 @@ import (
 const (
 	// securityTrouble is how long a right or a login is missing.
 	securityTrouble = 8 * time.Second
+	certificateLife = 24 * time.Hour
 	// manyAttempts are more than a victim needs that is to go on in the end.
 	manyAttempts                  = 100
 	firstPassword, secondPassword = "first", "second"
@@ -33,6 +34,10 @@ func securityFaults() []Fault {
 // onSecured does something to the login of a victim, which in the end must go on.
 func onSecured(harm func(ctx context.Context, v *victim) error) func(context.Context, *Scene) error {
 	return func(ctx context.Context, s *Scene) error {
+		// A run that failed may have left what it broke.
+		if err := s.SetCertificates(ctx, time.Now().Add(certificateLife)); err != nil {
+			return err
+		}
 		if err := s.SetPassword(ctx, firstPassword, true); err != nil {
 			return err
 		}
@@ -126,12 +131,12 @@ func expireCertificates(ctx context.Context, v *victim) error {
 	if err := v.backsOff(0); err != nil {
 		return err
 	}
-	return v.scene.SetCertificates(ctx, time.Now().Add(24*time.Hour))
+	return v.scene.SetCertificates(ctx, time.Now().Add(certificateLife))
 }
 
 // rotateCertificates costs the victim its connections, and nothing else.
 func rotateCertificates(ctx context.Context, v *victim) error {
-	if err := v.scene.SetCertificates(ctx, time.Now().Add(24*time.Hour)); err != nil {
+	if err := v.scene.SetCertificates(ctx, time.Now().Add(certificateLife)); err != nil {
 		return err
 	}
 	v.reconnect()

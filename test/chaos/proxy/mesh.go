@@ -185,6 +185,9 @@ const unknown = "?"
 // on that: a probe is over before.
 const identifyAfter = 50 * time.Millisecond
 
+// identifyTries is how often it is asked: the kernel's table of sockets may lack one while others come and go.
+const identifyTries = 5
+
 // connect dials the server for a client and passes bytes on until one of them ends.
 func (m *Mesh) connect(s *server, client *net.TCPConn) {
 	defer m.running.Done()
@@ -212,7 +215,7 @@ func (m *Mesh) connect(s *server, client *net.TCPConn) {
 	if closed {
 		c.reset()
 	}
-	if !asked {
+	if edge.From == unknown {
 		m.running.Add(1)
 		go m.identifyLater(c)
 	}
@@ -237,11 +240,17 @@ func (m *Mesh) asksWho(server string) bool {
 // identifyLater finds out whose a connection is while it is already used.
 func (m *Mesh) identifyLater(c *connection) {
 	defer m.running.Done()
-	timer := time.NewTimer(identifyAfter)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		c.edge.Store(&Edge{m.identify(c.client.RemoteAddr().(*net.TCPAddr)), c.edge.Load().To})
-	case <-c.done:
+	tick := time.NewTicker(identifyAfter)
+	defer tick.Stop()
+	for range identifyTries {
+		select {
+		case <-tick.C:
+		case <-c.done:
+			return
+		}
+		if who := m.identify(c.client.RemoteAddr().(*net.TCPAddr)); who != unknown {
+			c.edge.Store(&Edge{who, c.edge.Load().To})
+			return
+		}
 	}
 }

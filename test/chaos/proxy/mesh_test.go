@@ -132,10 +132,12 @@ func TestCutRefuseAndDown(t *testing.T) {
 		t.Errorf("a cut connection ends with %v, want a reset", err)
 	}
 	m.Set(Edge{"me", Any}, Rule{Refuse: 1})
-	refused, answers := dial(t, address)
-	_, _ = io.WriteString(refused, "hello\n") // may already be reset
-	if _, err := answers.ReadByte(); err == nil {
-		t.Error("a refused connection answers")
+	if refused, err := net.Dial("tcp", address); err == nil { // else it was reset at once
+		_, _ = io.WriteString(refused, "hello\n") // may already be reset
+		if _, err := refused.Read(make([]byte, 1)); err == nil {
+			t.Error("a refused connection answers")
+		}
+		_ = refused.Close() // nothing is lost with it
 	}
 	m.Heal()
 	m.Set(Edge{"me", Any}, Rule{CutAfterBytes: 1000})
@@ -158,4 +160,31 @@ func TestCutRefuseAndDown(t *testing.T) {
 	m.Heal()
 	say(t, conn, "again")
 	hear(t, conn, in, "again")
+}
+
+// A client that is not found at first is asked for again.
+func TestIdentifyAgain(t *testing.T) {
+	m, address := echoMesh(t)
+	asked := make(chan struct{}, identifyTries)
+	m.identify = func(*net.TCPAddr) string {
+		asked <- struct{}{}
+		if len(asked) < 3 {
+			return unknown
+		}
+		return "me"
+	}
+	conn, in := dial(t, address)
+	say(t, conn, "one")
+	hear(t, conn, in, "one")
+	for m.Cut(Edge{"me", Any}) == 0 { // until the deadline of the test
+		if err := conn.SetReadDeadline(time.Now().Add(identifyAfter)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := in.ReadByte(); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("the connection ended before it was cut: %v", err)
+		}
+	}
+	if len(asked) != 3 {
+		t.Errorf("asked %d times, want 3", len(asked))
+	}
 }
