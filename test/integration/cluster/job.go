@@ -40,7 +40,15 @@ type Job struct {
 		Latest    *Checkpoint `json:"latest"`
 	} `json:"checkpoints"`
 	// Waiting is what the job, or one of its subtasks, waits for.
-	Waiting []string `json:"waiting"`
+	Waiting      []string `json:"waiting"`
+	Publications []struct {
+		Source       string `json:"source"`
+		Storage      string `json:"storage"`
+		Checkpoint   int64  `json:"checkpoint"`
+		PublishedAt  string `json:"publishedAt"`
+		Error        string `json:"error"`
+		FailingSince string `json:"failingSince"`
+	} `json:"publications"`
 	Failure *struct {
 		Class   string `json:"class"`
 		Message string `json:"message"`
