@@ -32,8 +32,10 @@ func StartZooKeeper(tb testing.TB) *ZooKeeper {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	z.Restart(tb)
 	tb.Cleanup(func() {
+		if z.process == nil {
+			return
+		}
 		if tb.Failed() {
 			tb.Logf("--- ZooKeeper ---\n%s", z.process.Tail(16<<10))
 		}
@@ -41,7 +43,28 @@ func StartZooKeeper(tb testing.TB) *ZooKeeper {
 			tb.Errorf("ending ZooKeeper: %v", err)
 		}
 	})
+	z.Restart(tb)
 	return z
+}
+
+// OpenZooKeeper starts a server for a program that is no test, in a directory of the caller. Close ends it.
+func OpenZooKeeper(ctx context.Context, dir string) (*ZooKeeper, error) {
+	z, err := newZooKeeper(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := z.start(ctx); err != nil {
+		return nil, errors.Join(err, z.Close())
+	}
+	return z, nil
+}
+
+// Close ends the server.
+func (z *ZooKeeper) Close() error {
+	if z.process == nil {
+		return nil
+	}
+	return z.process.Kill9()
 }
 
 func newZooKeeper(ctx context.Context, dir string) (*ZooKeeper, error) {
@@ -86,69 +109,98 @@ func (z *ZooKeeper) data() string { return filepath.Join(z.dir, "data") }
 // Addr is HOST:PORT of the client port.
 func (z *ZooKeeper) Addr() string { return fmt.Sprintf("127.0.0.1:%d", z.port) }
 
+// Server is the same for programs that are no tests.
+func (z *ZooKeeper) Server() ZooKeeperServer { return ZooKeeperServer{z} }
+
+// ZooKeeperServer is a ZooKeeper whose faults are errors.
+type ZooKeeperServer struct{ zookeeper *ZooKeeper }
+
+// Kill ends the server as kill -9 does.
+func (s ZooKeeperServer) Kill() error { return s.zookeeper.process.Kill9() }
+
+// Pause makes the server stand still with open connections; Resume ends that.
+func (s ZooKeeperServer) Pause() error { return s.zookeeper.process.Signal(syscall.SIGSTOP) }
+
+// Resume ends Pause.
+func (s ZooKeeperServer) Resume() error { return s.zookeeper.process.Signal(syscall.SIGCONT) }
+
+// Running tells whether the server has not ended.
+func (s ZooKeeperServer) Running() bool { return s.zookeeper.process.Running() }
+
+// Wipe removes the data of a server that has ended.
+func (s ZooKeeperServer) Wipe() error {
+	if s.Running() {
+		return errors.New("the data of a ZooKeeper that runs is not removed")
+	}
+	return os.RemoveAll(s.zookeeper.data())
+}
+
+// Start starts the server, at the same address with the same data, and waits until it serves.
+func (s ZooKeeperServer) Start(ctx context.Context) error { return s.zookeeper.start(ctx) }
+
 // Kill ends the server as kill -9 does.
 func (z *ZooKeeper) Kill(tb testing.TB) {
 	tb.Helper()
-	if err := z.process.Kill9(); err != nil {
-		tb.Fatal(err)
-	}
+	must(tb, z.Server().Kill())
 }
 
 // Stop ends the server in an orderly way.
 func (z *ZooKeeper) Stop(tb testing.TB) {
 	tb.Helper()
-	if _, err := z.process.Stop(stopGrace); err != nil {
-		tb.Fatal(err)
-	}
+	_, err := z.process.Stop(stopGrace)
+	must(tb, err)
 }
 
 // Wipe removes the data of a server that was killed or stopped.
 func (z *ZooKeeper) Wipe(tb testing.TB) {
 	tb.Helper()
-	if z.process.Running() {
-		tb.Fatal("the data of a server that runs is not removed")
-	}
-	if err := os.RemoveAll(z.data()); err != nil {
-		tb.Fatal(err)
-	}
+	must(tb, z.Server().Wipe())
 }
 
 // Pause makes the server stand still with open connections; Resume ends that.
 func (z *ZooKeeper) Pause(tb testing.TB) {
 	tb.Helper()
-	if err := z.process.Signal(syscall.SIGSTOP); err != nil {
-		tb.Fatal(err)
-	}
+	must(tb, z.Server().Pause())
 }
 
 // Resume ends Pause.
 func (z *ZooKeeper) Resume(tb testing.TB) {
 	tb.Helper()
-	if err := z.process.Signal(syscall.SIGCONT); err != nil {
+	must(tb, z.Server().Resume())
+}
+
+// Restart starts the server, at the same address with the same data, and waits until it serves.
+func (z *ZooKeeper) Restart(tb testing.TB) {
+	tb.Helper()
+	must(tb, z.start(tb.Context()))
+}
+
+func must(tb testing.TB, err error) {
+	tb.Helper()
+	if err != nil {
 		tb.Fatal(err)
 	}
 }
 
-// Restart starts the server, at the same address with the same data, and waits until it answers.
-func (z *ZooKeeper) Restart(tb testing.TB) {
-	tb.Helper()
-	var err error
+// start starts the server and waits until it serves.
+func (z *ZooKeeper) start(ctx context.Context) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
 	if z.process, err = process.Start(process.Spec{Name: "zookeeper", Path: "java", Args: z.args, Dir: z.dir}); err != nil {
-		tb.Fatal(err)
+		return fmt.Errorf("starting ZooKeeper: %w", err)
 	}
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	timeout := time.After(time.Minute)
 	for {
 		if err = z.answers(); err == nil {
-			return
+			return nil
 		}
 		select {
 		case <-tick.C:
 		case <-z.process.Done():
-			tb.Fatalf("ZooKeeper ended while it started:\n%s", z.process.Tail(16<<10))
-		case <-timeout:
-			tb.Fatalf("ZooKeeper does not answer after a minute: %v\n%s", err, z.process.Tail(16<<10))
+			return fmt.Errorf("ZooKeeper ended while it started:\n%s", z.process.Tail(16<<10))
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for ZooKeeper: %w\n%s", errors.Join(err, ctx.Err()), z.process.Tail(16<<10))
 		}
 	}
 }
