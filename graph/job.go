@@ -223,7 +223,9 @@ type Sink struct {
 // Guarantee is what a sink promises.
 type Guarantee string
 
-// The guarantees. AtLeastOnce is the default.
+// The guarantees. AtLeastOnce is the default. NoGuarantee: what brokers refuse, or do not take within
+// delivery.timeout.ms, is counted and told in the log, and the job goes on; no checkpoint waits for a broker in
+// trouble.
 const (
 	ExactlyOnce Guarantee = "exactly-once"
 	AtLeastOnce Guarantee = "at-least-once"

@@ -50,7 +50,7 @@ func (c *Connectors) NewSink(node *graph.Node, sc operator.SinkContext) (operato
 	if node.DeadLettersOf != "" {
 		k = forDeadLetters(k)
 	}
-	cfg := SinkConfig{Kafka: k, Name: node.Name, Subtask: sc.Subtask, Connections: c.connections, Status: sc.Waiting, Transactions: sc.Transactions, Failed: sc.Failed, Logger: c.log}
+	cfg := SinkConfig{Kafka: k, Name: node.Name, Subtask: sc.Subtask, Connections: c.connections, Status: sc.Waiting, Transactions: sc.Transactions, Failed: sc.Failed, Lost: sc.Lost, Logger: c.log}
 	err := error(nil)
 	if k.TopicExpression != "" && c.expressions != nil {
 		cfg.Topic, err = c.expressions(sc.Failed).Topic(k.TopicExpression, node)

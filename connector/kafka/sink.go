@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -39,6 +40,8 @@ type SinkConfig struct {
 	// Failed decides over records that the sink cannot take: too large, or for a partition that the topic does
 	// not have. Nil: they fail the sink.
 	Failed operator.Failed
+	// Lost counts the records that could not be written, with the guarantee none; nil: nobody asks.
+	Lost *atomic.Int64
 	// Status is told why the sink makes no progress, "" when it does again. It must not wait.
 	Status func(reason string)
 	// Transactions is for the guarantee exactly-once.
@@ -62,6 +65,7 @@ type Sink struct {
 	topicOf     TopicFunc
 	partitionOf PartitionFunc
 	decide      operator.Failed
+	lostRecords *atomic.Int64 // nil: nobody asks
 	connections *Connections
 	log         *slog.Logger
 	trouble     *trouble
@@ -92,6 +96,7 @@ type Sink struct {
 	lost     chan struct{} // something became homeless
 	memory   sinkMemory
 	epochs   epochs
+	losses   losses
 	seals    chan struct{} // an epoch is to be reported
 }
 
@@ -121,7 +126,7 @@ func NewSink(cfg SinkConfig) (*Sink, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Sink{
-		cfg: resolved, kafka: cfg.Kafka, subtask: cfg.Subtask, topicOf: cfg.Topic, partitionOf: cfg.Partition, decide: cfg.Failed,
+		cfg: resolved, kafka: cfg.Kafka, subtask: cfg.Subtask, topicOf: cfg.Topic, partitionOf: cfg.Partition, decide: cfg.Failed, lostRecords: cfg.Lost,
 		connections: cfg.Connections, log: cfg.Logger, trouble: newTrouble(cfg.Status), idempotent: true, acks: -1,
 		sealed: make(chan operator.SealedEpoch, 16), ready: make(chan struct{}), over: make(chan struct{}),
 		topics: map[string]*topic{}, leaders: map[int32]*leader{}, lost: make(chan struct{}, 1), seals: make(chan struct{}, 1),
@@ -285,7 +290,9 @@ func (s *Sink) Seal(_ context.Context, id ident.CheckpointID) error {
 		s.transactions.stir()
 	case graph.NoGuarantee:
 		s.epochs.seal(id)
-		s.epochs.forgive()
+		if s.troubled() {
+			s.epochs.forgive()
+		}
 	default:
 		s.epochs.seal(id)
 	}

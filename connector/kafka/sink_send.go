@@ -133,14 +133,19 @@ func (s *Sink) orphan(t *target) {
 // failed notes a failure that can be tried again; an error is one that cannot, or has been for too long.
 // Under mu.
 func (s *Sink) failed(t *target, cause error) error {
-	if !survivable(cause) {
-		return s.refusedBy(t, cause)
-	}
 	now := time.Now()
-	if b := t.oldest(); b != nil && now.Sub(b.opened) > s.cfg.Produce.DeliveryTimeout {
-		return &Error{Where: t.name, Err: fmt.Errorf("%d records could not be written for %s (%s): %w", max(b.count, b.builder.Count()), s.cfg.Produce.DeliveryTimeout, propDeliveryTimeout, cause),
-			Hint: "the job restarts from its latest checkpoint; check the brokers"}
+	if !survivable(cause) {
+		if err := s.giveUp(t, s.refusedBy(t, cause)); err != nil {
+			return err
+		}
+	} else if b := t.oldest(); b != nil && now.Sub(b.opened) > s.cfg.Produce.DeliveryTimeout {
+		err := s.giveUp(t, &Error{Where: t.name, Err: fmt.Errorf("%d records could not be written for %s (%s): %w", max(b.count, b.builder.Count()), s.cfg.Produce.DeliveryTimeout, propDeliveryTimeout, cause),
+			Hint: "the job restarts from its latest checkpoint; check the brokers"})
+		if err != nil {
+			return err
+		}
 	}
+	s.forgive()
 	t.tries++
 	t.notBefore = now.Add(s.cfg.pauseAfter(cause, t.tries))
 	s.trouble.set(t.name, shortReason(cause))
@@ -340,9 +345,7 @@ type retriable struct{ error }
 // delivered takes an acknowledged batch off its queue. baseOffset is where it was written, -1 if unknown.
 // Under mu.
 func (s *Sink) delivered(t *target, b *outBatch, baseOffset int64) {
-	copy(t.queue, t.queue[1:])
-	t.queue[len(t.queue)-1] = nil
-	t.queue = t.queue[:len(t.queue)-1]
+	t.pop()
 	if t.tries > 0 {
 		t.tries, t.notBefore = 0, time.Time{}
 		s.trouble.set(t.name, "")

@@ -372,28 +372,6 @@ func TestSealDoesNotWait(t *testing.T) {
 	}
 }
 
-func TestSinkNoGuarantee(t *testing.T) {
-	t.Parallel()
-	f := startFake(t, kfake.SeedTopics(1, "out"))
-	w := startSink(t, &graph.KafkaSink{Topic: "out", Guarantee: graph.NoGuarantee, Properties: forSink(f)})
-	acks := make(chan int16, 10)
-	release := make(chan struct{})
-	f.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
-		acks <- req.(*kmsg.ProduceRequest).Acks
-		f.DropControl()
-		f.SleepControl(func() { <-release })
-		return nil, nil, false
-	})
-	w.write(batchOf(numbered("in", 0, 5)...))
-	w.seal(1)
-	w.sealed(1) // without an answer
-	if got := <-acks; got != 1 {
-		t.Errorf("acks %d", got)
-	}
-	close(release)
-	consume(t, f, "out", 5)
-}
-
 // TestSinkSharesPartitions compares the partitions of keys with those of franz-go's default, which is
 // Kafka's, and counts the records of the other partitioners.
 func TestSinkSharesPartitions(t *testing.T) {
