@@ -8,14 +8,28 @@ import (
 // budget bounds bytes in flight. What turns out larger than it was reserved is counted all the same, so
 // it may be overdrawn, and then holds everybody back until it is paid.
 type budget struct {
-	limit int64
-
 	mu      sync.Mutex
+	limit   int64
 	used    int64
 	changed chan struct{} // closed at the next change; nil while nobody waits
 }
 
 func newBudget(limit int64) *budget { return &budget{limit: limit} }
+
+// allow changes the limit.
+func (b *budget) allow(limit int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.limit = limit
+	b.wake()
+}
+
+// allowed is the limit.
+func (b *budget) allowed() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.limit
+}
 
 // acquire waits until n bytes are free, or nothing at all is used.
 func (b *budget) acquire(ctx context.Context, n int64) error {
@@ -44,7 +58,14 @@ func (b *budget) add(n int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.used += n
-	if n < 0 && b.changed != nil {
+	if n < 0 {
+		b.wake()
+	}
+}
+
+// wake lets those look again who wait. Under mu.
+func (b *budget) wake() {
+	if b.changed != nil {
 		close(b.changed)
 		b.changed = nil
 	}

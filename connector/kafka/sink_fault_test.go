@@ -219,6 +219,66 @@ func TestSinkBackpressure(t *testing.T) {
 	}
 }
 
+// TestSinkPassesLittleAhead: unopened batches wait for their partition within aheadBytes, though buffer.memory
+// has room, and go on when the broker answers.
+func TestSinkPassesLittleAhead(t *testing.T) {
+	t.Parallel()
+	f := startFake(t, kfake.SeedTopics(1, "out"))
+	release := make(chan struct{})
+	f.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		f.DropControl()
+		f.SleepControl(func() { <-release })
+		return nil, nil, false
+	})
+	w := startSink(t, &graph.KafkaSink{Topic: "out", Partitioner: graph.Preserve, Properties: forSink(f)})
+	var builder wire.Builder
+	builder.AppendRecord(1, nil, make([]byte, 300<<10), nil)
+	data, err := builder.Finish(wire.NoProducer, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pass := func(ctx context.Context) error {
+		raw, _, err := wire.ParseBatch(data, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw.Topic = "in"
+		defer raw.Release()
+		return w.sink.Write(ctx, raw.Batch())
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	defer cancel()
+	written := 1 // the one whose Write did not return is taken all the same
+	for err == nil {
+		if err = pass(ctx); err == nil {
+			written++
+		}
+		if written > 50 {
+			t.Fatal("nothing holds the writer back")
+		}
+	}
+	if most := aheadBytes/len(data) + 1; !errors.Is(err, context.DeadlineExceeded) || written > most {
+		t.Errorf("%d written, want at most %d; then %v", written, most, err)
+	}
+	close(release)
+	for range 20 {
+		if err := pass(testContext(t)); err != nil {
+			t.Fatal(err)
+		}
+		written++
+	}
+	w.seal(1)
+	w.sealed(1)
+	if got := len(consume(t, f, "out", written)); got != written {
+		t.Errorf("%d records, want %d", got, written)
+	}
+	w.sink.mu.Lock()
+	defer w.sink.mu.Unlock()
+	if left := w.sink.topics["out"].targets[0].ahead; w.sink.memory.used != 0 || left != 0 {
+		t.Errorf("%d bytes are still counted, %d of them ahead", w.sink.memory.used, left)
+	}
+}
+
 func TestSinkUnreachable(t *testing.T) {
 	t.Parallel()
 	k := &graph.KafkaSink{Topic: "out", Properties: map[string]string{propBootstrap: fmt.Sprintf("127.0.0.1:%d", freePort(t))}}

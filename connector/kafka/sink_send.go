@@ -276,7 +276,7 @@ func (s *Sink) send(ctx context.Context, l *leader, load *cargo) error {
 		if err := b.encode(s.compressors[b.codec]); err != nil {
 			return &Error{Where: load.targets[i].name, Err: err}
 		}
-		req.Batches = append(req.Batches, wire.ProduceBatch{Topic: load.targets[i].topic.name, Partition: load.targets[i].id, Data: b.data})
+		req.Batches = append(req.Batches, wire.ProduceBatch{Topic: load.targets[i].topic.name, Partition: load.targets[i].id, Data: b.data, Rest: b.rest})
 	}
 	results, err := s.cluster.Produce(ctx, l.broker, req)
 	if ctx.Err() != nil {
@@ -363,7 +363,7 @@ func (s *Sink) split(t *target, b *outBatch) error {
 	if err != nil {
 		return &Error{Where: t.name, Err: err}
 	}
-	s.log.Info("a batch is too large for its topic and is split", "topic", t.topic.name, "partition", t.id, "sizeBytes", len(b.data), "records", b.count)
+	s.log.Info("a batch is too large for its topic and is split", "topic", t.topic.name, "partition", t.id, "sizeBytes", len(b.data)+len(b.rest), "records", b.count)
 	t.topic.batchBytes = min(t.topic.batchBytes, max(first.builder.SizeBytes(), second.builder.SizeBytes()))
 	t.queue = append([]*outBatch{first, second}, t.queue[1:]...)
 	s.memory.used += first.bytes + second.bytes

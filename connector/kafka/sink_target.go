@@ -29,6 +29,10 @@ type target struct {
 	open     *outBatch // takes records
 	queue    []*outBatch
 	inFlight bool // a lane has queue[0]
+	// ahead is the size of the batches in queue that are passed on unopened; moved is closed when it falls, nil
+	// while no writer waits for that.
+	ahead int64
+	moved chan struct{}
 	// tries counts failures in a row; notBefore is when the next try is due.
 	tries     int
 	notBefore time.Time
@@ -41,20 +45,22 @@ type target struct {
 type outBatch struct {
 	builder wire.Builder
 	codec   wire.Codec
-	// whole: passed is a batch that was not opened, complete with header; the builder is not used.
-	whole  bool
-	passed []byte
+	// raw is a batch that is passed on unopened, with a new header, and of which it is ahead; the builder is not
+	// used then.
+	raw    *wire.RawBatch
+	header [wire.HeaderSize]byte
+	of     *target
 	count  int
 	bytes  int64 // counted in the memory
 	epoch  uint64
 	share  *transaction.Share // instead of epoch, in a transaction
 	opened time.Time
 	// producer and sequence are set when it is closed, in a transaction the producer when it is opened;
-	// sealedBy is what data was made with.
-	producer *wire.Producer
-	sequence int32
-	data     []byte
-	sealedBy *wire.Producer
+	// sealedBy is what data was made with. The batch is data, and rest behind it.
+	producer   *wire.Producer
+	sequence   int32
+	data, rest []byte
+	sealedBy   *wire.Producer
 }
 
 // oldest is the batch that has waited longest, nil for none.
@@ -63,6 +69,15 @@ func (t *target) oldest() *outBatch {
 		return t.queue[0]
 	}
 	return t.open
+}
+
+// passed takes bytes off what is ahead. Under mu.
+func (t *target) passed(bytes int64) {
+	t.ahead -= bytes
+	if t.moved != nil {
+		close(t.moved)
+		t.moved = nil
+	}
 }
 
 // number gives a closed batch its place in the partition's sequence.
@@ -90,15 +105,11 @@ func (b *outBatch) encode(c *wire.Compressor) error {
 		p.Sequence = b.sequence
 	}
 	var err error
-	switch {
-	case !b.whole:
+	if b.raw != nil {
+		b.header, err = b.raw.HeaderFor(p)
+		b.data, b.rest = b.header[:], b.raw.Body()
+	} else {
 		b.data, err = b.builder.Finish(p, c)
-	default:
-		var raw *wire.RawBatch
-		if raw, _, err = wire.ParseBatch(b.passed, nil); err == nil {
-			b.passed, err = raw.Rewrite(b.passed[:0], p)
-		}
-		b.data = b.passed
 	}
 	if err != nil {
 		return fmt.Errorf("encode a batch of %d records: %w", b.count, err)
@@ -109,9 +120,11 @@ func (b *outBatch) encode(c *wire.Compressor) error {
 
 // halves splits a batch that is too large for its topic into two, which take its place in the sequence.
 func (b *outBatch) halves(d *wire.Decompressor) (first, second *outBatch, err error) {
-	raw, _, err := wire.ParseBatch(b.data, d)
-	if err != nil {
-		return nil, nil, fmt.Errorf("read back a batch: %w", err)
+	raw := b.raw
+	if raw == nil {
+		if raw, _, err = wire.ParseBatch(b.data, d); err != nil {
+			return nil, nil, fmt.Errorf("read back a batch: %w", err)
+		}
 	}
 	var all operator.Batch
 	if err := raw.Unpack(&all); err != nil {
@@ -145,39 +158,27 @@ func (m *sinkMemory) batch() *outBatch {
 		b := m.free[n-1]
 		m.free[n-1] = nil
 		m.free = m.free[:n-1]
-		m.kept -= b.capBytes()
+		m.kept -= int64(b.builder.CapBytes())
 		return b
 	}
 	return &outBatch{}
 }
 
-func (b *outBatch) capBytes() int64 { return int64(b.builder.CapBytes() + cap(b.passed)) }
-
-// release takes back an acknowledged batch.
+// release takes back a batch that has left its queue.
 func (m *sinkMemory) release(b *outBatch) {
 	m.used -= b.bytes
 	if m.room != nil {
 		close(m.room)
 		m.room = nil
 	}
+	if b.raw != nil {
+		b.of.passed(b.bytes)
+		b.raw.Release()
+	}
 	b.builder.Reset()
-	*b = outBatch{builder: b.builder, passed: b.passed[:0]}
-	if size := b.capBytes(); m.kept+size <= m.limit/2 {
+	*b = outBatch{builder: b.builder}
+	if size := int64(b.builder.CapBytes()); m.kept+size <= m.limit/2 {
 		m.kept += size
 		m.free = append(m.free, b)
 	}
-}
-
-// rewrite makes the bytes of a batch that is passed on unopened.
-func (b *outBatch) rewrite(raw *wire.RawBatch) error {
-	p := *b.producer
-	if p.ID >= 0 {
-		p.Sequence = b.sequence
-	}
-	var err error
-	if b.passed, err = raw.Rewrite(b.passed[:0], p); err != nil {
-		return err
-	}
-	b.data, b.sealedBy = b.passed, b.producer
-	return nil
 }

@@ -78,17 +78,7 @@ func (s *Sink) awaitTransaction(ctx context.Context) error {
 		if tx.moved == nil {
 			tx.moved = make(chan struct{})
 		}
-		moved, err := tx.moved, error(nil)
-		s.mu.Unlock()
-		select {
-		case <-moved:
-		case <-ctx.Done():
-			err = ctx.Err()
-		case <-s.over:
-			err = s.overError()
-		}
-		s.mu.Lock()
-		if err != nil {
+		if err := s.pause(ctx, tx.moved); err != nil {
 			return err
 		}
 	}

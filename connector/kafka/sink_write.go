@@ -18,6 +18,9 @@ const (
 	// are passed on only while their partition has nothing else to send.
 	passBytes   = 64 << 10
 	passRecords = 500
+	// aheadBytes is how much may wait for one partition unopened: enough for its next request to be ready, and
+	// little enough to be written soon after a seal, and for its bytes to be in the processor's caches still.
+	aheadBytes = 2 << 20
 )
 
 // Write copies the records into the batches of their partitions. It waits while buffer.memory is used up,
@@ -179,19 +182,45 @@ func (s *Sink) pass(ctx context.Context, raw *wire.RawBatch, codec wire.Codec) (
 	}
 	s.closeOpen(t)
 	b := s.memory.batch()
-	b.whole, b.codec, b.count, b.opened = true, raw.Codec(), raw.Count(), time.Now()
+	b.raw, b.of, b.codec, b.count, b.opened = raw.Share(), t, raw.Codec(), raw.Count(), time.Now()
 	s.count(t, b)
 	b.bytes = int64(raw.SizeBytes())
 	s.memory.used += b.bytes
+	t.ahead += b.bytes
 	s.enqueue(t, b)
-	if err := b.rewrite(raw); err != nil {
-		return false, err
-	}
 	nudge(t)
-	if s.memory.used > s.memory.limit {
-		return true, s.waitForRoom(ctx)
+	if err := s.waitForPartition(ctx, t); err != nil {
+		return true, err
 	}
-	return true, nil
+	return true, s.waitForRoom(ctx)
+}
+
+// waitForPartition waits until little enough is ahead of the next batch that is passed on. Under mu, which it
+// gives up while it waits.
+func (s *Sink) waitForPartition(ctx context.Context, t *target) error {
+	for t.ahead > aheadBytes {
+		if t.moved == nil {
+			t.moved = make(chan struct{})
+		}
+		if err := s.pause(ctx, t.moved); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pause waits for a channel to be closed. Under mu, which it gives up while it waits.
+func (s *Sink) pause(ctx context.Context, until <-chan struct{}) error {
+	s.mu.Unlock()
+	defer s.mu.Lock()
+	select {
+	case <-until:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.over:
+		return s.overError()
+	}
 }
 
 // waitForRoom waits until memory is free again. Under mu, which it gives up while it waits.
@@ -200,21 +229,10 @@ func (s *Sink) waitForRoom(ctx context.Context) error {
 		if s.memory.room == nil {
 			s.memory.room = make(chan struct{})
 		}
-		room := s.memory.room
 		for _, l := range s.leaders {
 			signal(l.wake) // lanes send open batches at once while somebody waits
 		}
-		s.mu.Unlock()
-		var err error
-		select {
-		case <-room:
-		case <-ctx.Done():
-			err = ctx.Err()
-		case <-s.over:
-			err = s.overError()
-		}
-		s.mu.Lock()
-		if err != nil {
+		if err := s.pause(ctx, s.memory.room); err != nil {
 			return err
 		}
 	}

@@ -18,8 +18,12 @@ import (
 )
 
 const (
-	// defaultInFlightBytes bounds what one source subtask has read ahead.
-	defaultInFlightBytes = 32 << 20
+	// One source subtask reads answersAhead full answers of each split ahead, within these bounds: one that is
+	// written, one that waits, one on its way, and as much room to ask for the next. More would only wait, and
+	// leave the processor's caches.
+	maxInFlightBytes = 32 << 20
+	minInFlightBytes = 4 << 20
+	answersAhead     = 4
 	// batchQueue is how many batches may wait for the subtask; bytes are what really bounds them.
 	batchQueue = 256
 )
@@ -34,7 +38,7 @@ type SourceConfig struct {
 	// Status is told why the source makes no progress, "" when it does again. It must not wait.
 	Status func(reason string)
 	Logger *slog.Logger
-	// InFlightBytes bounds what is read ahead; default 32 MiB.
+	// InFlightBytes bounds what is read ahead; default four times max.partition.fetch.bytes for each split, 4 to 32 MiB.
 	InFlightBytes int64
 }
 
@@ -48,6 +52,7 @@ type Source struct {
 	log         *slog.Logger
 	out         chan operator.SourceBatch
 	budget      *budget
+	ahead       int64 // bytes to read ahead, 0: as the splits want it
 	trouble     *trouble
 	parcels     sync.Pool // of *parcel
 	behindGrace time.Duration
@@ -100,15 +105,12 @@ func NewSource(cfg SourceConfig) (*Source, error) {
 	if cfg.Connections == nil {
 		return nil, errors.New("no connections")
 	}
-	if cfg.InFlightBytes <= 0 {
-		cfg.InFlightBytes = defaultInFlightBytes
-	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Source{
 		cfg: resolved, connections: cfg.Connections, log: cfg.Logger, out: make(chan operator.SourceBatch, batchQueue),
-		budget: newBudget(cfg.InFlightBytes), trouble: newTrouble(cfg.Status), fetchers: map[int32]*fetcher{}, wake: make(chan struct{}, 1),
+		budget: newBudget(cfg.InFlightBytes), ahead: cfg.InFlightBytes, trouble: newTrouble(cfg.Status), fetchers: map[int32]*fetcher{}, wake: make(chan struct{}, 1),
 		behindGrace: behindGrace,
 	}
 	s.parcels.New = func() any { return newParcel(s) }
@@ -129,6 +131,10 @@ func (s *Source) AddSplits(positions []manifest.Position) {
 		if !p.AtEnd() {
 			s.homeless = append(s.homeless, sp)
 		}
+	}
+	if s.ahead == 0 {
+		perSplit := answersAhead * int64(s.cfg.Fetch.PartitionMaxBytes)
+		s.budget.allow(min(max(perSplit*int64(len(s.splits)), minInFlightBytes), maxInFlightBytes))
 	}
 	signal(s.wake)
 }

@@ -139,7 +139,7 @@ func (f *fetcher) share() int64 {
 	f.source.mu.Lock()
 	n := max(len(f.source.fetchers), 1)
 	f.source.mu.Unlock()
-	half := f.source.budget.limit / 2 / int64(n)
+	half := f.source.budget.allowed() / 2 / int64(n)
 	return min(int64(f.source.cfg.Fetch.MaxBytes), max(half, leastFetchBytes))
 }
 

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
@@ -204,6 +205,43 @@ func TestUnpackIntoKeepsWhatIsThere(t *testing.T) {
 		if string(b.Bytes(rec.Key)) != "k" || string(b.Bytes(rec.Value)) != "v" || rec.Offset != 7 || b.Origins[rec.Origin].Topic != "t" {
 			t.Fatalf("%+v", rec)
 		}
+	}
+}
+
+// TestSharedBatchOutlivesTheFetch: the bytes stay, with their header and their records, until the last owner
+// releases them.
+func TestSharedBatchOutlivesTheFetch(t *testing.T) {
+	f := newFeed(encoded(t, 10, 100, nil))
+	p := f.again()
+	first, err := p.Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	producer := Producer{ID: 9, Epoch: 3, Sequence: 77, Transactional: true}
+	want, err := first.Rewrite(nil, producer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shared, buf := first.Share(), p.buf
+	first.Release()
+	p.Release()
+	if n := buf.refs.Load(); n != 1 {
+		t.Fatalf("%d owners, want the one that is left", n)
+	}
+	header, err := shared.HeaderFor(producer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := append(header[:], shared.Body()...); !bytes.Equal(got, want) {
+		t.Error("header and body differ from the batch rewritten")
+	}
+	b := &operator.Batch{}
+	if err := shared.Unpack(b); err != nil || b.Len() != 10 {
+		t.Errorf("%d records, %v", b.Len(), err)
+	}
+	shared.Release()
+	if n := buf.refs.Load(); n != 0 {
+		t.Errorf("%d owners after the last release", n)
 	}
 }
 

@@ -103,10 +103,10 @@ func TestManyPartitionsInOneRequest(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		req.Batches = append(req.Batches, ProduceBatch{topic, partition, data})
+		req.Batches = append(req.Batches, ProduceBatch{Topic: topic, Partition: partition, Data: data})
 		fetch.Partitions = append(fetch.Partitions, FetchPartition{Topic: topic, Partition: partition, LeaderEpoch: -1})
 	}
-	req.Batches = append(req.Batches, ProduceBatch{"nope", 0, req.Batches[0].Data})
+	req.Batches = append(req.Batches, ProduceBatch{Topic: "nope", Data: req.Batches[0].Data})
 	results, err := cl.Produce(testContext(t), leader, &req)
 	if err != nil {
 		t.Fatal(err)
@@ -156,11 +156,11 @@ func TestProduceWithoutAcks(t *testing.T) {
 	}
 	leader := leaderOf(t, cl, "t", 0)
 	for range 3 { // the connection stays usable
-		if _, err := cl.Produce(testContext(t), leader, &ProduceRequest{Acks: 0, Batches: []ProduceBatch{{"t", 0, data}}}); err != nil {
+		if _, err := cl.Produce(testContext(t), leader, &ProduceRequest{Acks: 0, Batches: []ProduceBatch{{Topic: "t", Partition: 0, Data: data}}}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := cl.Produce(testContext(t), leader, &ProduceRequest{Acks: 1, Batches: []ProduceBatch{{"t", 0, data}}}); err != nil {
+	if _, err := cl.Produce(testContext(t), leader, &ProduceRequest{Acks: 1, Batches: []ProduceBatch{{Topic: "t", Partition: 0, Data: data}}}); err != nil {
 		t.Fatal(err)
 	}
 	for len(fetchAll(t, cl, "t", 0, 0, ReadCommitted)) != 4 {
@@ -185,7 +185,7 @@ func TestSequences(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		res, err := cl.Produce(ctx, leaderOf(t, cl, "t", 0), &ProduceRequest{Acks: -1, Batches: []ProduceBatch{{"t", 0, data}}})
+		res, err := cl.Produce(ctx, leaderOf(t, cl, "t", 0), &ProduceRequest{Acks: -1, Batches: []ProduceBatch{{Topic: "t", Partition: 0, Data: data}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -295,7 +295,7 @@ func TestTransactions(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				res, err := cl.Produce(ctx, broker, &ProduceRequest{TransactionalID: id, Acks: -1, Batches: []ProduceBatch{{"t", part, data}}})
+				res, err := cl.Produce(ctx, broker, &ProduceRequest{TransactionalID: id, Acks: -1, Batches: []ProduceBatch{{Topic: "t", Partition: part, Data: data}}})
 				if err != nil || res[0].Err != nil {
 					t.Fatal(err, res)
 				}

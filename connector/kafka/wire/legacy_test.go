@@ -237,7 +237,7 @@ func TestLegacyProduce(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			res, err := cl.Produce(testContext(t), leaderOf(t, cl, "t", 0), &ProduceRequest{Acks: -1, Batches: []ProduceBatch{{"t", 0, data}}})
+			res, err := cl.Produce(testContext(t), leaderOf(t, cl, "t", 0), &ProduceRequest{Acks: -1, Batches: []ProduceBatch{{Topic: "t", Partition: 0, Data: data}}})
 			if err != nil || res[0] != (ProduceResult{BaseOffset: 42, LogAppendTime: -1, LogStart: -1}) {
 				t.Fatalf("%+v, %v", res, err)
 			}
@@ -274,15 +274,15 @@ func TestLegacyProduceRefused(t *testing.T) {
 		return data
 	}
 	leader := leaderOf(t, cl, "t", 0)
-	with := ProduceBatch{"t", 0, batch(AppendHeaders(nil, []RecordHeader{{"h", nil}}))}
-	res, err := cl.Produce(testContext(t), leader, &ProduceRequest{Acks: -1, Batches: []ProduceBatch{with, {"t", 1, batch(nil)}}})
+	with, without := ProduceBatch{Topic: "t", Data: batch(AppendHeaders(nil, []RecordHeader{{"h", nil}}))}, batch(nil)
+	res, err := cl.Produce(testContext(t), leader, &ProduceRequest{Acks: -1, Batches: []ProduceBatch{with, {Topic: "t", Partition: 1, Data: without[:HeaderSize], Rest: without[HeaderSize:]}}})
 	if err != nil || !HasCode(res[0].Err, CodeInvalidRecord) || !strings.Contains(res[0].Err.Error(), "has headers, which message format v0 (broker.version 0.8.2) cannot hold") || res[1].Err != nil || res[1].BaseOffset != 42 {
 		t.Errorf("%+v, %v", res, err)
 	}
 	b.mu.Lock()
 	b.code = CodeNotEnoughReplicas
 	b.mu.Unlock()
-	res, err = cl.Produce(testContext(t), leader, &ProduceRequest{Acks: -1, Batches: []ProduceBatch{{"t", 0, batch(nil)}}})
+	res, err = cl.Produce(testContext(t), leader, &ProduceRequest{Acks: -1, Batches: []ProduceBatch{{Topic: "t", Partition: 0, Data: batch(nil)}}})
 	if err != nil || !HasCode(res[0].Err, CodeNotEnoughReplicas) {
 		t.Errorf("%+v, %v", res, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"net"
+	"slices"
 
 	"github.com/sluice-stream/sluice/operator"
 )
@@ -18,7 +19,7 @@ func (c *Cluster) produceLegacy(ctx context.Context, to net.Addr, talk *produceT
 	old.Batches = nil
 	var places []int
 	for i, b := range talk.req.Batches {
-		set, err := c.messageSet(b.Data)
+		set, err := c.messageSet(slices.Concat(b.Data, b.Rest))
 		if err != nil {
 			out[i] = ProduceResult{BaseOffset: -1, LogAppendTime: -1, LogStart: -1, Err: &Error{Code: CodeInvalidRecord, API: "Produce",
 				Address: to.String(), Topic: b.Topic, Partition: b.Partition, Detail: err.Error()}}

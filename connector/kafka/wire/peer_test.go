@@ -166,7 +166,7 @@ func TestCancel(t *testing.T) {
 	ctx, cancel := context.WithCancel(testContext(t))
 	failed := make(chan error, 1)
 	go func() {
-		_, err := cl.Produce(ctx, leader, &ProduceRequest{Acks: -1, Batches: []ProduceBatch{{"t", 0, data}}})
+		_, err := cl.Produce(ctx, leader, &ProduceRequest{Acks: -1, Batches: []ProduceBatch{{Topic: "t", Partition: 0, Data: data}}})
 		failed <- err
 	}()
 	<-entered

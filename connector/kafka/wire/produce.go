@@ -23,12 +23,15 @@ type ProduceRequest struct {
 	Batches []ProduceBatch
 }
 
-// ProduceBatch is one encoded batch. Data belongs to the call until it returns.
+// ProduceBatch is one encoded batch: Data, or Data and Rest, which stand behind each other on the wire. Data
+// holds the header at least. Both belong to the call until it returns.
 type ProduceBatch struct {
-	Topic     string
-	Partition int32
-	Data      []byte
+	Topic      string
+	Partition  int32
+	Data, Rest []byte
 }
+
+func (b *ProduceBatch) sizeBytes() int { return len(b.Data) + len(b.Rest) }
 
 // ProduceResult is what became of one batch, in the order of the request.
 type ProduceResult struct {
@@ -41,7 +44,7 @@ type ProduceResult struct {
 }
 
 // Produce sends batches to a broker. It never repeats anything; an error of the call leaves the
-// outcome unknown (see CallError.Sent). After it returns, nobody reads Data any more. With acks 0 the
+// outcome unknown (see CallError.Sent). After it returns, nobody reads the batches any more. With acks 0 the
 // results are empty successes.
 func (c *Cluster) Produce(ctx context.Context, broker int32, req *ProduceRequest) ([]ProduceResult, error) {
 	if len(req.Batches) == 0 {
@@ -136,8 +139,22 @@ func (t *produceTalk) receive(from io.Reader, h callHeader) error {
 
 var errNoResult = errors.New("the answer does not mention the batch")
 
-// joinBytes is the size up to which a batch is copied behind its prefix, to save a system call.
+// joinBytes is the size up to which a part of a batch is copied behind what is before it, to save a system
+// call.
 const joinBytes = 16 << 10
+
+// join writes part behind what is in w.
+func join(conn io.Writer, w *writer, part []byte) error {
+	if len(part) <= joinBytes {
+		w.b = append(w.b, part...)
+		return nil
+	}
+	if err := flush(conn, w); err != nil {
+		return err
+	}
+	_, err := conn.Write(part)
+	return err
+}
 
 func (t *produceTalk) write(conn io.Writer, h callHeader) error {
 	scratch := t.c.memory.scratch.Get().(*[]byte)
@@ -157,7 +174,7 @@ func (t *produceTalk) write(conn io.Writer, h callHeader) error {
 	for _, g := range t.order {
 		size += 2 + len(g.topic) + 4
 		for _, i := range g.index {
-			size += 4 + 4 + len(t.req.Batches[i].Data)
+			size += 4 + 4 + t.req.Batches[i].sizeBytes()
 		}
 	}
 	binary.BigEndian.PutUint32(w.b, uint32(size-4))
@@ -167,15 +184,11 @@ func (t *produceTalk) write(conn io.Writer, h callHeader) error {
 		for _, i := range g.index {
 			b := &t.req.Batches[i]
 			w.int32(b.Partition)
-			w.int32(int32(len(b.Data)))
-			if len(b.Data) <= joinBytes {
-				w.b = append(w.b, b.Data...)
-				continue
-			}
-			if err := flush(conn, &w); err != nil {
+			w.int32(int32(b.sizeBytes()))
+			if err := join(conn, &w, b.Data); err != nil {
 				return err
 			}
-			if _, err := conn.Write(b.Data); err != nil {
+			if err := join(conn, &w, b.Rest); err != nil {
 				return err
 			}
 		}

@@ -166,17 +166,42 @@ func (r *RawBatch) Whole() bool {
 // Rewrite appends the batch to dst with the header of another producer and offsets from 0; the
 // records stay as they are, compressed or not. Only for a batch that is Whole.
 func (r *RawBatch) Rewrite(dst []byte, p Producer) ([]byte, error) {
-	if !r.Whole() {
-		return dst, batchFault(r.BaseOffset, "the batch was cut, compacted, or is not plain data: it cannot be passed on unopened").in(r.Topic, r.Partition)
+	h, err := r.HeaderFor(p)
+	if err != nil {
+		return dst, err
 	}
-	at := len(dst)
-	dst = append(dst, r.raw...)
-	h := dst[at:]
+	return append(append(dst, h[:]...), r.Body()...), nil
+}
+
+// HeaderFor is the header with which another producer writes the batch: together with Body it is what
+// Rewrite makes, without a copy of the records. Only for a batch that is Whole.
+func (r *RawBatch) HeaderFor(p Producer) (h [HeaderSize]byte, err error) {
+	if !r.Whole() {
+		return h, batchFault(r.BaseOffset, "the batch was cut, compacted, or is not plain data: it cannot be passed on unopened").in(r.Topic, r.Partition)
+	}
+	copy(h[:], r.raw)
 	clear(h[:atLength])
-	writeProducer(h, p, r.Codec())
-	sum := rechecksum(checksumOf(r.raw), r.raw[atAttributes:HeaderSize], h[atAttributes:HeaderSize], len(h)-HeaderSize)
+	writeProducer(h[:], p, r.Codec())
+	copy(h[atLength:atLeaderEpoch], r.raw[atLength:]) // of header and records
+	sum := rechecksum(checksumOf(r.raw), r.raw[atAttributes:HeaderSize], h[atAttributes:], len(r.raw)-HeaderSize)
 	binary.BigEndian.PutUint32(h[atCRC:], sum)
-	return dst, nil
+	return h, nil
+}
+
+// Body is the records section as it is on the wire, a view.
+func (r *RawBatch) Body() []byte { return r.raw[HeaderSize:] }
+
+// Share gives a second RawBatch of the same bytes, unopened, with an owner of its own. The bytes stay
+// until both are released, and with them all that was fetched in one piece with them.
+func (r *RawBatch) Share() *RawBatch {
+	s := r.home.batches.Get().(*RawBatch)
+	if r.buf != nil {
+		r.buf.retain()
+	}
+	s.Header, s.Topic, s.Partition, s.cut = r.Header, r.Topic, r.Partition, r.cut
+	s.raw, s.buf, s.home, s.unpacker = r.raw, r.buf, r.home, r.unpacker
+	s.batch.Packed = s
+	return s
 }
 
 // writeProducer writes what a producer decides into a header; the checksum is left to the caller.

@@ -76,7 +76,7 @@ func TestWeWriteFranzReads(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			res, err := cl.Produce(testContext(t), leaderOf(t, cl, "t", 1), &ProduceRequest{Acks: -1, Batches: []ProduceBatch{{"t", 1, data}}})
+			res, err := cl.Produce(testContext(t), leaderOf(t, cl, "t", 1), &ProduceRequest{Acks: -1, Batches: []ProduceBatch{{Topic: "t", Partition: 1, Data: data}}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -126,7 +126,7 @@ func TestPassThrough(t *testing.T) {
 					t.Fatal("the records were touched")
 				}
 				p.Sequence = NextSequence(p.Sequence, b.Count())
-				out, err := cl.Produce(testContext(t), leader, &ProduceRequest{Acks: -1, Batches: []ProduceBatch{{"out", 0, data}}})
+				out, err := cl.Produce(testContext(t), leader, &ProduceRequest{Acks: -1, Batches: []ProduceBatch{{Topic: "out", Partition: 0, Data: data}}})
 				if err != nil || out[0].Err != nil {
 					t.Fatal(err, out)
 				}
