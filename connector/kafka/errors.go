@@ -45,6 +45,10 @@ func (e *Error) FailureClass() string {
 // what stands at their address meanwhile may be anything; only an answer that cannot change without
 // somebody's help is final.
 func survivable(err error) bool {
+	var another *anotherTopicError
+	if errors.As(err, &another) {
+		return !another.final
+	}
 	var answer *wire.Error
 	if !errors.As(err, &answer) {
 		var broken *wire.BatchError

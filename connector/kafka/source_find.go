@@ -39,7 +39,7 @@ func (s *Source) find(ctx context.Context) error {
 
 // settle asks for the leaders of splits, all at once.
 func (s *Source) settle(ctx context.Context, splits []*split) error {
-	md, err := s.cluster.Metadata(ctx, topicsOf(splits))
+	md, ids, err := s.lookUp(ctx, splits)
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -51,6 +51,9 @@ func (s *Source) settle(ctx context.Context, splits []*split) error {
 		leader, fault := wire.Leader{}, err
 		if fault == nil {
 			leader, fault = leaderIn(md, sp.Topic, sp.Partition)
+		}
+		if fault == nil {
+			fault = s.checkTopic(sp, ids[sp.Topic])
 		}
 		if fault == nil {
 			s.assign(ctx, sp, leader)
@@ -100,7 +103,7 @@ func (s *Source) orphan(splits ...*split) {
 
 // assign gives a split to the fetcher of its leader, which is started if there is none.
 func (s *Source) assign(ctx context.Context, sp *split, leader wire.Leader) {
-	sp.leader = leader
+	sp.leader, sp.end = leader, -1
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f := s.fetchers[leader.Broker]
