@@ -40,8 +40,11 @@ func (f *Facts) broker() []Finding {
 		out = append(out, Finding{OfBroker, Waiting, fmt.Sprintf("Subtask %s on %s waits, for %s", w.Subtask, w.Worker, span(f.Now.Sub(w.Since))), ""})
 	}
 	for reason, i := range at {
-		if n := more[reason]; n > 0 {
-			out[i].Text += fmt.Sprintf(", and %d others", n)
+		switch n := more[reason]; {
+		case n == 1:
+			out[i].Text += ", and so does 1 other"
+		case n > 1:
+			out[i].Text += fmt.Sprintf(", and so do %d others", n)
 		}
 		out[i].Text += ": " + sentence(reason)
 		out[i].Advice = "it goes on by itself when that is over; no restart is used up"
@@ -132,6 +135,9 @@ func (f *Facts) newest(interval time.Duration) Finding {
 			off = fmt.Sprintf(" Checkpoints are off: what the sinks have acknowledged is noted every %s, to publish it.", span(every))
 		}
 	}
+	if (l == nil || l.Checkpoint == 0) && f.ended() {
+		return Finding{OfCheckpoint, OK, "No checkpoint was completed.", ""}
+	}
 	if l == nil || l.Checkpoint == 0 {
 		return Finding{OfCheckpoint, OK, "No checkpoint is completed yet." + off, ""}
 	}
@@ -189,10 +195,14 @@ func subjectOf(partitions int) string {
 }
 
 func others(n int) string {
-	if n == 1 {
+	switch n {
+	case 1:
 		return ""
+	case 2:
+		return ", nor that of 1 other"
+	default:
+		return fmt.Sprintf(", nor that of %d others", n-1)
 	}
-	return fmt.Sprintf(", and of %d others", n-1)
 }
 
 func count64(n int64, one string) string {
