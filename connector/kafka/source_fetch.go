@@ -230,6 +230,11 @@ func (f *fetcher) partition(ctx context.Context, sp *split, p *wire.FetchedParti
 	if p.HighWatermark >= 0 {
 		sp.highWatermark.Store(p.HighWatermark)
 	}
+	if sp.shrunk(p) {
+		f.drop(sp)
+		s.orphan(sp)
+		return nil
+	}
 	if behind, err := f.behind(sp, p); behind {
 		return err
 	}
