@@ -31,6 +31,10 @@ type Job struct {
 			TaskManager string `json:"taskmanager"`
 			RecordsIn   int64  `json:"recordsIn"`
 			RecordsOut  int64  `json:"recordsOut"`
+			// Skipped, DeadLettered and Failed are the records that did not come out.
+			Skipped      int64 `json:"recordsSkipped"`
+			DeadLettered int64 `json:"recordsDeadLettered"`
+			Failed       int64 `json:"recordsFailed"`
 		} `json:"subtasks"`
 	} `json:"vertices"`
 	Checkpoints struct {
