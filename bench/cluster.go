@@ -138,7 +138,7 @@ func (c *cluster) startTaskManager(id string) (*taskManager, error) {
 		Name: id, Path: c.programs.path("taskmanager"), Dir: c.dir,
 		Args: []string{
 			"--jobmanager", c.grpc, "--id", id, "--slots", strconv.Itoa(slotsPerTM), "--work-dir", work,
-			"--data-listen", "127.0.0.1:0", "--http", "127.0.0.1:0",
+			"--data-listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--pprof",
 		},
 	})
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
 	"time"
 )
@@ -31,10 +32,12 @@ func (b *bench) exactlyOnceContestants() []*contestant {
 	return out
 }
 
-func (b *bench) runBare(ctx context.Context, how *contestant, _ *testCase, data *dataset, target string) (outcome, error) {
-	return b.runLoop(ctx, "txn", []string{
-		"-brokers", b.broker.addr, "-source", data.topic, "-target", target, "-interval", how.interval.String(), "-ids", fmt.Sprint(loopIDs),
-	})
+func (b *bench) runBare(ctx context.Context, how *contestant, c *testCase, data *dataset, target string) (outcome, error) {
+	args := []string{"-brokers", b.broker.addr, "-source", data.topic, "-target", target, "-interval", how.interval.String(), "-ids", fmt.Sprint(loopIDs)}
+	if b.opts.profile != "" {
+		args = append(args, "-profile", filepath.Join(b.opts.profile, profileName(c, how, data, "txn")))
+	}
+	return b.runLoop(ctx, "txn", args)
 }
 
 // exactlyOnce runs all of them in turn, once unmeasured: the first transactions that a broker sees cost it

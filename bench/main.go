@@ -6,6 +6,7 @@
 //	go run ./bench --only throughput --sizes 100     # a part of it
 //	go run ./bench --only recovery,startup --kills 3
 //	go run ./bench --only exactly-once,latency --json figures.json
+//	go run ./bench --only throughput --profile DIR   # with a CPU profile of each run
 //
 // The fields of the JSON are documented at Report and the types in it.
 package main
@@ -54,6 +55,7 @@ type options struct {
 	latency      time.Duration
 	programs     string
 	json         string
+	profile      string
 }
 
 // bench is one run of the benchmark.
@@ -102,6 +104,7 @@ func parseOptions(args []string) (options, error) {
 	fs.StringVar(&o.guarantee, "guarantee", exactlyOnce, "of the sinks in the exactly-once, latency and recovery parts")
 	fs.DurationVar(&o.latency, "latency", time.Minute, "how long each run of the latency part is timed")
 	fs.StringVar(&o.programs, "programs", "", "directory with jobmanager, taskmanager, sluice, franz and txn; built when empty")
+	fs.StringVar(&o.profile, "profile", "", "directory for CPU profiles of the throughput and exactly-once parts; empty: none are taken")
 	fs.StringVar(&o.json, "json", "", "file for the JSON; empty: stdout, after the tables")
 	if err := fs.Parse(args); err != nil {
 		return o, err

@@ -298,10 +298,11 @@ func (b *bench) runSluice(ctx context.Context, how *contestant, c *testCase, dat
 	}
 	defer func() { err = errors.Join(err, cl.close()) }()
 	spec := jobSpec{broker: b.broker.addr, source: data.topic, target: target, filter: c.filter, startup: "earliest", bounded: true, interval: how.interval, guarantee: how.guarantee}
+	profiled := b.profile(ctx, cl, c, how, data)
 	start := time.Now()
 	answer, err := cl.submit(ctx, spec.yaml(), "--wait")
 	out.elapsed = time.Since(start)
-	if err != nil {
+	if err = errors.Join(err, profiled()); err != nil {
 		return out, err
 	}
 	var job web.Job

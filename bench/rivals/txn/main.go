@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/pprof"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -27,6 +28,7 @@ type settings struct {
 	brokers, source, target string
 	interval                time.Duration
 	ids                     int
+	profile                 string // file
 }
 
 // counters are over all partitions.
@@ -41,11 +43,12 @@ func main() {
 	flag.StringVar(&s.target, "target", "", "topic to write, with the same partitions")
 	flag.DurationVar(&s.interval, "interval", 100*time.Millisecond, "length of a transaction")
 	flag.IntVar(&s.ids, "ids", 4, "transactional ids of a partition, in turn; at least 2")
+	flag.StringVar(&s.profile, "profile", "", "file for a CPU profile; empty: none is taken")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	var n counters
-	err := copyAll(ctx, s, &n)
+	err := profiled(s.profile, func() error { return copyAll(ctx, s, &n) })
 	if err == nil {
 		err = self.Report(os.Stdout, map[string]uint64{
 			"recordsIn": n.records.Load(), "recordsOut": n.records.Load(), "transactions": n.transactions.Load(),
@@ -56,6 +59,23 @@ func main() {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(1)
 	}
+}
+
+// profiled takes a CPU profile of work, if there is a file for it.
+func profiled(file string, work func() error) (err error) {
+	if file == "" {
+		return work()
+	}
+	out, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	if err := pprof.StartCPUProfile(out); err != nil {
+		return err
+	}
+	defer pprof.StopCPUProfile()
+	return work()
 }
 
 // copyAll copies every partition that is not empty, each in a loop of its own.

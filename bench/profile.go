@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// profileSeconds is how long a CPU profile lasts, from the submission on.
+const profileSeconds = 3
+
+// profile takes a CPU profile of every task manager into --profile, and returns what waits for their end.
+// The runs that are profiled are a little slower.
+func (b *bench) profile(ctx context.Context, cl *cluster, c *testCase, how *contestant, data *dataset) (wait func() error) {
+	if b.opts.profile == "" {
+		return func() error { return nil }
+	}
+	var g errgroup.Group
+	for _, tm := range cl.tms {
+		file := filepath.Join(b.opts.profile, profileName(c, how, data, tm.id))
+		g.Go(func() error {
+			if err := saveProfile(ctx, tm.http, file); err != nil {
+				return fmt.Errorf("profiling %s: %w", tm.id, err)
+			}
+			return nil
+		})
+	}
+	return g.Wait
+}
+
+// profileName is the same in every repeat: the last one stays.
+func profileName(c *testCase, how *contestant, data *dataset, process string) string {
+	return strings.ReplaceAll(fmt.Sprintf("%s-%d-%s-%s.pprof", c.name, data.valueBytes, how.name, process), " ", "-")
+}
+
+func saveProfile(ctx context.Context, addr, file string) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, profileSeconds*time.Second+httpTimeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", addr, profileSeconds), nil)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", request.URL, response.Status)
+	}
+	out, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	_, err = io.Copy(out, response.Body)
+	return err
+}
