@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -179,9 +180,13 @@ func (st *stage) setUp(ctx context.Context) (err error) {
 	if st.run.Fault.Tune != nil {
 		st.run.Fault.Tune(tuning)
 	}
+	if err := st.openZooKeeper(ctx); err != nil {
+		return err
+	}
 	st.work, err = workload.New(st.run.Kind, workload.Params{
 		Name: fmt.Sprintf("chaos-%x-%x", time.Now().UnixNano(), st.run.Seed), Brokers: s.ground.Led(), Replication: rig.Brokers,
 		Guarantee: s.guarantee, CheckpointTimeout: tuning.CheckpointTimeout, TransactionTimeout: tuning.TransactionTimeout,
+		SourceProperties: tuning.SourceProperties, OffsetStorage: tuning.OffsetStorage,
 	})
 	if err != nil {
 		return err
@@ -220,6 +225,21 @@ func (st *stage) setUp(ctx context.Context) (err error) {
 		DecisionLog: st.rig.DecisionLog(), Job: st.job,
 	})
 	return err
+}
+
+// openZooKeeper starts the ZooKeeper of a job that publishes its offsets there.
+func (st *stage) openZooKeeper(ctx context.Context) error {
+	if st.tuning.OffsetStorage != "zookeeper" {
+		return nil
+	}
+	connect, err := st.suite.ground.OpenZooKeeper(ctx)
+	if err != nil {
+		return err
+	}
+	properties := map[string]string{"zookeeper.connect": connect}
+	maps.Copy(properties, st.tuning.SourceProperties)
+	st.tuning.SourceProperties = properties
+	return nil
 }
 
 // warmUp waits until the job has completed a few checkpoints.

@@ -57,11 +57,15 @@ type Tuning struct {
 	Cold bool
 	// DiskBytes, if set, is the size of the file system that holds the job manager's data directory.
 	DiskBytes int64
+	// SourceProperties are further Kafka properties of the sources.
+	SourceProperties map[string]string
 	// Keys of the input and the length of each; 0: as the generator does by itself.
 	Keys, KeyBytes int
 	// CheckpointTimeout of the job; 0: the workload's. TransactionTimeout; 2 min at first: a fault that is no expiry
 	// is to leave enough of it.
 	CheckpointTimeout, TransactionTimeout time.Duration
+	// OffsetStorage is where offsets are published: kafka, if empty, or zookeeper.
+	OffsetStorage string
 }
 
 // Expect is the verdict on states. The data must be right in any case.
@@ -96,7 +100,8 @@ type Scene struct {
 // Catalogue is every fault, in the order of its numbers.
 func Catalogue() []Fault {
 	return slices.Concat(killFaults(), crashPoints(), hangFaults(), brokerFaults(), networkFaults(), diskFaults(), clockFaults(), stateFaults(),
-		protocolFaults(), slotFaults(), transactionFaults(), kafkaFaults(), topicFaults(), securityFaults(), orderlyFaults())
+		protocolFaults(), slotFaults(), transactionFaults(), kafkaFaults(), topicFaults(), securityFaults(), orderlyFaults(),
+		zooKeeperFaults())
 }
 
 // Select finds the faults of a list of names, separated by commas: F4 for all of its variants, or F4/NAME; or all, save

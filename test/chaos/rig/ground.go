@@ -44,7 +44,8 @@ type Ground struct {
 	mu    sync.Mutex
 	pids  map[string]int // by party, of what runs
 	// secured is the second listener of each broker.
-	secured *secured
+	secured   *secured
+	zookeeper *zookeeper // nil until a run wants it
 }
 
 // OpenGround starts the brokers. Close ends them.
@@ -180,6 +181,9 @@ func (g *Ground) Heal(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := g.healZooKeeper(ctx); err != nil {
+		return err
+	}
 	return g.waitInSync(ctx)
 }
 
@@ -258,8 +262,8 @@ func (g *Ground) DeleteTopics(ctx context.Context, topics ...string) error {
 	return nil
 }
 
-// Close ends brokers and proxies.
+// Close ends brokers, ZooKeeper and proxies.
 func (g *Ground) Close() error {
 	g.Mesh.Close()
-	return errors.Join(g.Kafka.Close(), os.RemoveAll(g.secured.dir))
+	return errors.Join(g.Kafka.Close(), g.closeZooKeeper(), os.RemoveAll(g.secured.dir))
 }

@@ -30,11 +30,11 @@ func (w *Workload) source(name, topic string) string {
     kafka:
       topics: [%s]
       startup: earliest
-      offsets: {storage: kafka}
+      offsets: {storage: %s}
       format: string
       keyFormat: string
       properties: %s
-`, name, topic, properties(own))
+`, name, topic, w.params.OffsetStorage, properties(own))
 }
 
 // operators end in one that is named last. A chain of forward edges follows the hash exchange, so that the

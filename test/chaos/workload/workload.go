@@ -55,6 +55,8 @@ type Params struct {
 	CheckpointTimeout time.Duration
 	// TransactionTimeout is transaction.timeout.ms of the sink; default 60 s. Exactly-once only.
 	TransactionTimeout time.Duration
+	// OffsetStorage is where the sources publish their offsets; default kafka.
+	OffsetStorage string
 	// SourceProperties and SinkProperties are further Kafka properties.
 	SourceProperties, SinkProperties map[string]string
 }
@@ -80,6 +82,7 @@ func New(kind Kind, p Params) (*Workload, error) {
 	p.CheckpointInterval = orDefault(p.CheckpointInterval, time.Second)
 	p.CheckpointTimeout = orDefault(p.CheckpointTimeout, 10*time.Second)
 	p.TransactionTimeout = orDefault(p.TransactionTimeout, time.Minute)
+	p.OffsetStorage = orDefault(p.OffsetStorage, "kafka")
 	return &Workload{kind: kind, params: p}, nil
 }
 
