@@ -12,7 +12,7 @@ type metrics struct {
 	tm       *TaskManager
 	registry *prometheus.Registry
 
-	recordsIn, recordsOut, bytesIn, bytesOut, skipped, deadLettered, failed, lag, slots *prometheus.Desc
+	recordsIn, recordsOut, bytesIn, bytesOut, skipped, deadLettered, failed, lag, next, slots *prometheus.Desc
 }
 
 func newMetrics(tm *TaskManager) *metrics {
@@ -30,6 +30,7 @@ func newMetrics(tm *TaskManager) *metrics {
 		deadLettered: desc("sluice_records_dead_lettered_total", "Records that went to the dead letters.", labels...),
 		failed:       desc("sluice_records_failed_total", "Records that sinks with the guarantee none could not write.", labels...),
 		lag:          desc("sluice_lag_records", "Records between the position of a split and its high watermark.", append(labels, "topic", "partition")...),
+		next:         desc("sluice_next_offset", "Next offset that a source reads of a partition.", append(labels, "topic", "partition")...),
 		slots:        desc("sluice_taskmanager_slots", "Slots that this task manager offers."),
 	}
 	m.registry.MustRegister(m, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -38,7 +39,7 @@ func newMetrics(tm *TaskManager) *metrics {
 
 // Describe is prometheus.Collector's.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.recordsIn, m.recordsOut, m.bytesIn, m.bytesOut, m.skipped, m.deadLettered, m.failed, m.lag, m.slots} {
+	for _, d := range []*prometheus.Desc{m.recordsIn, m.recordsOut, m.bytesIn, m.bytesOut, m.skipped, m.deadLettered, m.failed, m.lag, m.next, m.slots} {
 		ch <- d
 	}
 }
@@ -59,7 +60,9 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		count(m.deadLettered, s.deadLettered)
 		count(m.failed, s.recordsFailed)
 		for _, l := range s.lag {
-			ch <- prometheus.MustNewConstMetric(m.lag, prometheus.GaugeValue, float64(l.Lag), job, vertex, index, l.Split.Topic, strconv.Itoa(int(l.Split.Partition)))
+			split := []string{job, vertex, index, l.Split.Topic, strconv.Itoa(int(l.Split.Partition))}
+			ch <- prometheus.MustNewConstMetric(m.lag, prometheus.GaugeValue, float64(l.Lag), split...)
+			ch <- prometheus.MustNewConstMetric(m.next, prometheus.GaugeValue, float64(l.Next), split...)
 		}
 	}
 }
