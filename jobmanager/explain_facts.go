@@ -21,7 +21,8 @@ func (m *Manager) facts(ctx context.Context, r *runner) *explain.Facts {
 	now := time.Now()
 	f := &explain.Facts{
 		Now: now, ID: v.id, Graph: r.graph, Record: v.record, Since: v.stateSince, RestartAt: v.restartAt, WaitsFor: v.waitsFor, HeldByCommits: v.held,
-		SlotsNeeded: v.plan.Slots, StoreError: v.storeError, Checkpoints: v.checkpoints, Commits: v.commits,
+		SlotsNeeded: v.plan.Slots, StoreError: v.storeError, Checkpoints: v.checkpoints, Commits: v.commits, Offsets: v.publications,
+		Discovery: v.discovery.Waiting,
 	}
 	if v.state.Terminal() {
 		f.Since = v.endedAt
@@ -38,7 +39,7 @@ func (m *Manager) facts(ctx context.Context, r *runner) *explain.Facts {
 		if !live {
 			continue
 		}
-		f.Skipped += c.recordsSkipped
+		f.Skipped, f.DeadLettered, f.Failed = f.Skipped+c.recordsSkipped, f.DeadLettered+c.recordsDeadLettered, f.Failed+c.recordsFailed
 		if c.waiting != "" {
 			f.Waits = append(f.Waits, explain.Wait{Subtask: s.ID, Worker: s.Worker, Reason: c.waiting, Since: c.since})
 		}

@@ -90,6 +90,9 @@ func TestUsageErrors(t *testing.T) {
 		{"jobs --frob", exitUsage, "unknown flag: --frob; see `sluice jobs --help`"},
 		{"jobs extra", exitUsage, "jobs takes no arguments"},
 		{"job", exitUsage, "job takes NAME|ID; got none"},
+		{"lag", exitUsage, "lag takes NAME|ID; got none"},
+		{"explain a b", exitUsage, `got ["a" "b"]`},
+		{"lag orders --jobmanager 127.0.0.1:1", exitFailed, "no job manager at 127.0.0.1:1"},
 		{"job a b", exitUsage, `got ["a" "b"]`},
 		{"jobs -o yaml", exitUsage, `-o "yaml": want table or json`},
 		{"jobs --jobmanager foo", exitUsage, "is not HOST:PORT"},
@@ -124,7 +127,7 @@ func TestUsageErrors(t *testing.T) {
 }
 
 func TestEveryCommandHasHelpWithExamples(t *testing.T) {
-	for _, name := range []string{"validate", "submit", "jobs", "job", "checkpoints", "cancel", "stop", "taskmanagers", "run", "demo", "version"} {
+	for _, name := range []string{"validate", "submit", "jobs", "job", "lag", "explain", "properties", "checkpoints", "cancel", "stop", "taskmanagers", "run", "demo", "version"} {
 		got := sluice(t.Context(), nil, name, "--help")
 		if got.code != 0 || got.stderr != "" || !strings.Contains(got.stdout, "Examples:\n  sluice "+name) {
 			t.Errorf("%s --help: exit %d, stderr %q, or no example", name, got.code, got.stderr)
@@ -206,6 +209,8 @@ func TestVerbsAtAJobManagerWithoutJobs(t *testing.T) {
 		{"taskmanagers", 0, "no task managers yet"},
 		{"job orders", exitNotFound, `job "orders": no such job`},
 		{"checkpoints orders", exitNotFound, "no such job"},
+		{"lag orders", exitNotFound, `job "orders": no such job`},
+		{"explain orders", exitNotFound, `job "orders": no such job`},
 		{"cancel orders", exitNotFound, "no such job"},
 		{"stop orders", exitNotFound, "no such job"},
 		{"submit JOB --from-checkpoint zz/4", exitFailed, "the job cannot run now"}, // its broker is not there

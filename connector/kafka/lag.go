@@ -7,6 +7,7 @@ import (
 
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/connector/kafka/wire"
+	"github.com/sluice-stream/sluice/connector/kafka/zookeeper"
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/operator"
 )
@@ -49,10 +50,13 @@ func (a *Admin) logEndsOf(ctx context.Context, s *graph.Source, index []int, out
 		return
 	}
 	defer release()
-	var published []operator.PublishedOffset
+	var inKafka, inZooKeeper []operator.PublishedOffset
 	var wg sync.WaitGroup
 	if commitsToKafka(s.Kafka) {
-		wg.Go(func() { published = a.committedOf(ctx, s, index, out) })
+		wg.Go(func() { inKafka = a.committedOf(ctx, s, index, out) })
+	}
+	if keepsInZooKeeper(s.Kafka) {
+		wg.Go(func() { inZooKeeper = a.keptOf(ctx, s, index, out) })
 	}
 	byLeader := map[int32][]int{}
 	for _, i := range index {
@@ -65,8 +69,10 @@ func (a *Admin) logEndsOf(ctx context.Context, s *graph.Source, index []int, out
 		wg.Go(func() { askEnds(ctx, cluster, cfg.Isolation, led, out) })
 	}
 	wg.Wait()
-	for n, p := range published {
-		out[index[n]].Published = append(out[index[n]].Published, p)
+	for _, published := range [][]operator.PublishedOffset{inKafka, inZooKeeper} {
+		for n, p := range published {
+			out[index[n]].Published = append(out[index[n]].Published, p)
+		}
 	}
 }
 
@@ -115,6 +121,29 @@ func (a *Admin) committedOf(ctx context.Context, s *graph.Source, index []int, e
 		found, err := cluster.OffsetFetch(ctx, group, parts)
 		for n := range found {
 			out[n].Next, out[n].Err = found[n].Offset, found[n].Err
+		}
+		return err
+	})
+	if err != nil {
+		for n := range out {
+			out[n].Err = err
+		}
+	}
+	return out
+}
+
+// keptOf reads what ZooKeeper keeps for the group of a source, in the order of index.
+func (a *Admin) keptOf(ctx context.Context, s *graph.Source, index []int, ends []operator.LogEnd) []operator.PublishedOffset {
+	out := make([]operator.PublishedOffset, len(index))
+	parts := make([]zookeeper.Partition, len(index))
+	for n, i := range index {
+		out[n] = operator.PublishedOffset{Storage: graph.OffsetsZooKeeper, Next: -1}
+		parts[n] = zookeeper.Partition{Topic: ends[i].Split.Topic, Partition: ends[i].Split.Partition}
+	}
+	err := a.withZooKeeper(ctx, s, func(ctx context.Context, client *zookeeper.Client, group string) error {
+		found, err := client.ReadOffsets(ctx, group, parts)
+		for n := range found {
+			out[n].Next = nextOf(found[n].Value, s.Kafka.OffsetsMeaning)
 		}
 		return err
 	})

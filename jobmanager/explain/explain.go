@@ -11,6 +11,7 @@ import (
 	"github.com/sluice-stream/sluice/ident"
 	"github.com/sluice-stream/sluice/jobmanager/commit"
 	"github.com/sluice-stream/sluice/jobmanager/job"
+	"github.com/sluice-stream/sluice/jobmanager/publish"
 	"github.com/sluice-stream/sluice/slots"
 )
 
@@ -40,12 +41,12 @@ type Facts struct {
 	Checkpoints checkpoint.Status
 	Commits     commit.Status
 	// Offsets is how the publishing of offsets goes.
-	Offsets []Publication
+	Offsets []publish.Status
 	// Discovery is what is wrong with the topics of the sources, in sentences.
 	Discovery []string
 	Lag       Lag
-	// Skipped and DeadLettered count records since the attempt began.
-	Skipped, DeadLettered int64
+	// Skipped, DeadLettered and Failed (in sinks without a guarantee) count records since the attempt began.
+	Skipped, DeadLettered, Failed int64
 }
 
 // Subtask is one subtask of an attempt.
@@ -61,17 +62,6 @@ type Wait struct {
 	Worker  ident.WorkerID
 	Reason  string
 	Since   time.Time
-}
-
-// Publication is how the offsets of a source are published in one storage.
-type Publication struct {
-	graph.Publication
-	// Checkpoint was published last, At; 0: none since the start of the job manager.
-	Checkpoint ident.CheckpointID
-	At         time.Time
-	// Error is why the newest write failed, FailingSince when the first in a row did; empty: it did not.
-	Error        string
-	FailingSince time.Time
 }
 
 // Level says how much a finding matters.

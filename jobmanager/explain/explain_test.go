@@ -13,6 +13,7 @@ import (
 	"github.com/sluice-stream/sluice/ident"
 	"github.com/sluice-stream/sluice/jobmanager/commit"
 	"github.com/sluice-stream/sluice/jobmanager/job"
+	"github.com/sluice-stream/sluice/jobmanager/publish"
 	"github.com/sluice-stream/sluice/slots"
 )
 
@@ -187,13 +188,13 @@ func TestFindingsOfARunningJob(t *testing.T) {
 		{"disk", func(f *Facts) { f.StoreError = "no space left on device" }, []string{"! The job manager cannot store what it must: no space left on device."}, nil},
 		{"topics", func(f *Facts) { f.Discovery = []string{"topic in was made anew"} }, []string{"! topic in was made anew."}, nil},
 		{"published", func(f *Facts) {
-			f.Offsets = []Publication{{Publication: graph.Publication{Source: "in", Storage: graph.OffsetsKafka}, Checkpoint: 41, At: ago(300 * time.Millisecond)}}
+			f.Offsets = []publish.Status{{Publication: graph.Publication{Source: "in", Storage: graph.OffsetsKafka}, Checkpoint: 41, At: ago(300 * time.Millisecond)}}
 		}, []string{"  The offsets of source in were published in kafka of checkpoint 41, 300 ms ago."}, nil},
 		{"not published", func(f *Facts) {
-			f.Offsets = []Publication{{Publication: graph.Publication{Source: "in", Storage: graph.OffsetsZooKeeper}, Error: "zk:2181: connection refused", FailingSince: ago(time.Minute)}}
+			f.Offsets = []publish.Status{{Publication: graph.Publication{Source: "in", Storage: graph.OffsetsZooKeeper}, Error: "zk:2181: connection refused", FailedSince: ago(time.Minute)}}
 		}, []string{"… The offsets of source in cannot be published in zookeeper, for 1 min: zk:2181: connection refused. The newest there: none since the job manager started."}, nil},
-		{"records", func(f *Facts) { f.Skipped, f.DeadLettered = 1, 7 },
-			[]string{"1 record was skipped since attempt 3 began", "7 records were sent to the dead letter topic"}, nil},
+		{"records", func(f *Facts) { f.Skipped, f.DeadLettered, f.Failed = 1, 7, 2 },
+			[]string{"2 records were lost since attempt 3 began", "1 record was skipped since attempt 3 began", "7 records were sent to the dead letter topic"}, nil},
 		{"last restart", func(f *Facts) { f.Record.Restarts, f.Record.BudgetUsed = 10, 10 }, []string{"! It was restarted 10 times; 10 of 10 count", "the next failure ends it."}, nil},
 		{"old restarts", func(f *Facts) { f.Record.Restarts = 1 }, []string{"It was restarted once; none counts against the 10 allowed."}, []string{"!"}},
 		{"no restarts", func(f *Facts) { f.Graph.Restart.Strategy = graph.NoRestart }, []string{"the first failure ends it"}, nil},

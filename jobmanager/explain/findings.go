@@ -231,7 +231,7 @@ func (f *Facts) offsets() []Finding {
 		switch {
 		case p.Error != "" && !f.ended():
 			out = append(out, Finding{OfOffsets, Waiting, fmt.Sprintf("The offsets of source %s cannot be published in %s, for %s: %s The newest there: %s.",
-				p.Source, p.Storage, span(f.Now.Sub(p.FailingSince)), sentence(p.Error), newest), "the job does not depend on it; the newest are written when it answers"})
+				p.Source, p.Storage, span(f.Now.Sub(p.FailedSince)), sentence(p.Error), newest), "the job does not depend on it; the newest are written when it answers"})
 		case p.Error != "":
 			out = append(out, Finding{OfOffsets, Problem, fmt.Sprintf("The last offsets of source %s were not published in %s: %s The newest there: %s.",
 				p.Source, p.Storage, sentence(p.Error), newest), "a job that begins at startup: committed repeats what lies between; --from-checkpoint does not"})
@@ -252,6 +252,10 @@ func (f *Facts) records() []Finding {
 	if n := f.DeadLettered; n > 0 {
 		out = append(out, Finding{OfRecords, Problem, fmt.Sprintf("%s sent to the dead letter topic since attempt %d began.", were(n), f.Record.Attempt),
 			"their headers say why and from where"})
+	}
+	if n := f.Failed; n > 0 {
+		out = append(out, Finding{OfRecords, Problem, fmt.Sprintf("%s lost since attempt %d began: brokers did not take them, and their sink has the guarantee none.", were(n), f.Record.Attempt),
+			"guarantee: at-least-once retries them"})
 	}
 	return out
 }
