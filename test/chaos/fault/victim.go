@@ -154,20 +154,28 @@ func (v *victim) deleteTopic(ctx context.Context, topic string) error {
 
 // write appends the next numbers to the input.
 func (v *victim) write(ctx context.Context, count int) error {
-	client, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(v.scene.Direct(), ",")...), kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.MetadataMinAge(100*time.Millisecond))
-	if err != nil {
-		return fmt.Errorf("making a producer for the victim: %w", err)
-	}
-	defer client.Close()
 	var records []*kgo.Record
 	for n := range count {
 		records = append(records, &kgo.Record{Topic: v.in(), Value: []byte(strconv.Itoa(v.written + n))})
 	}
-	if err := client.ProduceSync(ctx, records...).FirstErr(); err != nil {
-		return fmt.Errorf("writing to %s: %w", v.in(), err)
+	if err := v.scene.produce(ctx, records); err != nil {
+		return err
 	}
 	v.written += count
+	return nil
+}
+
+// produce writes records, each to the partition that it names, with no proxy between.
+func (s *Scene) produce(ctx context.Context, records []*kgo.Record) error {
+	client, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(s.Direct(), ",")...), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.MetadataMinAge(100*time.Millisecond), kgo.UnknownTopicRetries(-1))
+	if err != nil {
+		return fmt.Errorf("making a producer: %w", err)
+	}
+	defer client.Close()
+	if err := client.ProduceSync(ctx, records...).FirstErr(); err != nil {
+		return fmt.Errorf("writing %d records: %w", len(records), err)
+	}
 	return nil
 }
 

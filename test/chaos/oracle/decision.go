@@ -28,6 +28,7 @@ import (
 //	fenced       job attempt id
 //	handedOut    job attempt sink subtask count
 //	published    job checkpoint
+//	splitAdded   job epoch attempt topic partition offset subtask
 //
 // A transaction is written as transactionalId@producerId:epoch.
 type Decision struct {
@@ -49,6 +50,8 @@ type Decision struct {
 	ID           string    `json:"id"`
 	Sink         string    `json:"sink"`
 	Count        int       `json:"count"`
+	Topic        string    `json:"topic"`
+	Partition    int32     `json:"partition"`
 }
 
 // subtask is a text such as "out[1]", or a number beside Decision.Sink.

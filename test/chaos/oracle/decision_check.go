@@ -59,10 +59,11 @@ type jobCheck struct {
 	progress    map[string]progress
 	fenced      map[string]bool // transactional ids
 	handedOut   map[handoutKey]int
-	subtasks    map[string]bool // all that ever acknowledged
-	restarted   bool            // the job manager started anew since the first deployment
-	announced   int64           // highest announced checkpoint
-	published   int64           // highest one whose offsets were published
+	subtasks    map[string]bool   // all that ever acknowledged
+	restarted   bool              // the job manager started anew since the first deployment
+	announced   int64             // highest announced checkpoint
+	published   int64             // highest one whose offsets were published
+	added       map[string]string // partition that was found → its subtask, in the newest attempt
 }
 
 type checkpointCheck struct {
@@ -104,7 +105,7 @@ func (c *checker) check(d Decision) {
 	j := c.jobs[d.Job]
 	if j == nil {
 		j = &jobCheck{id: d.Job, checkpoints: map[int64]*checkpointCheck{}, named: map[string]int64{}, progress: map[string]progress{},
-			fenced: map[string]bool{}, handedOut: map[handoutKey]int{}, subtasks: map[string]bool{}}
+			fenced: map[string]bool{}, handedOut: map[handoutKey]int{}, subtasks: map[string]bool{}, added: map[string]string{}}
 		c.jobs[d.Job] = j
 	}
 	// What arrives is logged before it is judged, so an ack may be late; so may a publication that had begun.
@@ -118,7 +119,7 @@ func (c *checker) check(d Decision) {
 	handlers := map[string]func(*jobCheck, Decision){
 		"state": c.state, "deploy": c.deploy, "trigger": c.trigger, "ack": c.ack, "completed": c.completedLine, "aborted": c.aborted,
 		"committed": c.committedLine, "refused": c.refusedLine, "marked": c.markedLine, "announced": c.announcedLine, "fenced": c.fencedLine,
-		"handedOut": c.handedOutLine, "published": c.published,
+		"handedOut": c.handedOutLine, "published": c.published, "splitAdded": c.splitAdded,
 	}
 	if handle := handlers[d.Event]; handle != nil {
 		handle(j, d)
@@ -194,7 +195,21 @@ func (c *checker) deploy(j *jobCheck, d Decision) {
 	case j.final:
 		c.fault("attempt %d is deployed after the final checkpoint %d", d.Attempt, j.completed)
 	}
-	j.attempt, j.deployed = d.Attempt, d.Checkpoint
+	j.attempt, j.deployed, j.added = d.Attempt, d.Checkpoint, map[string]string{}
+}
+
+// splitAdded gives a partition that was found to a subtask; to another one too, and it is read twice.
+func (c *checker) splitAdded(j *jobCheck, d Decision) {
+	if d.Attempt != j.attempt {
+		c.fault("%s/%d is added in attempt %d, deployed is attempt %d", d.Topic, d.Partition, d.Attempt, j.attempt)
+		return
+	}
+	vertex, _, _ := strings.Cut(string(d.Subtask), "/")
+	split := fmt.Sprintf("%s %s/%d", vertex, d.Topic, d.Partition)
+	if has, added := j.added[split]; added && has != string(d.Subtask) {
+		c.fault("%s/%d is added to %s, and was to %s", d.Topic, d.Partition, d.Subtask, has)
+	}
+	j.added[split] = string(d.Subtask)
 }
 
 // conclude takes a checkpoint as completed whose line was lost in a kill of the job manager: it was triggered,

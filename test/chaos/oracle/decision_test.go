@@ -1,6 +1,7 @@
 package oracle
 
 import (
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -71,6 +72,17 @@ var decisionCases = []struct {
 	want []string
 }{
 	{"nothing wrong", func(l []string) []string { return l }, nil},
+	{"a found partition is added, and told again", func(l []string) []string {
+		line := `{"event":"splitAdded","job":"j","epoch":3,"attempt":1,"topic":"t","partition":8,"offset":0,"subtask":"in/0"}`
+		return insert(line, `"completed" "checkpoint":1,`)(insert(line, `"completed" "checkpoint":1,`)(l))
+	}, nil},
+	{"a found partition is added to two subtasks", func(l []string) []string {
+		line := `{"event":"splitAdded","job":"j","epoch":3,"attempt":1,"topic":"t","partition":8,"offset":0,"subtask":"in/%d"}`
+		return insert(fmt.Sprintf(line, 1), `"completed" "checkpoint":1,`)(insert(fmt.Sprintf(line, 0), `"completed" "checkpoint":1,`)(l))
+	}, []string{"t/8 is added to in/1, and was to in/0"}},
+	{"a found partition is added to an attempt that is over",
+		insert(`{"event":"splitAdded","job":"j","epoch":3,"attempt":0,"topic":"t","partition":8,"offset":0,"subtask":"in/0"}`, `"completed" "checkpoint":1,`),
+		[]string{"t/8 is added in attempt 0, deployed is attempt 1"}},
 	{"a repeated ack", insert(`{"event":"ack","job":"j","epoch":3,"attempt":1,"checkpoint":1,"subtask":"in[0]","transactions":[]}`, `"completed" "checkpoint":1,`), nil},
 	{"ack missing", drop(`"ack" "checkpoint":1, in[0]`), []string{"checkpoint 1 is completed without an ack of in[0]"}},
 	{"ack of another attempt counted", replace(`"ack" "checkpoint":4, in[0]`, `"attempt":2`, `"attempt":1`), []string{"checkpoint 4 is completed without an ack of in[0] in attempt 2"}},
