@@ -8,7 +8,7 @@ FUZZTIME ?= 10s
 UNIT  = $$($(GO) list ./... | grep -v -e /test/integration -e /test/chaos)
 WHOLE = $$($(GO) list ./test/...)
 
-.PHONY: build test check unit integration demo bench chaos fuzz generate clean
+.PHONY: build test check unit integration demo bench profile chaos fuzz generate clean
 
 build:
 	mkdir -p bin
@@ -37,6 +37,12 @@ demo:
 
 bench:
 	$(GO) run ./bench
+
+# CPU profiles of the task managers while one of the benchmark's jobs runs: pass, filter or split.
+JOB ?= pass
+profile:
+	mkdir -p bin/profiles
+	$(GO) run ./bench --only throughput --cases $(JOB) --sizes 100 --repeats 1 --profile bin/profiles --json bin/profiles/$(JOB).json
 
 # Every fault of test/chaos with three seeds, and random ones for two minutes, twenty times: hours. make test runs a
 # smoke of it. It goes on where it was interrupted; runs that were not right are made again when the code has changed.
