@@ -52,7 +52,7 @@ func (r *runner) notePublished(now time.Time, e publish.Publish, err error) {
 	case err == nil:
 		r.decisions.note("published", "checkpoint", uint64(e.Manifest.Checkpoint), "source", e.To.Source, "storage", string(e.To.Storage))
 		if before.Error != "" {
-			r.log.Info("offsets are published again", append(args, "failedFor", now.Sub(before.FailedSince).Round(time.Second))...)
+			r.log.Info("offsets are published again", append(args, "failedForMs", now.Sub(before.FailedSince).Milliseconds())...)
 		}
 	case err.Error() != before.Error:
 		r.log.Warn("publish offsets; the job goes on, and they are tried again", append(args, "reason", err)...)

@@ -148,6 +148,9 @@ func (c *cli) printJob(j *web.Job) {
 	if p := j.Checkpoints.Pending; p != "" && !slices.Contains(j.Waiting, p) {
 		line("", "pending: %s", p)
 	}
+	for _, p := range j.Publications {
+		line("offsets", "%s", publicationText(&p))
+	}
 	if f := j.Failure; f != nil {
 		line("failure", "%s ago, %s%s: %s", ago(f.At), f.Class, prefixed(" in ", f.Subtask), f.Message)
 	}

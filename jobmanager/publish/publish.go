@@ -38,7 +38,7 @@ type place struct {
 	sending     ident.CheckpointID
 	published   ident.CheckpointID
 	publishedAt time.Time
-	failures    int
+	failures    int // in a row, for the pause
 	failedSince time.Time
 	retryAt     time.Time
 	lastError   string
@@ -102,7 +102,7 @@ func (m *Machine) onPublished(now time.Time, ev Published) {
 			p.failures, p.failedSince, p.retryAt, p.lastError = 0, time.Time{}, time.Time{}, ""
 			continue
 		}
-		if p.lastError = ev.Err.Error(); p.failures == 0 {
+		if p.lastError = ev.Err.Error(); p.failedSince.IsZero() {
 			p.failedSince = now
 		}
 		p.retryAt = now.Add(pauseAfter(p.failures))
@@ -110,14 +110,14 @@ func (m *Machine) onPublished(now time.Time, ev Published) {
 	}
 }
 
-// onEnding has what waits for its next try written at once.
+// onEnding has what waits for its next try written at once, and tried anew at short pauses.
 func (m *Machine) onEnding(now time.Time) {
 	if !m.endBy.IsZero() {
 		return
 	}
 	m.endBy = now.Add(endTimeout)
 	for i := range m.places {
-		m.places[i].retryAt = time.Time{}
+		m.places[i].failures, m.places[i].retryAt = 0, time.Time{}
 	}
 }
 

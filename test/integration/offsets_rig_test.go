@@ -40,6 +40,13 @@ type offsetsRig struct {
 func newOffsetsRig(t *testing.T, r *rig) *offsetsRig {
 	t.Helper()
 	o := &offsetsRig{rig: r, keeper: kafkaenv.StartZooKeeper(t)}
+	o.look(t)
+	return o
+}
+
+// look makes a new session; a server whose data is gone refuses those that have seen it.
+func (o *offsetsRig) look(t *testing.T) {
+	t.Helper()
 	conn, events, err := zk.Connect([]string{o.keeper.Addr()}, 10*time.Second, zk.WithLogInfo(false))
 	if err != nil {
 		t.Fatal(err)
@@ -50,7 +57,6 @@ func newOffsetsRig(t *testing.T, r *rig) *offsetsRig {
 		for range events { // until its goroutines are gone
 		}
 	})
-	return o
 }
 
 // job fills the words of a job file in pairs; what is not given has a default.
