@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -10,8 +9,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/sluice-stream/sluice/test/integration/kafkaenv"
 	"github.com/sluice-stream/sluice/test/integration/process"
@@ -105,18 +102,12 @@ func endWhileDown(t *testing.T, r *rig) {
 }
 
 // TestAutoCommit: without checkpoints offsets are published all the same, and no more than sinks have
-// acknowledged. A topic that needs two replicas in sync and has one keeps the sink from that.
+// acknowledged.
 func TestAutoCommit(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts processes and brokers")
-	}
-	for _, kind := range []kafkaenv.Kind{kafkaenv.Kafka39, kafkaenv.Kafka43} {
-		t.Run(string(kind), func(t *testing.T) {
-			kafka := kafkaenv.Start(t, kafkaenv.Options{Kind: kind})
-			t.Run("only what is acknowledged", func(t *testing.T) { onlyAcknowledged(t, newRig(t, kafka)) })
-			t.Run("as PersistentKafkaSource", func(t *testing.T) { persistentSource(t, newRig(t, kafka)) })
-		})
-	}
+	onEveryKafka(t, []testCase{
+		{"only what is acknowledged", onlyAcknowledged},
+		{"as PersistentKafkaSource", persistentSource},
+	})
 }
 
 // autoCommitted is the job of offsetsRig without checkpoints.
@@ -124,22 +115,25 @@ func (o *offsetsRig) autoCommitted() string {
 	return strings.Replace(o.job("INTERVAL", "0s", "GUARANTEE", "at-least-once"), "group.id:", "auto.commit.interval.ms: 100, group.id:", 1)
 }
 
+// onlyAcknowledged writes to another Kafka, which is away.
 func onlyAcknowledged(t *testing.T, r *rig) {
 	o := newOffsetsRig(t, r)
+	sink := kafkaenv.Start(t, kafkaenv.Options{Kind: kafkaenv.Fake})
 	o.create(t, 1, "in")
-	o.kafka.CreateTopic(t, o.topic("out"), 1, map[string]string{"min.insync.replicas": "2"})
-	o.kafka.Produce(t, o.numbered("in", 1, 5, 0, 100))
+	sink.CreateTopic(t, o.topic("out"), 1, nil)
 	o.start(t, 1)
-	id := o.submit(t, o.autoCommitted())
-	o.WaitFor(t, id, "reading, and not able to write", patience, func(j *jobStatus) bool {
-		return len(j.Vertices) > 0 && len(j.Vertices[0].Subtasks) > 0 && j.Vertices[0].Subtasks[0].RecordsIn == 100
-	})
+	job := o.autoCommitted()
+	last := strings.LastIndex(job, "$brokers")
+	id := o.submit(t, job[:last]+sink.Addr()+job[last+len("$brokers"):])
+	o.WaitFor(t, id, "publishing", patience, func(j *jobStatus) bool { return publication(j, "zookeeper").Checkpoint > 0 })
+	sink.Stop(t, 0)
+	o.kafka.Produce(t, o.numbered("in", 1, 5, 0, 100))
+	o.WaitFor(t, id, "reading, and not able to write", patience, func(j *jobStatus) bool { return j.Vertices[0].Subtasks[0].RecordsIn == 100 })
 	if got := o.held(t, o.node(0)); got != "" {
 		t.Errorf("offset %s is published, and nothing was acknowledged", got)
 	}
-	o.setTopic(t, "out", "min.insync.replicas", "1")
+	sink.Restart(t, 0)
 	o.waitHeld(t, o.node(0), "99")
-	o.checkCopies(t, "out", 100, atLeast)
 	// A restart goes on from what was acknowledged, as one of an old Flink did from what it had committed.
 	o.Kill9(t, o.TaskManager("tm-1"))
 	o.kafka.Produce(t, o.numbered("in", 1, 5, 100, 120))
@@ -148,18 +142,8 @@ func onlyAcknowledged(t *testing.T, r *rig) {
 	if job := o.Job(t, id); job.Checkpoints.Restored == 0 {
 		t.Error("the restart has read everything again")
 	}
+	r.kafka = sink
 	o.checkCopies(t, "out", 120, atLeast)
-}
-
-func (r *rig) setTopic(t *testing.T, topic, name, value string) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	change := []kadm.AlterConfig{{Op: kadm.SetConfig, Name: name, Value: &value}}
-	answers, err := kadm.NewClient(r.kafka.Client(t)).AlterTopicConfigs(ctx, change, r.topic(topic))
-	if err != nil || len(answers) != 1 || answers[0].Err != nil {
-		t.Fatalf("set %s of %s: %v, %v", name, r.topic(topic), answers, err)
-	}
 }
 
 // persistentSource: what PersistentKafkaSource did: from ZooKeeper, to ZooKeeper, without checkpoints.
