@@ -27,7 +27,7 @@ import (
 //	announced    job checkpoint
 //	fenced       job attempt id
 //	handedOut    job attempt sink subtask count
-//	published    job checkpoint
+//	published    job checkpoint source storage
 //	splitAdded   job epoch attempt topic partition offset subtask
 //
 // A transaction is written as transactionalId@producerId:epoch.
@@ -49,6 +49,8 @@ type Decision struct {
 	Reason       string    `json:"reason"`
 	ID           string    `json:"id"`
 	Sink         string    `json:"sink"`
+	Source       string    `json:"source"`
+	Storage      string    `json:"storage"`
 	Count        int       `json:"count"`
 	Topic        string    `json:"topic"`
 	Partition    int32     `json:"partition"`

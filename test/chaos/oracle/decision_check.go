@@ -62,9 +62,12 @@ type jobCheck struct {
 	subtasks    map[string]bool   // all that ever acknowledged
 	restarted   bool              // the job manager started anew since the first deployment
 	announced   int64             // highest announced checkpoint
-	published   int64             // highest one whose offsets were published
+	published   map[place]int64   // highest one whose offsets were published, by place
 	added       map[string]string // partition that was found → its subtask, in the newest attempt
 }
+
+// place is where offsets of a source are published. Each goes at its own pace.
+type place struct{ source, storage string }
 
 type checkpointCheck struct {
 	id, attempt        int64
@@ -105,7 +108,7 @@ func (c *checker) check(d Decision) {
 	j := c.jobs[d.Job]
 	if j == nil {
 		j = &jobCheck{id: d.Job, checkpoints: map[int64]*checkpointCheck{}, named: map[string]int64{}, progress: map[string]progress{},
-			fenced: map[string]bool{}, handedOut: map[handoutKey]int{}, subtasks: map[string]bool{}, added: map[string]string{}}
+			fenced: map[string]bool{}, handedOut: map[handoutKey]int{}, subtasks: map[string]bool{}, added: map[string]string{}, published: map[place]int64{}}
 		c.jobs[d.Job] = j
 	}
 	// What arrives is logged before it is judged, so an ack may be late; so may a publication that had begun.

@@ -123,10 +123,11 @@ func (c *checker) published(j *jobCheck, d Decision) {
 	if d.Checkpoint > j.completed {
 		c.fault("offsets of checkpoint %d are published, the newest completed one is %d", d.Checkpoint, j.completed)
 	}
-	if d.Checkpoint < j.published {
-		c.fault("offsets of checkpoint %d are published after those of %d", d.Checkpoint, j.published)
+	at := place{d.Source, d.Storage}
+	if before := j.published[at]; d.Checkpoint < before {
+		c.fault("offsets of checkpoint %d are published after those of %d", d.Checkpoint, before)
 	}
-	j.published = max(j.published, d.Checkpoint)
+	j.published[at] = max(j.published[at], d.Checkpoint)
 }
 
 // atEnd: each completed checkpoint has an ack of each subtask in its own attempt. All subtasks are known only

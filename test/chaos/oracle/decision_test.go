@@ -102,6 +102,10 @@ var decisionCases = []struct {
 	{"published backwards", func(l []string) []string {
 		return append(l, `{"event":"published","job":"j","checkpoint":4}`, `{"event":"published","job":"j","checkpoint":3}`)
 	}, []string{"offsets of checkpoint 3 are published after those of 4"}},
+	{"published backwards in one place", func(l []string) []string {
+		line := `{"event":"published","job":"j","source":"%s","storage":"%s","checkpoint":%d}`
+		return append(l, fmt.Sprintf(line, "in", "kafka", 4), fmt.Sprintf(line, "in", "zookeeper", 4), fmt.Sprintf(line, "other", "kafka", 3), fmt.Sprintf(line, "in", "zookeeper", 3))
+	}, []string{"offsets of checkpoint 3 are published after those of 4"}},
 	{"fence before mark", move(`"fenced" /1/1`, `"committed" /1/1@`), []string{"c/j/out/0/1/1 is fenced, and c/j/out/0/1/1@8:0 of checkpoint 3 is not marked"}},
 	{"fence while it runs", move(`"fenced" /1/3`, `"RUNNING" "RESTARTING"`), []string{"/1/3 is fenced while its attempt 1 runs"}},
 	{"fence during the write", move(`"fenced" /1/2`, `"completed" "checkpoint":3,`), []string{"/1/2 is fenced while its attempt 1 runs", "checkpoint 3 names c/j/out/0/1/2@9:0, whose id was fenced before"}},
