@@ -15,6 +15,8 @@ import (
 type Config struct {
 	// GroupID is empty for none.
 	GroupID string
+	// Rack is the rack of the reader, perhaps a reference that means something on each task manager; empty: none.
+	Rack string
 	// Reset is earliest, latest or none; ResetGiven says that the job says so itself.
 	Reset      string
 	ResetGiven bool
@@ -72,6 +74,7 @@ func Resolve(kind graph.Kind, properties map[string]string) (Config, error) {
 	size := func(name string) int { return int(numberOf(properties, name)) }
 	c := Config{
 		GroupID:        properties[propGroup],
+		Rack:           properties[propRack],
 		Reset:          textOf(properties, propReset),
 		Isolation:      wire.ReadCommitted,
 		RequestTimeout: millis(propRequestTimeout),

@@ -130,6 +130,7 @@ var (
 		source(Property{Name: propGroup, Type: Text, Doc: "group under which offsets are published and found by startup: committed; no consumer may use it at the same time"}),
 		source(Property{Name: propReset, Type: Choice, Values: []string{"earliest", "latest", "none"}, Default: "latest", Doc: "where startup: committed begins without a committed offset; a running job never resets"}),
 		source(Property{Name: propIsolation, Type: Choice, Values: []string{"read_committed", "read_uncommitted"}, Default: "read_committed", Doc: "whether records of open and aborted transactions are read"}),
+		source(Property{Name: propRack, Type: Text, Doc: "rack of the task manager, or ${env:NAME} where each task manager has its own: what a replica in the same rack holds is read from it, if the brokers have replica.selector.class: org.apache.kafka.common.replica.RackAwareReplicaSelector"}),
 		source(Property{Name: propDiscovery, Type: Millis, Min: 0, Max: dayMs, Default: "300000", Doc: "time between two searches for new partitions and, with topicPattern, new topics, 100 at least; they are read from their beginning; 0: only when the job starts or restarts; no effect on bounded sources and fixed partitions"}),
 		source(Property{Name: propFetchMinBytes, Type: SizeBytes, Min: 1, Max: 64 * mib, Default: "1", Doc: "the broker waits for so much"}),
 		source(Property{Name: propFetchMaxWait, Type: Millis, Min: 1, Max: 60_000, Default: "500", Doc: "the broker waits no longer than this"}),
@@ -180,6 +181,7 @@ const (
 	propGroup               = "group.id"
 	propReset               = "auto.offset.reset"
 	propIsolation           = "isolation.level"
+	propRack                = "client.rack"
 	propDiscovery           = "partition.discovery.interval.ms"
 	propFetchMinBytes       = "fetch.min.bytes"
 	propFetchMaxWait        = "fetch.max.wait.ms"
@@ -221,7 +223,6 @@ var refused = map[string]string{
 	"max.poll.interval.ms":                  "it has no meaning here: sources are no members of a group; remove it",
 	"check.crcs":                            "it is set by Sluice: checksums are always checked",
 	"allow.auto.create.topics":              "topics are never created: create them before; remove it",
-	"client.rack":                           "not supported yet: sources read from the leader; remove it",
 	"compression.level":                     "name the codec: " + propGzipLevel + ", " + propLZ4Level + " or " + propZstdLevel,
 	"sasl.mechanisms":                       "write " + propMechanism,
 	"sasl.login.callback.handler.class":     "there are no Java classes here: use " + propUsername + " and " + propPassword,

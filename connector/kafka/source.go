@@ -48,6 +48,7 @@ type SourceConfig struct {
 // belongs to the finder. So each split has one owner at any time, who alone moves its position.
 type Source struct {
 	cfg         Config
+	rack        string // in which we are; empty: not told
 	connections *Connections
 	log         *slog.Logger
 	out         chan operator.SourceBatch
@@ -63,7 +64,7 @@ type Source struct {
 	mu       sync.Mutex
 	splits   []*split
 	homeless []*split
-	fetchers map[int32]*fetcher
+	fetchers map[place]*fetcher
 	wake     chan struct{} // something became homeless
 }
 
@@ -85,6 +86,9 @@ type split struct {
 	// behindSince is when the log was first seen to end before the position, strangeSince when the topic was
 	// first seen to be another one.
 	behindSince, strangeSince time.Time
+	// leaderUntil is up to when the leader itself is read, followerUntil a follower, lagsSince since when that one
+	// knows less of the log than the position; see relocate.
+	leaderUntil, followerUntil, lagsSince time.Time
 	// end is the high watermark as this broker told it last; -1: not yet.
 	end int64
 
@@ -105,12 +109,16 @@ func NewSource(cfg SourceConfig) (*Source, error) {
 	if cfg.Connections == nil {
 		return nil, errors.New("no connections")
 	}
+	rack, err := resolveSecret(propRack, resolved.Rack)
+	if err != nil {
+		return nil, fmt.Errorf("read the properties: %w", err)
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Source{
-		cfg: resolved, connections: cfg.Connections, log: cfg.Logger, out: make(chan operator.SourceBatch, batchQueue),
-		budget: newBudget(cfg.InFlightBytes), ahead: cfg.InFlightBytes, trouble: newTrouble(cfg.Status), fetchers: map[int32]*fetcher{}, wake: make(chan struct{}, 1),
+		cfg: resolved, rack: rack, connections: cfg.Connections, log: cfg.Logger, out: make(chan operator.SourceBatch, batchQueue),
+		budget: newBudget(cfg.InFlightBytes), ahead: cfg.InFlightBytes, trouble: newTrouble(cfg.Status), fetchers: map[place]*fetcher{}, wake: make(chan struct{}, 1),
 		behindGrace: behindGrace,
 	}
 	s.parcels.New = func() any { return newParcel(s) }

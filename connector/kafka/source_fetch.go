@@ -19,10 +19,10 @@ const (
 	leastFetchBytes = 256 << 10
 )
 
-// fetcher fetches the splits of one leader, one request at a time.
+// fetcher fetches the splits of one place, one request at a time.
 type fetcher struct {
 	source *Source
-	broker int32
+	at     place
 	inbox  []*split      // new splits; under source.mu
 	wake   chan struct{} // inbox has something
 
@@ -34,8 +34,8 @@ type fetcher struct {
 	fed map[*split]bool
 }
 
-func newFetcher(s *Source, broker int32) *fetcher {
-	return &fetcher{source: s, broker: broker, wake: make(chan struct{}, 1), byName: map[wire.TopicPartition]*split{}, fed: map[*split]bool{}}
+func newFetcher(s *Source, at place) *fetcher {
+	return &fetcher{source: s, at: at, wake: make(chan struct{}, 1), byName: map[wire.TopicPartition]*split{}, fed: map[*split]bool{}}
 }
 
 func (f *fetcher) run(ctx context.Context) error {
@@ -66,7 +66,7 @@ func (f *fetcher) takeNew() int {
 	}
 	f.inbox = nil
 	if len(f.splits) == 0 {
-		delete(f.source.fetchers, f.broker)
+		delete(f.source.fetchers, f.at)
 	}
 	return len(f.splits)
 }
@@ -89,7 +89,7 @@ func (f *fetcher) round(ctx context.Context, splits []*split) error {
 		return err
 	}
 	req, asked := f.request(splits, int(reserved))
-	res, err := s.cluster.Fetch(ctx, f.broker, req)
+	res, err := s.cluster.Fetch(ctx, f.at.broker, req)
 	if err != nil {
 		s.budget.add(-reserved)
 		return f.roundFailed(ctx, asked, err)
@@ -147,6 +147,9 @@ func (f *fetcher) share() int64 {
 func (f *fetcher) request(splits []*split, maxBytes int) (*wire.FetchRequest, []*split) {
 	cfg := &f.source.cfg
 	req := &wire.FetchRequest{Isolation: cfg.Isolation, MaxWait: cfg.Fetch.MaxWait, MinBytes: cfg.Fetch.MinBytes, MaxBytes: maxBytes}
+	if f.at.rack {
+		req.RackID = f.source.rack
+	}
 	hungry := make([]*split, 0, len(splits))
 	for _, sp := range splits {
 		if !f.fed[sp] {
@@ -191,6 +194,7 @@ func (f *fetcher) roundFailed(ctx context.Context, asked []*split, err error) er
 		return &Error{Where: asked[0].name, Err: err}
 	}
 	for _, sp := range asked {
+		f.lost(sp)
 		f.source.failed(sp, err)
 	}
 	f.drop(asked...)
@@ -222,6 +226,9 @@ func (f *fetcher) partition(ctx context.Context, sp *split, p *wire.FetchedParti
 	if sp.ended() {
 		s.worked(sp)
 		f.drop(sp)
+		return nil
+	}
+	if f.relocate(ctx, sp, p) {
 		return nil
 	}
 	if p.Err != nil {
@@ -268,6 +275,9 @@ func (f *fetcher) partition(ctx context.Context, sp *split, p *wire.FetchedParti
 // behind says whether the log seems to end before the position. For a while that may be a new leader's
 // lagging high watermark, then it is a fault.
 func (f *fetcher) behind(sp *split, p *wire.FetchedPartition) (bool, error) {
+	if f.onFollower(sp) { // see lags
+		return p.HighWatermark >= 0 && p.HighWatermark < sp.Next, nil
+	}
 	if p.HighWatermark < 0 || p.HighWatermark >= sp.Next || p.SizeBytes() > 0 {
 		sp.behindSince = time.Time{}
 		return false, nil

@@ -101,19 +101,10 @@ func (s *Source) orphan(splits ...*split) {
 	signal(s.wake)
 }
 
-// assign gives a split to the fetcher of its leader, which is started if there is none.
+// assign gives a split to the fetcher of its leader.
 func (s *Source) assign(ctx context.Context, sp *split, leader wire.Leader) {
-	sp.leader, sp.end = leader, -1
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f := s.fetchers[leader.Broker]
-	if f == nil {
-		f = newFetcher(s, leader.Broker)
-		s.fetchers[leader.Broker] = f
-		s.group.Go(func() error { return f.run(ctx) })
-	}
-	f.inbox = append(f.inbox, sp)
-	signal(f.wake)
+	sp.leader = leader
+	s.move(ctx, sp, s.home(sp))
 }
 
 // signal wakes a sleeper; one that is awake sees the change by itself.

@@ -125,7 +125,7 @@ func (p *Property) check(value string) error {
 		return checkJAAS(value)
 	case p.Name == propZooKeeper:
 		return checkZooKeeper(value)
-	case strings.Contains(value, "${") && p.Name != propUsername && p.Name != propZooKeeperUsername:
+	case strings.Contains(value, "${") && !slices.Contains([]string{propUsername, propZooKeeperUsername, propRack}, p.Name):
 		return fault("write it out", "references are for secrets only")
 	case strings.Contains(value, "${") && !isReference(value):
 		return fault(referenceHint, "the reference is not complete")
