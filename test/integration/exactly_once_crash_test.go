@@ -66,7 +66,7 @@ var arrows = []string{
 	"jm/before-retention=crash@4",
 }
 
-const crashTotal = 60_000
+const crashTotal = 120_000
 
 // crashAtEveryArrow kills the job manager at each of the arrows in turn, under load. What was complete is
 // committed exactly once by the next one, from what is on disk.

@@ -42,10 +42,11 @@ const (
 	shortLease = shortHeartbeat + time.Second
 )
 
-// feedEvery and feedRecords make 2,000 records/s.
+// feedEvery and feedRecords make 2,000 records/s. feedLeast is for the end of the feed: see feed.
 const (
 	feedEvery   = 20 * time.Millisecond
 	feedRecords = 40
+	feedLeast   = 4
 )
 
 // feed writes the records FROM..TO-1 of numbered at a steady rate until finish is called, which writes the
@@ -67,7 +68,8 @@ func (r *rig) feed(t *testing.T, topic string, partitions, keys, from, to int) (
 			case <-ctx.Done():
 				return
 			}
-			n := min(feedRecords, len(records)-reserve)
+			left := len(records) - reserve
+			n := min(feedRecords, max(feedLeast, left/500), left) // slower towards the end, so that a slow machine has data, too
 			failure = client.ProduceSync(context.WithoutCancel(ctx), records[:n]...).FirstErr()
 			records = records[n:]
 		}
