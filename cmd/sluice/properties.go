@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-stream/sluice/connector/kafka"
@@ -55,7 +56,9 @@ one. Every other name is refused when a job is validated. Needs no job manager.`
 				return nil
 			}
 			t := c.table("NAME", "FOR", "TYPE", "DEFAULT", "MEANING")
-			t.SetColumnConfigs([]table.ColumnConfig{{Name: "TYPE", WidthMax: propertyTypeWidth}, {Name: "MEANING", WidthMax: propertyDocWidth}})
+			t.SetColumnConfigs([]table.ColumnConfig{
+				{Name: "TYPE", WidthMax: propertyTypeWidth, WidthMaxEnforcer: text.WrapSoft}, {Name: "MEANING", WidthMax: propertyDocWidth, WidthMaxEnforcer: text.WrapSoft},
+			})
 			for i := range list {
 				p := &list[i]
 				t.AppendRow(table.Row{p.Name, p.Role(), typeOf(p), p.Default, p.Doc})

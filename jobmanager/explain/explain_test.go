@@ -231,7 +231,7 @@ func TestPromises(t *testing.T) {
 		{"exactly-once", func(*graph.Job) {}, "Sink out: exactly-once. Each checkpoint is one transaction"},
 		{"at-least-once", func(j *graph.Job) { j.Sinks[0].Kafka.Guarantee = graph.AtLeastOnce }, "Sink out: at-least-once. After a restart the output since the latest checkpoint is written again"},
 		{"none", func(j *graph.Job) { j.Sinks[0].Kafka.Guarantee = graph.NoGuarantee }, "Sink out: none."},
-		{"print", func(j *graph.Job) { j.Sinks[0].Kafka, j.Sinks[0].Print = nil, &graph.PrintSink{} }, "Sink out: none. It prints"},
+		{"print", func(j *graph.Job) { j.Sinks[0].Kafka, j.Sinks[0].Print = nil, &graph.PrintSink{} }, "Sink out: at-least-once. It prints"},
 		{"group, through an operator", func(j *graph.Job) {
 			j.Sources[0].Kafka.Mode = graph.ModeGroup
 			j.Operators = []graph.Operator{{Name: "f", From: []string{"in"}, Filter: "true"}}

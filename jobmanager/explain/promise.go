@@ -34,7 +34,7 @@ func promise(j *graph.Job, s *graph.Sink) Promise {
 	group := groupSource(j, s)
 	switch {
 	case s.Print != nil:
-		return give(graph.NoGuarantee, "It prints; after a restart the lines since the latest checkpoint come again.")
+		return give(graph.AtLeastOnce, "It prints; after a restart the lines since the latest checkpoint come again.")
 	case s.Kafka.Guarantee == graph.NoGuarantee:
 		return give(graph.NoGuarantee, "The job file asks for none: what a broker does not take is lost.")
 	case group != "":
