@@ -72,6 +72,19 @@ type SplitEnder interface {
 	EndSplit(split manifest.Split, at int64)
 }
 
+// OffsetKeeper is a source that keeps its offsets itself, outside of checkpoints. The subtask has no positions of
+// its splits, and no checkpoint has any; but what the sinks have acknowledged by a checkpoint may be stored.
+type OffsetKeeper interface {
+	Source
+	// Taken says that the chain has taken a batch. It and Barrier come from the loop's goroutine.
+	Taken(b *SourceBatch)
+	// Barrier says that the barrier of a checkpoint stands behind all that was taken.
+	Barrier(id ident.CheckpointID)
+	// Completed says that the sinks have acknowledged all that stands before the barrier of a checkpoint. Any
+	// goroutine may call it; it must not wait.
+	Completed(id ident.CheckpointID)
+}
+
 // SplitLag is how far a split is behind, in records; -1 while unknown. Next is the offset to read next.
 type SplitLag struct {
 	Split manifest.Split

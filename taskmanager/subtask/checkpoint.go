@@ -151,6 +151,9 @@ func (l *loop) onTrigger(ctx context.Context, t trigger) error {
 // checkpoint takes this subtask's share. The flow goes on as soon as the barrier is sent; the ack
 // follows when the sinks' answers are in.
 func (l *loop) checkpoint(ctx context.Context, id ident.CheckpointID) error {
+	if l.keeper != nil {
+		l.keeper.Barrier(id)
+	}
 	l.acks.begin(&manifest.Ack{Job: l.cfg.Job, Fence: l.cfg.Fence, Checkpoint: id, Subtask: l.cfg.Subtask})
 	if err := l.chain.seal(ctx, id); err != nil {
 		return err

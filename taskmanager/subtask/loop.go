@@ -24,6 +24,7 @@ type loop struct {
 	chain     *chain
 	aligner   *Aligner
 	positions *positions
+	keeper    operator.OffsetKeeper // nil: the positions are ours
 
 	batches <-chan operator.SourceBatch // nil without a source, and after a final barrier
 	arrived <-chan struct{}             // nil with a source
@@ -46,6 +47,7 @@ func (t *Task) run(ctx, parent context.Context, g *errgroup.Group) error {
 	if l.cfg.Source != nil {
 		l.positions = newPositions(l.cfg)
 		l.batches = l.cfg.Source.Batches()
+		l.keeper, _ = l.cfg.Source.(operator.OffsetKeeper)
 	} else {
 		l.positions = &positions{}
 		l.aligner = NewAligner(l.cfg.Inputs.Count())
@@ -187,6 +189,10 @@ func (l *loop) onSource(ctx context.Context, sb *operator.SourceBatch) error {
 		if err := l.process(sb.Batch); err != nil {
 			return err
 		}
+	}
+	if l.keeper != nil {
+		l.keeper.Taken(sb)
+		return nil
 	}
 	if err := l.positions.advance(sb); err != nil {
 		return err

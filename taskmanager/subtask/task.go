@@ -181,9 +181,12 @@ func (t *Task) Abort(id ident.CheckpointID) {
 	t.mailbox.put(func(m *mail) { m.addAbort(id) })
 }
 
-// Completed tells that a checkpoint is durable and committed. The sinks hear of it at once: the loop may be
-// waiting in one of them for just this. They hear in the order of the graph, so that a run can be repeated.
+// Completed tells that a checkpoint is durable and committed. Source and sinks hear of it at once: the loop may be
+// waiting in one of them for just this. Sinks hear in the order of the graph, so that a run can be repeated.
 func (t *Task) Completed(id ident.CheckpointID) {
+	if keeper, ok := t.cfg.Source.(operator.OffsetKeeper); ok {
+		keeper.Completed(id)
+	}
 	for i := range t.cfg.Vertex.Nodes {
 		if s := t.cfg.Sinks[t.cfg.Vertex.Nodes[i].Name]; s != nil {
 			s.Completed(id)

@@ -162,11 +162,17 @@ func (c *Cluster) OffsetFetch(ctx context.Context, group string, parts []TopicPa
 // OffsetCommit stores offsets for a group without being a member of it; brokers refuse that while
 // the group has members. The error joins those of the partitions.
 func (c *Cluster) OffsetCommit(ctx context.Context, group string, offsets []CommittedOffset) error {
+	return c.OffsetCommitAs(ctx, Member{Group: group, Generation: -1}, offsets)
+}
+
+// OffsetCommitAs is OffsetCommit for a member of the group; brokers refuse it once the group has gathered without
+// the member.
+func (c *Cluster) OffsetCommitAs(ctx context.Context, m Member, offsets []CommittedOffset) error {
 	if len(offsets) == 0 {
 		return nil
 	}
-	k := coordinatorKey{groupCoordinator, group}
-	req := &offsetcommit.Request{GroupID: group, GenerationID: -1, RetentionTimeMs: -1}
+	group, k := m.Group, coordinatorKey{groupCoordinator, m.Group}
+	req := &offsetcommit.Request{GroupID: group, GenerationID: m.Generation, MemberID: m.ID, RetentionTimeMs: -1}
 	now := time.Now().UnixMilli()
 	for _, g := range groupByTopic(len(offsets), func(i int) string { return offsets[i].Topic }) {
 		t := offsetcommit.RequestTopic{Name: g.topic}
