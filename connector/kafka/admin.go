@@ -225,7 +225,7 @@ func (a *Admin) check(ctx context.Context, d *demand) []error {
 		return fail(err)
 	}
 	faults := d.checkTopics(ctx, cluster)
-	if d.writes && len(faults) == 0 && !d.cfg.legacy() {
+	if d.writes && len(faults) == 0 && !d.cfg.Legacy {
 		if _, err := cluster.InitProducerID(ctx, "", 0); err != nil && !survivable(err) {
 			faults = append(faults, fmt.Errorf("%s: %w", d.who(), err))
 		}

@@ -25,6 +25,8 @@ type Config struct {
 	Produce    ProduceConfig
 	// RequestTimeout bounds calls.
 	RequestTimeout time.Duration
+	// Legacy: the brokers are as old as broker.version says.
+	Legacy bool
 	// Retry paces what is asked again after an error answer, Reconnect after no answer.
 	Retry, Reconnect Backoff
 
@@ -112,6 +114,7 @@ func Resolve(kind graph.Kind, properties map[string]string) (Config, error) {
 			}
 		}
 	}
+	_, c.Legacy = properties[propBrokerVersion]
 	return c, nil
 }
 

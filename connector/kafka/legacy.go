@@ -6,13 +6,32 @@ import (
 
 	"github.com/sluice-stream/sluice/connector/kafka/wire"
 	"github.com/sluice-stream/sluice/graph"
+	"github.com/sluice-stream/sluice/operator"
 )
 
 // Brokers before 0.10 cannot say which calls they speak; broker.version says it for them. This file refuses what such
 // brokers cannot do, with the reason, before a job begins.
 
-// legacy says that the brokers are of that kind.
-func (c *Config) legacy() bool { return c.connection[propBrokerVersion] != "" }
+// withHeaders is why a record cannot be written to a legacy broker.
+type withHeaders struct{ version, place string }
+
+// Error says where the record comes from, and what is missing there.
+func (e *withHeaders) Error() string {
+	return fmt.Sprintf("a record (from %s) has headers, which message format v0 (%s %s) cannot hold", e.place, propBrokerVersion, e.version)
+}
+
+// RecordFault is the class of the fault in dead letters.
+func (e *withHeaders) RecordFault() string { return "headers" }
+
+// checkHeaders asks what becomes of a record with headers, which would lose them.
+func (s *Sink) checkHeaders(b *operator.Batch, i int, t *topic) error {
+	r := &b.Records[i]
+	if r.Headers.Len <= 0 {
+		return nil
+	}
+	return s.refused(b, i, "headers", &Error{Where: t.name, Err: &withHeaders{s.cfg.connection[propBrokerVersion], placeOf(b, r)},
+		Hint: "remove them before the sink: map: {headers: '[]'}", class: "user"})
+}
 
 // brokerVersionFault says why a value of broker.version cannot be taken.
 func brokerVersionFault(value string) error {

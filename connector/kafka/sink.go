@@ -135,7 +135,7 @@ func NewSink(cfg SinkConfig) (*Sink, error) {
 	if cfg.Kafka.Topic != "" {
 		s.topicOf = nil
 	}
-	if resolved.legacy() {
+	if resolved.Legacy {
 		s.idempotent = false
 	}
 	switch cfg.Kafka.Guarantee {

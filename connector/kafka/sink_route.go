@@ -97,6 +97,11 @@ func (s *Sink) routeOf(ctx context.Context, b *operator.Batch, i int) (route, er
 		return route{}, s.refused(b, i, "size", &Error{Where: t.name, Err: &tooLarge{size, s.cfg.Produce.MaxRecordBytes, placeOf(b, r)},
 			Hint: "raise " + propMaxRequest + " and the topic's max.message.bytes, or filter the record out", class: "user"})
 	}
+	if s.cfg.Legacy {
+		if err := s.checkHeaders(b, i, t); err != nil {
+			return route{}, err
+		}
+	}
 	switch s.kafka.Partitioner {
 	case graph.Fixed:
 		return route{t, int32(s.subtask) % n}, nil

@@ -163,7 +163,7 @@ func (s *Sink) enqueue(t *target, b *outBatch) {
 // pass sends a batch on as it is: with a new header, its records unopened. It returns false if the batch
 // has to be opened.
 func (s *Sink) pass(ctx context.Context, raw *wire.RawBatch, codec wire.Codec) (bool, error) {
-	if s.topicOf != nil || s.kafka.Partitioner != graph.Preserve || codec != raw.Codec() || !raw.Whole() {
+	if s.topicOf != nil || s.kafka.Partitioner != graph.Preserve || codec != raw.Codec() || !raw.Whole() || s.cfg.Legacy {
 		return false, nil
 	}
 	to, err := s.topic(ctx, s.kafka.Topic)

@@ -26,6 +26,7 @@ const (
 	CodeInvalidRequest             int16 = 42
 	CodeOutOfOrderSequence         int16 = 45
 	CodeDuplicateSequence          int16 = 46
+	CodeUnsupportedForFormat       int16 = 43
 	CodeInvalidProducerEpoch       int16 = 47
 	CodeInvalidTxnState            int16 = 48
 	CodeInvalidProducerIDMapping   int16 = 49

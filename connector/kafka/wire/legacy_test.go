@@ -276,7 +276,7 @@ func TestLegacyProduceRefused(t *testing.T) {
 	leader := leaderOf(t, cl, "t", 0)
 	with, without := ProduceBatch{Topic: "t", Data: batch(AppendHeaders(nil, []RecordHeader{{"h", nil}}))}, batch(nil)
 	res, err := cl.Produce(testContext(t), leader, &ProduceRequest{Acks: -1, Batches: []ProduceBatch{with, {Topic: "t", Partition: 1, Data: without[:HeaderSize], Rest: without[HeaderSize:]}}})
-	if err != nil || !HasCode(res[0].Err, CodeInvalidRecord) || !strings.Contains(res[0].Err.Error(), "has headers, which message format v0 (broker.version 0.8.2) cannot hold") || res[1].Err != nil || res[1].BaseOffset != 42 {
+	if err != nil || !HasCode(res[0].Err, CodeUnsupportedForFormat) || !strings.Contains(res[0].Err.Error(), "has headers, which message format v0 (broker.version 0.8.2) cannot hold") || res[1].Err != nil || res[1].BaseOffset != 42 {
 		t.Errorf("%+v, %v", res, err)
 	}
 	b.mu.Lock()

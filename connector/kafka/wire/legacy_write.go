@@ -21,7 +21,7 @@ func (c *Cluster) produceLegacy(ctx context.Context, to net.Addr, talk *produceT
 	for i, b := range talk.req.Batches {
 		set, err := c.messageSet(slices.Concat(b.Data, b.Rest))
 		if err != nil {
-			out[i] = ProduceResult{BaseOffset: -1, LogAppendTime: -1, LogStart: -1, Err: &Error{Code: CodeInvalidRecord, API: "Produce",
+			out[i] = ProduceResult{BaseOffset: -1, LogAppendTime: -1, LogStart: -1, Err: &Error{Code: CodeUnsupportedForFormat, API: "Produce",
 				Address: to.String(), Topic: b.Topic, Partition: b.Partition, Detail: err.Error()}}
 			continue
 		}
