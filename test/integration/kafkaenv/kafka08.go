@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-zookeeper/zk"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
@@ -30,11 +31,11 @@ type Kafka08 struct {
 	classPath string
 	process   *process.Process
 	topics    int // created
-	killed    time.Time
 }
 
-// sessionTimeout is how long ZooKeeper believes in a broker that is gone.
-const sessionTimeout = 1500 * time.Millisecond
+// sessionTimeout is how long ZooKeeper believes in a broker that says nothing. One that finds its session gone while it
+// starts never comes up, so it is long; see Kill.
+const sessionTimeout = 30 * time.Second
 
 // StartKafka08 starts a broker for one test; it ends with the test.
 func StartKafka08(tb testing.TB) *Kafka08 {
@@ -102,82 +103,116 @@ func (k *Kafka08) Addr() string { return fmt.Sprintf("127.0.0.1:%d", k.port) }
 // ZooKeeper is the server that the broker keeps its state in.
 func (k *Kafka08) ZooKeeper() *ZooKeeper { return k.zookeeper }
 
-// Kill ends the broker as kill -9 does.
+// Kill ends the broker as kill -9 does, and lets ZooKeeper forget it, as it does when the session is over.
 func (k *Kafka08) Kill(tb testing.TB) {
 	tb.Helper()
 	if err := k.process.Kill9(); err != nil {
 		tb.Fatal(err)
 	}
-	k.killed = time.Now()
+	k.inZooKeeper(tb, func(c *zk.Conn) error {
+		var faults []error
+		for _, path := range []string{"/brokers/ids/0", "/controller"} {
+			if err := c.Delete(path, -1); !errors.Is(err, zk.ErrNoNode) {
+				faults = append(faults, err)
+			}
+		}
+		return errors.Join(faults...)
+	})
 }
 
-// Restart starts the broker, at the same address with the same data, and waits until it answers. ZooKeeper must have
-// forgotten one that was killed: a broker that finds itself there ends, and one that sees itself vanish gets lost.
+// inZooKeeper does something with a connection to ZooKeeper.
+func (k *Kafka08) inZooKeeper(tb testing.TB, do func(*zk.Conn) error) {
+	tb.Helper()
+	c, _, err := zk.Connect([]string{k.zookeeper.Addr()}, 10*time.Second, zk.WithLogInfo(false), zk.WithLogger(silent{}))
+	if err == nil {
+		err = do(c)
+		c.Close()
+	}
+	if err != nil {
+		tb.Fatalf("changing what ZooKeeper knows of %s: %v", kafka08, err)
+	}
+}
+
+// silent drops what the library logs.
+type silent struct{}
+
+// Printf drops a line.
+func (silent) Printf(string, ...any) {}
+
+// Restart starts the broker, at the same address with the same data, and waits until it answers.
 func (k *Kafka08) Restart(tb testing.TB) {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(tb.Context(), 2*time.Minute)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	for time.Since(k.killed) < 2*sessionTimeout {
-		<-tick.C
-	}
 	client := k.Client(tb, kgo.RequestRetries(0), kgo.DialTimeout(time.Second))
+	var err error
+	if k.process, err = process.Start(process.Spec{Name: "kafka08", Path: "java", Dir: k.dir, Args: k.java("kafka.Kafka", filepath.Join(k.dir, "server.properties"))}); err != nil {
+		tb.Fatal(err)
+	}
 	for {
-		if k.process == nil || k.ended() {
-			var err error
-			if k.process, err = process.Start(process.Spec{Name: "kafka08", Path: "java", Dir: k.dir, Args: k.java("kafka.Kafka", filepath.Join(k.dir, "server.properties"))}); err != nil {
-				tb.Fatal(err)
-			}
-		}
 		answer, err := kmsg.NewPtrMetadataRequest().RequestWith(ctx, client)
 		if err == nil && (len(answer.Brokers) == 1 || k.topics == 0) { // without topics it does not know itself
 			return
 		}
 		select {
 		case <-tick.C:
+		case <-k.process.Done():
+			tb.Fatalf("%s ended while it started:\n%s", kafka08, k.process.Tail(16<<10))
 		case <-ctx.Done():
 			tb.Fatalf("%s does not answer: %v\n%s", kafka08, err, k.process.Tail(16<<10))
 		}
 	}
 }
 
-func (k *Kafka08) ended() bool {
-	select {
-	case <-k.process.Done():
-		return true
-	default:
-		return false
-	}
-}
-
-// tool runs one of the broker's own programs to its end.
-func (k *Kafka08) tool(tb testing.TB, input []byte, main string, args ...string) {
+// tool runs one of the broker's own programs to its end and returns its output.
+func (k *Kafka08) tool(tb testing.TB, input []byte, main string, args ...string) []byte {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(tb.Context(), callTimeout)
 	defer cancel()
 	command := exec.CommandContext(ctx, "java", k.java(main, args...)...)
 	command.Stdin = bytes.NewReader(input)
-	output, err := command.CombinedOutput()
+	var complaints bytes.Buffer
+	command.Stderr = &complaints
+	output, err := command.Output()
 	if err != nil || bytes.Contains(output, []byte(" ERROR ")) {
-		tb.Fatalf("%s %q: %v\n%s", main, args, err, output)
+		tb.Fatalf("%s %q: %v\n%s%s", main, args, err, output, &complaints)
 	}
+	return output
 }
 
-// CreateTopic creates a topic and waits until every partition has a leader.
+// CreateTopic creates a topic, in ZooKeeper as the broker's own tools do, and waits until every partition has a leader.
 func (k *Kafka08) CreateTopic(tb testing.TB, topic string, partitions int) {
 	tb.Helper()
 	k.topics++
-	k.tool(tb, nil, "kafka.admin.TopicCommand", "--zookeeper", k.zookeeper.Addr(), "--create", "--topic", topic,
-		"--partitions", fmt.Sprint(partitions), "--replication-factor", "1")
+	var replicas []string
+	for p := range partitions {
+		replicas = append(replicas, fmt.Sprintf(`"%d":[0]`, p))
+	}
+	k.inZooKeeper(tb, func(c *zk.Conn) error {
+		_, err := c.Create("/config/topics/"+topic, []byte(`{"version":1,"config":{}}`), 0, zk.WorldACL(zk.PermAll))
+		if err == nil {
+			_, err = c.Create("/brokers/topics/"+topic, []byte(`{"version":1,"partitions":{`+strings.Join(replicas, ",")+`}}`), 0, zk.WorldACL(zk.PermAll))
+		}
+		return err
+	})
+	if ends := k.waitForEnds(tb, topic); len(ends) != partitions {
+		tb.Fatalf("%s has made %d partitions of %s, want %d", kafka08, len(ends), topic, partitions)
+	}
+}
+
+// waitForEnds asks for the end of each partition's log until there is one of every partition.
+func (k *Kafka08) waitForEnds(tb testing.TB, topic string) map[int32]int64 {
+	tb.Helper()
 	ctx, cancel := context.WithTimeout(tb.Context(), callTimeout)
 	defer cancel()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		ends, err := k.ends(ctx, topic)
-		if err == nil && len(ends) == partitions {
-			return
+		if err == nil && len(ends) > 0 {
+			return ends
 		}
 		select {
 		case <-tick.C:
@@ -278,10 +313,7 @@ func (k *Kafka08) Read(tb testing.TB, topic string) []*kgo.Record {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(tb.Context(), callTimeout)
 	defer cancel()
-	ends, err := k.ends(ctx, topic)
-	if err != nil {
-		tb.Fatal(err)
-	}
+	ends := k.waitForEnds(tb, topic)
 	starts, left := map[int32]kgo.Offset{}, int64(0)
 	for partition, end := range ends {
 		starts[partition] = kgo.NewOffset().At(0)
@@ -305,4 +337,32 @@ func (k *Kafka08) Read(tb testing.TB, topic string) []*kgo.Record {
 		return cmp.Or(cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Offset, b.Offset))
 	})
 	return records
+}
+
+// ConsoleRead reads a number of records from the start of a topic with the broker's own console consumer, as KEY:VALUE lines.
+func (k *Kafka08) ConsoleRead(tb testing.TB, topic string, count int) []string {
+	tb.Helper()
+	output := k.tool(tb, nil, "kafka.tools.ConsoleConsumer", "--zookeeper", k.zookeeper.Addr(), "--topic", topic, "--from-beginning",
+		"--max-messages", fmt.Sprint(count), "--property", "print.key=true", "--property", "key.separator=:")
+	var lines []string
+	for line := range strings.Lines(string(output)) {
+		lines = append(lines, strings.TrimSuffix(line, "\n"))
+	}
+	return lines
+}
+
+// Topics lists what the broker knows.
+func (k *Kafka08) Topics(tb testing.TB) []string {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), callTimeout)
+	defer cancel()
+	answer, err := kmsg.NewPtrMetadataRequest().RequestWith(ctx, k.Client(tb))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	var names []string
+	for _, t := range answer.Topics {
+		names = append(names, *t.Topic)
+	}
+	return names
 }
