@@ -1,12 +1,15 @@
 package integration
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -28,7 +31,7 @@ const (
 // those in 5 in the sink's.
 var poisonJob = fmt.Sprintf(`name: $name
 parallelism: 2
-checkpoint: {interval: 200ms}
+checkpoint: {interval: 1s}
 restart: {initial: 0s, max: 100ms, attempts: 1000}
 sources:
   in: {kafka: {topics: ['$in'], startup: earliest, format: string, %s, onError: {deadLetter: '$dead'}, properties: {bootstrap.servers: '$brokers'}}}
@@ -40,24 +43,37 @@ sinks:
 `, boundedAt(poisonPartitions, poisonTotal))
 
 // deadLettersThroughKills: whatever dies, each poison record is in the dead letters exactly once, and each
-// other one in the output.
+// other one in the output. Each kill comes when dead letters are written that no checkpoint holds yet.
 func deadLettersThroughKills(t *testing.T, r *rig) {
+	const rounds = 3
 	r.create(t, poisonPartitions, "in", "out", "dead")
-	finish := r.feed(t, "in", poisonPartitions, 7, 0, poisonTotal)
 	r.start(t, 2)
 	id := r.submit(t, poisonJob)
-	for i := range 3 {
-		now := r.Job(t, id)
-		now = r.WaitCheckpoint(t, id, now.LatestID()+2, patience)
+	part := func(round int) []*kgo.Record {
+		return r.numbered("in", poisonPartitions, 7, round*poisonTotal/(rounds+1), (round+1)*poisonTotal/(rounds+1))
+	}
+	admin := kadm.NewClient(r.kafka.Client(t))
+	now := r.Job(t, id)
+	for i := range rounds {
+		now = r.WaitCheckpoint(t, id, now.LatestID()+1, patience)
+		before := r.written(t, admin, "dead")
+		r.kafka.Produce(t, part(i))
+		for began := time.Now(); r.written(t, admin, "dead") < before+poisonTotal/50; time.Sleep(pollEvery) {
+			if time.Since(began) > patience {
+				t.Fatal("no dead letters are written")
+			}
+		}
+		open := r.openOffsets(t, admin, "dead")
 		r.Kill9(t, r.TaskManager(fmt.Sprintf("tm-%d", i+1)))
+		t.Logf("killed with %d dead letters in open transactions", open)
 		if i == 1 {
 			r.Kill9(t, r.JobManager())
 			r.StartJobManager(t)
 		}
 		r.StartTaskManager(t, fmt.Sprintf("tm-%d", i+2), 2)
-		r.WaitFor(t, id, "running again", patience, func(j *jobStatus) bool { return j.State == "RUNNING" && j.Attempt > now.Attempt })
+		now = r.WaitFor(t, id, "running again", patience, func(j *jobStatus) bool { return j.State == "RUNNING" && j.Attempt > now.Attempt })
 	}
-	finish()
+	r.kafka.Produce(t, part(rounds))
 	r.WaitState(t, id, "FINISHED", patience)
 	r.waitClosed(t, closeLimit, "out", "dead")
 	poison := func(n int) bool { return strings.ContainsRune("357", rune('0'+n%10)) }
@@ -79,6 +95,19 @@ func deadLettersThroughKills(t *testing.T, r *rig) {
 			t.Errorf("dead letter %q has the key %q", record.Value, record.Key)
 		}
 	}
+}
+
+// written is the sum of the high watermarks of a topic: what open transactions wrote counts.
+func (r *rig) written(t *testing.T, admin *kadm.Client, topic string) (sum int64) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	ends, err := admin.ListEndOffsets(ctx, r.topic(topic))
+	if err != nil || ends.Error() != nil {
+		t.Fatalf("high watermarks of %s: %v %v", topic, err, ends.Error())
+	}
+	ends.Each(func(end kadm.ListedOffset) { sum += end.Offset })
+	return sum
 }
 
 // checkOnce: a topic holds each number below total for which wanted holds exactly once, and no other.
