@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -14,6 +15,7 @@ type proxy struct {
 	mu       sync.Mutex
 	open     map[*net.TCPConn]bool
 	copies   sync.WaitGroup
+	answered atomic.Int64 // bytes from the target
 }
 
 func newProxy(t *testing.T, target string) *proxy {
@@ -52,14 +54,27 @@ func (p *proxy) accept() {
 		p.open[a], p.open[b] = true, true
 		p.mu.Unlock()
 		p.copies.Add(2)
-		go p.pass(a, b)
-		go p.pass(b, a)
+		go p.pass(a, b, b)
+		go p.pass(b, a, counting{a, &p.answered})
 	}
 }
 
-func (p *proxy) pass(from, to *net.TCPConn) {
+// counting counts what is written.
+type counting struct {
+	io.Writer
+	bytes *atomic.Int64
+}
+
+// Write is io.Writer's.
+func (c counting) Write(p []byte) (int, error) {
+	n, err := c.Writer.Write(p)
+	c.bytes.Add(int64(n))
+	return n, err
+}
+
+func (p *proxy) pass(from, to *net.TCPConn, into io.Writer) {
 	defer p.copies.Done()
-	_, _ = io.Copy(to, from) // a broken connection is what this is for
+	_, _ = io.Copy(into, from) // a broken connection is what this is for
 	p.mu.Lock()
 	delete(p.open, from)
 	p.mu.Unlock()
