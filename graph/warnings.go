@@ -1,5 +1,7 @@
 package graph
 
+import "slices"
+
 // MaxMarkersPerSecond is the rate of transaction markers above which a broker suffers.
 const MaxMarkersPerSecond = 5000
 
@@ -19,7 +21,54 @@ func Warnings(job *Job) []Problem {
 				"nothing reads from %s %s; its records are dropped", part.node.Kind, part.node.Name)
 		}
 	}
+	net.mixedPolicies(&p)
 	return p.list
+}
+
+// mixedPolicies finds pairs of sources that read the same topic, feed the same part and have different error
+// policies: nobody can tell whose a record is there, so the strictest counts.
+func (n *network) mixedPolicies(p *problems) {
+	var policies []SourcePolicy // a source has the index of its part
+	for i := 0; i < len(n.parts) && n.parts[i].node.Kind == KindSource; i++ {
+		policies = append(policies, policyOf(n.parts[i].node.Source))
+	}
+	for one := range policies {
+		for other := one + 1; other < len(policies) && !p.full(); other++ {
+			if policies[one].OnError == policies[other].OnError {
+				continue
+			}
+			topic, meet := commonTopic(&policies[one], &policies[other]), n.meet(one, other)
+			if topic != "" && meet != "" {
+				p.add(Path{"sources", policies[other].Source, "kafka", "onError"}, "give both sources the same onError",
+					"sources %s and %s both read topic %.260q and meet at %s: there the stricter policy counts", policies[one].Source, policies[other].Source, topic, meet)
+			}
+		}
+	}
+}
+
+// meet is the first part that two sources feed, empty for none.
+func (n *network) meet(one, other int) string {
+	for i := range n.parts {
+		if slices.Contains(n.sources[i], one) && slices.Contains(n.sources[i], other) {
+			return n.parts[i].node.Name
+		}
+	}
+	return ""
+}
+
+// commonTopic is a topic that one of the sources names and the other reads, empty for none.
+func commonTopic(a, b *SourcePolicy) string {
+	for _, topic := range a.Topics {
+		if b.reads(topic) {
+			return topic
+		}
+	}
+	for _, topic := range b.Topics {
+		if a.reads(topic) {
+			return topic
+		}
+	}
+	return ""
 }
 
 // MarkerWarnings finds the exactly-once sinks that commit more than MaxMarkersPerSecond transaction

@@ -1,6 +1,7 @@
 package builtin
 
 import (
+	"slices"
 	"sync/atomic"
 
 	"github.com/sluice-stream/sluice/graph"
@@ -17,8 +18,14 @@ type Failures struct {
 	Skipped, DeadLettered atomic.Int64
 
 	write   func(source string, b *operator.Batch) error // nil: nobody takes dead letters
-	letters map[string]*operator.Batch                   // by source
+	letters []letters                                    // in the order of their first one
 	waiting int                                          // records in letters
+}
+
+// letters are the dead letters of one source.
+type letters struct {
+	source string
+	batch  *operator.Batch
 }
 
 // Site is where a subtask runs; dead letters tell it.
@@ -30,9 +37,7 @@ type Site struct {
 }
 
 // NewFailures begins without anybody who takes dead letters; see Bind.
-func NewFailures(at Site) *Failures {
-	return &Failures{at: at, letters: map[string]*operator.Batch{}}
-}
+func NewFailures(at Site) *Failures { return &Failures{at: at} }
 
 // Bind says where the dead letters of a source go. Write borrows the batch.
 func (f *Failures) Bind(write func(source string, b *operator.Batch) error) { f.write = write }
@@ -63,17 +68,18 @@ type fault struct {
 // bury puts a record to the dead letters of its source.
 func (f *Failures) bury(source string, b *operator.Batch, i int, why *fault) error {
 	f.DeadLettered.Add(1)
-	letters := f.letters[source]
-	if letters == nil {
-		letters = &operator.Batch{}
-		f.letters[source] = letters
+	at := slices.IndexFunc(f.letters, func(l letters) bool { return l.source == source })
+	if at < 0 {
+		at = len(f.letters)
+		f.letters = append(f.letters, letters{source, &operator.Batch{}})
 	}
-	f.at.appendLetter(letters, source, b, i, why)
+	l := &f.letters[at]
+	f.at.appendLetter(l.batch, source, b, i, why)
 	f.waiting++
-	if len(letters.Arena) < emitBytes {
+	if len(l.batch.Arena) < emitBytes {
 		return nil
 	}
-	return f.hand(source, letters)
+	return f.hand(l)
 }
 
 // Flush hands on all dead letters that have gathered. It costs nothing when there are none.
@@ -81,8 +87,8 @@ func (f *Failures) Flush() error {
 	if f.waiting == 0 {
 		return nil
 	}
-	for source, letters := range f.letters {
-		if err := f.hand(source, letters); err != nil {
+	for i := range f.letters {
+		if err := f.hand(&f.letters[i]); err != nil {
 			return err
 		}
 	}
@@ -90,16 +96,16 @@ func (f *Failures) Flush() error {
 }
 
 // hand gives the letters of one source away. The memory of unusually large ones is given back.
-func (f *Failures) hand(source string, letters *operator.Batch) error {
-	if len(letters.Records) == 0 {
+func (f *Failures) hand(l *letters) error {
+	if len(l.batch.Records) == 0 {
 		return nil
 	}
-	f.waiting -= len(letters.Records)
-	err := f.write(source, letters)
-	if cap(letters.Arena) > 4*emitBytes {
-		letters.Arena = nil
+	f.waiting -= len(l.batch.Records)
+	err := f.write(l.source, l.batch)
+	if cap(l.batch.Arena) > 4*emitBytes {
+		l.batch.Arena = nil
 	}
-	letters.Reset()
+	l.batch.Reset()
 	return err
 }
 

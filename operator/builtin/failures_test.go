@@ -43,8 +43,8 @@ func headersOf(t *testing.T, section []byte) []string {
 	return out
 }
 
-// letters gathers what is handed on, by source.
-func letters(f *Failures) map[string]*operator.Batch {
+// gather takes what is handed on, by source.
+func gather(f *Failures) map[string]*operator.Batch {
 	got := map[string]*operator.Batch{}
 	f.Bind(func(source string, b *operator.Batch) error {
 		if got[source] == nil {
@@ -63,7 +63,7 @@ func letters(f *Failures) map[string]*operator.Batch {
 func TestDeadLetters(t *testing.T) {
 	for _, o := range failing {
 		f := NewFailures(site)
-		got := letters(f)
+		got := gather(f)
 		n := node(o)
 		n.OnError = onError(graph.DeadLetter)
 		op := make1(t, n, f)
@@ -112,7 +112,7 @@ func TestDeadLetters(t *testing.T) {
 func TestDeadLettersOfFormats(t *testing.T) {
 	for format, value := range map[graph.Format]string{graph.JSON: `{"half":`, graph.String: "\xff"} {
 		f := NewFailures(site)
-		got := letters(f)
+		got := gather(f)
 		n := node(graph.Operator{Filter: `value != null && string(value) != ""`})
 		n.ValueFormat, n.OnError = format, onError(graph.DeadLetter)
 		if err := make1(t, n, f).Process(batchOf(value), &collected{}); err != nil {
@@ -134,7 +134,7 @@ func TestDeadLettersOfFormats(t *testing.T) {
 // TestPolicyOfTheOwnSource: of several sources the one that a record was read by decides.
 func TestPolicyOfTheOwnSource(t *testing.T) {
 	f := NewFailures(site)
-	got := letters(f)
+	got := gather(f)
 	dead := func(topic string) graph.OnError {
 		return graph.OnError{Policy: graph.DeadLetter, DeadLetterTopic: topic}
 	}

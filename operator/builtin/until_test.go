@@ -56,7 +56,7 @@ func TestUntilFails(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	f := NewFailures(site)
-	got := letters(f)
+	got := gather(f)
 	if _, _, err := untilOf(t, f, "int(value) == 99", graph.DeadLetter).Cut(batchOf("x", "99", "y")); err != nil {
 		t.Fatal(err)
 	}
