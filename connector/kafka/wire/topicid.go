@@ -47,12 +47,8 @@ func (t *topicIDTalk) converse(conn *protocol.Conn, h callHeader) error {
 	if h.version < h.key.MaxVersion() {
 		return nil
 	}
-	versions := &message{request: &apiversions.Request{}}
-	if err := versions.converse(conn, callHeader{key: protocol.ApiVersions, correlationID: h.correlationID, clientID: h.clientID, maxResponse: h.maxResponse}); err != nil {
+	if offered, err := offers(conn, h, topicIDVersion); err != nil || !offered {
 		return err
-	}
-	if !offersTopicIDs(versions.response) {
-		return nil
 	}
 	h.version = topicIDVersion
 	if _, err := conn.Write(t.request(h)); err != nil {
@@ -66,17 +62,22 @@ func (t *topicIDTalk) converse(conn *protocol.Conn, h callHeader) error {
 	return in.end()
 }
 
-func offersTopicIDs(m protocol.Message) bool {
-	res, ok := m.(*apiversions.Response)
+// offers asks whether the broker offers a version of the call that a conversation is about.
+func offers(conn *protocol.Conn, h callHeader, version int16) (bool, error) {
+	versions := &message{request: &apiversions.Request{}}
+	if err := versions.converse(conn, callHeader{key: protocol.ApiVersions, correlationID: h.correlationID, clientID: h.clientID, maxResponse: h.maxResponse}); err != nil {
+		return false, err
+	}
+	res, ok := versions.response.(*apiversions.Response)
 	if !ok || res.ErrorCode != 0 {
-		return false
+		return false, nil
 	}
 	for _, k := range res.ApiKeys {
-		if protocol.ApiKey(k.ApiKey) == protocol.Metadata {
-			return k.MinVersion <= topicIDVersion && topicIDVersion <= k.MaxVersion
+		if protocol.ApiKey(k.ApiKey) == h.key {
+			return k.MinVersion <= version && version <= k.MaxVersion, nil
 		}
 	}
-	return false
+	return false, nil
 }
 
 func (t *topicIDTalk) request(h callHeader) []byte {
