@@ -11,6 +11,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/sluice-stream/sluice/test/integration/kafkaenv"
 )
 
 func TestDeadLetters(t *testing.T) {
@@ -18,6 +20,7 @@ func TestDeadLetters(t *testing.T) {
 		{"exactly once through kills", deadLettersThroughKills},
 		{"of every kind of failure", deadLettersOfEveryKind},
 		{"of two sources", deadLettersOfTwoSources},
+		{"of another cluster", deadLettersOfAnotherCluster},
 		{"refusals", deadLetterRefusals},
 	}, true)
 }
@@ -242,6 +245,40 @@ sinks:
 		if !slices.Equal(got, want) {
 			t.Errorf("%s holds %q, want %q", topic, got, want)
 		}
+	}
+}
+
+// deadLettersOfAnotherCluster: they go to the cluster of their source, and are committed there with the same
+// checkpoint as the output in the other one.
+func deadLettersOfAnotherCluster(t *testing.T, r *rig) {
+	other := kafkaenv.Start(t, kafkaenv.Options{Kind: kafkaenv.Fake})
+	r.create(t, 1, "out")
+	for _, topic := range []string{"in", "dead"} {
+		other.CreateTopic(t, r.topic(topic), 1, nil)
+	}
+	const total = 100
+	other.Produce(t, r.numbered("in", 1, 7, 0, total))
+	r.start(t, 1)
+	id := r.submit(t, strings.ReplaceAll(`name: $name
+parallelism: 1
+checkpoint: {interval: 200ms}
+sources:
+  in: {kafka: {topics: ['$in'], startup: earliest, format: string, onError: {deadLetter: '$dead'}, properties: {bootstrap.servers: '$other'}}}
+operators:
+  some: {from: in, filter: '!value.endsWith("3") || int("poison " + value) > 0'}
+sinks:
+  out: {from: some, kafka: {topic: '$out', guarantee: exactly-once, properties: {bootstrap.servers: '$brokers'}}}
+`, "$other", other.Addr()))
+	r.waitVisible(t, "out", total-total/10, patience)
+	began := time.Now()
+	for len(other.Read(t, r.topic("dead"))) < total/10 && time.Since(began) < patience {
+		time.Sleep(pollEvery)
+	}
+	r.MustSluice(t, "stop", id)
+	r.WaitState(t, id, "STOPPED", patience)
+	r.checkOnce(t, "out", total, func(n int) bool { return n%10 != 3 })
+	if dead := other.Read(t, r.topic("dead")); len(dead) != total/10 {
+		t.Errorf("%d dead letters, want %d", len(dead), total/10)
 	}
 }
 
