@@ -102,6 +102,9 @@ func validateChroot(chroot string) error {
 	if !strings.HasPrefix(chroot, "/") {
 		return fmt.Errorf("chroot %q does not begin with /", chroot)
 	}
+	if strings.Contains(chroot, ",") {
+		return fmt.Errorf("chroot %q holds a comma: the chroot stands once, behind the last server", chroot)
+	}
 	for name := range strings.SplitSeq(chroot[1:], "/") {
 		if err := validateName("chroot "+strconv.Quote(chroot)+" with a part", name); err != nil {
 			return err

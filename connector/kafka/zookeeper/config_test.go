@@ -33,7 +33,7 @@ func TestParseConnect(t *testing.T) {
 		{"h1/a//b", nil, "", "is empty"},
 		{"h1/a/", nil, "", "is empty"},
 		{"h1/a/../b", nil, "", "relative"},
-		{"h1/a,h2/b", []string{"h1:2181"}, "/a,h2/b", ""}, // as Kafka reads it; the chroot that it names does not exist
+		{"h1/a,h2/a", nil, "", "stands once, behind the last server"},
 	}
 	for _, c := range cases {
 		t.Run(c.connect, func(t *testing.T) {

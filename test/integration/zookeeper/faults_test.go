@@ -113,7 +113,7 @@ func TestNextServer(t *testing.T) {
 	})
 	servers := closed.Addr().String() + "," + mute.Addr().String() + "," + web.Addr().String()
 	t.Run("none is good", func(t *testing.T) {
-		client := connect(t, servers, func(c *zookeeper.Config) { c.ConnectionTimeout = 3 * time.Second })
+		client := connect(t, servers, func(c *zookeeper.Config) { c.ConnectionTimeout = 9 * time.Second })
 		_, err := client.ReadOffsets(bounded(t), "group", []zookeeper.Partition{{Topic: "t"}})
 		if !errors.Is(err, zookeeper.ErrUnreachable) {
 			t.Errorf("%v, want that no server answers", err)
