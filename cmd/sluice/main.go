@@ -151,7 +151,7 @@ Exit codes: 0 done; 1 failed; 2 bad usage or invalid job file; 3 not found;
 		&cobra.Group{ID: "try", Title: "Try it:"}, &cobra.Group{ID: "more", Title: "More:"})
 	root.AddCommand(
 		c.validateCommand(), c.submitCommand(), c.jobsCommand(), c.jobCommand(), c.lagCommand(), c.explainCommand(), c.checkpointsCommand(), c.cancelCommand(), c.stopCommand(),
-		c.propertiesCommand(),
+		c.propertiesCommand(), c.offsetsCommand(),
 		c.taskManagersCommand(), c.runCommand(), c.demoCommand(), c.versionCommand(),
 		daemonCommand("jobmanager", daemon.JobManager, p), daemonCommand("taskmanager", daemon.TaskManager, p),
 	)

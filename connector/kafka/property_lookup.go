@@ -13,7 +13,7 @@ func LookUpProperty(name string) (Property, error) {
 	if p, ok := findProperty(name); ok {
 		return *p, nil
 	}
-	if reason, ok := refused[name]; ok {
+	if reason, ok := refusal(name); ok {
 		return Property{}, &PropertyError{Name: name, Reason: reason}
 	}
 	var names []string

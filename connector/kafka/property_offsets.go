@@ -44,6 +44,14 @@ var refusedOffsets = map[string]string{
 	"flink.zookeeper.base-sleep-time.ms": "it has no meaning here: offsets are written until it succeeds, and the job does not wait for it; remove it",
 }
 
+// refusal is why a property of other clients is refused.
+func refusal(name string) (reason string, ok bool) {
+	if reason, ok = refused[name]; !ok {
+		reason, ok = refusedOffsets[name]
+	}
+	return reason, ok
+}
+
 // checkZooKeeper judges a zookeeper.connect.
 func checkZooKeeper(value string) error {
 	if _, _, err := zookeeper.ParseConnect(value); err != nil {

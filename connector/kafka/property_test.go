@@ -76,7 +76,7 @@ func TestPropertyTable(t *testing.T) {
 				t.Errorf("the default of %s: %v", p.Name, err)
 			}
 		}
-		if _, ok := refused[p.Name]; ok {
+		if _, ok := refusal(p.Name); ok {
 			t.Errorf("%s is allowed and refused", p.Name)
 		}
 	}

@@ -58,11 +58,9 @@ func (c *checker) add(name, hint, format string, args ...any) {
 }
 
 func (c *checker) one(name, value string) {
-	for _, table := range []map[string]string{refused, refusedOffsets} {
-		if reason, ok := table[name]; ok {
-			c.add(name, "", "%s", reason)
-			return
-		}
+	if reason, ok := refusal(name); ok {
+		c.add(name, "", "%s", reason)
+		return
 	}
 	p, ok := findProperty(name)
 	if !ok { // the value may be a secret under a misspelt name, so it is not shown

@@ -39,6 +39,7 @@ const (
 	opGetData opcode = 4
 	opSetData opcode = 5
 	opSync    opcode = 9
+	opList    opcode = 12
 	opAuth    opcode = 100
 	opClose   opcode = -11
 )
@@ -208,6 +209,9 @@ func checkReply(op opcode, p *payload) error {
 	case opGetData:
 		p.data()
 		p.skip(statSize)
+	case opList:
+		p.texts()
+		p.skip(statSize)
 	case opAuth, opClose:
 	default:
 		return fmt.Errorf("a reply to operation %d, which is never asked for", op)
@@ -258,6 +262,15 @@ func (p *payload) number(bytes int) (n uint64) {
 
 // text is a string with its length before it.
 func (p *payload) text() { p.skip(int(int32(p.number(4)))) }
+
+// texts are several, with their number before them; each has at least its length.
+func (p *payload) texts() {
+	count := int32(p.number(4))
+	p.short = p.short || count < 0
+	for ; count > 0 && !p.short; count-- {
+		p.text()
+	}
+}
 
 // data is text, or -1 for none.
 func (p *payload) data() {

@@ -29,7 +29,7 @@ func awaiting(t testing.TB, bytes io.Reader) *framed {
 		}
 	}
 	send(sized(make([]byte, 44)))
-	for i, op := range []opcode{opCreate, opExists, opGetData, opSetData, opSync, opAuth, opClose} {
+	for i, op := range []opcode{opCreate, opExists, opGetData, opSetData, opSync, opAuth, opClose, opList} {
 		send(sized([]byte{0, 0, 0, byte(i + 1), byte(op >> 24), byte(op >> 16), byte(op >> 8), byte(op)}))
 	}
 	return f
@@ -41,6 +41,7 @@ func FuzzPackets(f *testing.F) {
 	f.Add(good)
 	f.Add(append(bytes.Clone(good), appendStat(appendText(replyOf(3, codeOK), "42"), &fakeNode{})...))
 	f.Add(append(bytes.Clone(good), appendText(replyOf(1, codeOK), "/consumers")...))
+	f.Add(append(bytes.Clone(good), appendStat(appendText(append(replyOf(8, codeOK), 0, 0, 0, 1), "topic"), &fakeNode{})...))
 	f.Add(append(bytes.Clone(good), withCode(replyOf(2, codeOK), codeNoNode)...))
 	f.Add(append(bytes.Clone(good), replyOf(xidPing, codeOK)...))
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -70,5 +71,24 @@ func TestRepliesAreUsedOnce(t *testing.T) {
 	passed, err := io.ReadAll(conn)
 	if want := len(handshakeReply(0, 1)) + len(reply); len(passed) != want || err == nil {
 		t.Errorf("%d bytes came through, %v; want %d and an error", len(passed), err, want)
+	}
+}
+
+// A list says how many names it has, and the library makes room for all of them before it reads one.
+func TestLists(t *testing.T) {
+	for name, c := range map[string]struct {
+		count []byte
+		good  bool
+	}{
+		"one":        {[]byte{0, 0, 0, 1}, true},
+		"two of one": {[]byte{0, 0, 0, 2}, false},
+		"very many":  {[]byte{0x7f, 0xff, 0xff, 0xff}, false},
+		"negative":   {[]byte{0xff, 0xff, 0xff, 0xff}, false},
+	} {
+		reply := appendStat(appendText(append(replyOf(8, codeOK), c.count...), "topic"), &fakeNode{})
+		passed, _ := io.ReadAll(awaiting(t, bytes.NewReader(append(handshakeReply(10*time.Second, 1), reply...)))) // it ends with an error, always
+		if got := len(passed) > len(handshakeReply(0, 1)); got != c.good {
+			t.Errorf("%s: came through: %v", name, got)
+		}
 	}
 }
