@@ -16,10 +16,11 @@ import (
 	"github.com/sluice-stream/sluice/test/integration/process"
 )
 
-// ZooKeeper is one standalone server. Its address and its data survive Kill and Restart.
+// ZooKeeper is one server, standalone or of an ensemble. Its address and its data survive Kill and Restart.
 type ZooKeeper struct {
 	port    int
 	dir     string
+	id      int // in its ensemble, from 1; 0: standalone
 	args    []string
 	process *process.Process
 }
@@ -28,28 +29,34 @@ type ZooKeeper struct {
 func StartZooKeeper(tb testing.TB) *ZooKeeper {
 	tb.Helper()
 	Require(tb, zookeeper39)
-	z, err := newZooKeeper(tb.Context(), tb.TempDir())
+	z, err := newZooKeeper(tb.Context(), tb.TempDir(), 0, "")
 	if err != nil {
 		tb.Fatal(err)
 	}
+	z.endWith(tb)
+	z.Restart(tb)
+	return z
+}
+
+// endWith ends the server with the test, and shows what it said if that failed.
+func (z *ZooKeeper) endWith(tb testing.TB) {
+	tb.Helper()
 	tb.Cleanup(func() {
 		if z.process == nil {
 			return
 		}
 		if tb.Failed() {
-			tb.Logf("--- ZooKeeper ---\n%s", z.process.Tail(16<<10))
+			tb.Logf("--- ZooKeeper %d ---\n%s", z.id, z.process.Tail(16<<10))
 		}
 		if err := z.process.Kill9(); err != nil {
 			tb.Errorf("ending ZooKeeper: %v", err)
 		}
 	})
-	z.Restart(tb)
-	return z
 }
 
 // OpenZooKeeper starts a server for a program that is no test, in a directory of the caller. Close ends it.
 func OpenZooKeeper(ctx context.Context, dir string) (*ZooKeeper, error) {
-	z, err := newZooKeeper(ctx, dir)
+	z, err := newZooKeeper(ctx, dir, 0, "")
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +74,8 @@ func (z *ZooKeeper) Close() error {
 	return z.process.Kill9()
 }
 
-func newZooKeeper(ctx context.Context, dir string) (*ZooKeeper, error) {
+// newZooKeeper makes a server. members are the lines of its configuration that name its ensemble.
+func newZooKeeper(ctx context.Context, dir string, id int, members string) (*ZooKeeper, error) {
 	classPath, err := jars(ctx, zookeeper39)
 	if err != nil {
 		return nil, err
@@ -76,7 +84,7 @@ func newZooKeeper(ctx context.Context, dir string) (*ZooKeeper, error) {
 	if err != nil {
 		return nil, err
 	}
-	z := &ZooKeeper{port: port, dir: dir}
+	z := &ZooKeeper{port: port, dir: dir, id: id}
 	config, logging := filepath.Join(dir, "zoo.cfg"), filepath.Join(dir, "logback.xml")
 	for path, content := range map[string]string{
 		config: fmt.Sprintf(`tickTime=500
@@ -88,7 +96,7 @@ admin.enableServer=false
 4lw.commands.whitelist=srvr
 minSessionTimeout=1000
 maxSessionTimeout=60000
-`, z.data(), z.port),
+%s`, z.data(), z.port, members),
 		logging: `<configuration><appender name="out" class="ch.qos.logback.core.ConsoleAppender">
 <encoder><pattern>%d %p %c %m%n</pattern></encoder></appender><root level="WARN"><appender-ref ref="out"/></root></configuration>
 `,
@@ -97,9 +105,13 @@ maxSessionTimeout=60000
 			return nil, fmt.Errorf("writing the configuration of ZooKeeper: %w", err)
 		}
 	}
+	main := "org.apache.zookeeper.server.ZooKeeperServerMain"
+	if id > 0 {
+		main = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
+	}
 	z.args = []string{
 		"-Xms32m", "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dlogback.configurationFile=" + logging,
-		"-cp", classPath, "org.apache.zookeeper.server.ZooKeeperServerMain", config,
+		"-cp", classPath, main, config,
 	}
 	return z, nil
 }
@@ -183,16 +195,35 @@ func must(tb testing.TB, err error) {
 }
 
 // start starts the server and waits until it serves.
-func (z *ZooKeeper) start(ctx context.Context) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	if z.process, err = process.Start(process.Spec{Name: "zookeeper", Path: "java", Args: z.args, Dir: z.dir}); err != nil {
+func (z *ZooKeeper) start(ctx context.Context) error {
+	if err := z.launch(); err != nil {
+		return err
+	}
+	return z.serves(ctx)
+}
+
+func (z *ZooKeeper) launch() (err error) {
+	if z.id > 0 {
+		err = errors.Join(os.MkdirAll(z.data(), 0o755), os.WriteFile(filepath.Join(z.data(), "myid"), fmt.Append(nil, z.id), 0o644))
+	}
+	if err == nil {
+		z.process, err = process.Start(process.Spec{Name: "zookeeper", Path: "java", Args: z.args, Dir: z.dir})
+	}
+	if err != nil {
 		return fmt.Errorf("starting ZooKeeper: %w", err)
 	}
+	return nil
+}
+
+// serves waits until the server answers clients. One of an ensemble needs a quorum for that.
+func (z *ZooKeeper) serves(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if err = z.answers(); err == nil {
+		err := z.answers()
+		if err == nil {
 			return nil
 		}
 		select {
@@ -220,7 +251,7 @@ func (z *ZooKeeper) answers() error {
 		return err
 	}
 	answer, err := io.ReadAll(connection)
-	if err == nil && !strings.Contains(string(answer), "Mode: standalone") {
+	if err == nil && !strings.Contains(string(answer), "\nMode: ") {
 		err = errors.New("answers " + string(answer))
 	}
 	return err
