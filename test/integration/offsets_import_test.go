@@ -101,7 +101,8 @@ func misusedImport(t *testing.T, o *offsetsRig) {
 				t.Errorf("exit code %d, want %d and %q\n%s%s", got.Code, c.code, c.words, got.Stdout, got.Stderr)
 			}
 		})
-	}}
+	}
+}
 
 // beginImported pastes the startup that is printed for people into a job file.
 func beginImported(t *testing.T, o *offsetsRig, flags []string) {
