@@ -27,6 +27,7 @@ func fullStatus() *pb.JobStatus {
 		}},
 		Failure: &pb.Failure{At: at, Class: "external", Message: "m", Subtask: "orders/0"},
 		Waiting: []string{"w"},
+		Publications: []*pb.OffsetPublication{{Source: "orders", Storage: "zookeeper", Checkpoint: 41, PublishedAt: at, Error: "e", FailingSince: at}},
 	}
 }
 
@@ -110,6 +111,16 @@ const jobJSON = `{
  },
  "waiting": [
   "w"
+ ],
+ "publications": [
+  {
+   "source": "orders",
+   "storage": "zookeeper",
+   "checkpoint": 41,
+   "publishedAt": "2026-01-02T03:04:05.6Z",
+   "error": "e",
+   "failingSince": "2026-01-02T03:04:05.6Z"
+  }
  ]
 }`
 
