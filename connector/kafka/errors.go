@@ -49,6 +49,14 @@ func survivable(err error) bool {
 	if errors.As(err, &another) {
 		return !another.final
 	}
+	var old *oldLeaderError
+	if errors.As(err, &old) {
+		return !old.final
+	}
+	var truncated *truncatedError
+	if errors.As(err, &truncated) {
+		return false
+	}
 	var answer *wire.Error
 	if !errors.As(err, &answer) {
 		var broken *wire.BatchError

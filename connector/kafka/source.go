@@ -89,6 +89,10 @@ type split struct {
 	// leaderUntil is up to when the leader itself is read, followerUntil a follower, lagsSince since when that one
 	// knows less of the log than the position; see relocate.
 	leaderUntil, followerUntil, lagsSince time.Time
+	// comparedEpoch is the epoch of the leader whose log was compared with the position, -1 not yet; oldLeaderSince is
+	// when a leader was first seen to be older than the position.
+	comparedEpoch  int32
+	oldLeaderSince time.Time
 	// end is the high watermark as this broker told it last; -1: not yet.
 	end int64
 
@@ -131,7 +135,7 @@ func (s *Source) AddSplits(positions []manifest.Position) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range positions {
-		sp := &split{Position: p, name: fmt.Sprintf("%s/%d", p.Topic, p.Partition)}
+		sp := &split{Position: p, name: fmt.Sprintf("%s/%d", p.Topic, p.Partition), comparedEpoch: -1}
 		sp.handedOut.Store(p.Next)
 		sp.highWatermark.Store(-1)
 		sp.endedAt.Store(-1)

@@ -48,7 +48,11 @@ func (f *fetcher) run(ctx context.Context) error {
 			f.rest(ctx, next)
 			continue
 		}
-		if err := f.round(ctx, ready); err != nil && ctx.Err() == nil {
+		work := f.round
+		if fresh := uncompared(ready); len(fresh) > 0 {
+			ready, work = fresh, f.compare
+		}
+		if err := work(ctx, ready); err != nil && ctx.Err() == nil {
 			return err
 		}
 	}
@@ -162,7 +166,7 @@ func (f *fetcher) request(splits []*split, maxBytes int) (*wire.FetchRequest, []
 	}
 	for _, sp := range splits {
 		req.Partitions = append(req.Partitions, wire.FetchPartition{
-			Topic: sp.Topic, Partition: sp.Partition, Offset: sp.Next, LeaderEpoch: sp.leader.Epoch, MaxBytes: min(cfg.Fetch.PartitionMaxBytes, maxBytes),
+			Topic: sp.Topic, TopicID: sp.TopicID, Partition: sp.Partition, Offset: sp.Next, LeaderEpoch: sp.leader.Epoch, MaxBytes: min(cfg.Fetch.PartitionMaxBytes, maxBytes),
 		})
 	}
 	return req, splits
