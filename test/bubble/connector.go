@@ -28,8 +28,16 @@ type Admin struct {
 
 	mu        sync.Mutex
 	published []ident.CheckpointID
+	publish   func(context.Context, graph.Publication) error // as OnPublish
 	// listingFault is why partitions cannot be listed; nil: they can.
 	listingFault error
+}
+
+// OnPublish has f decide how the publications of offsets end; nil: all succeed.
+func (a *Admin) OnPublish(f func(context.Context, graph.Publication) error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.publish = f
 }
 
 // CheckProperties finds nothing wrong.
@@ -145,7 +153,15 @@ func (a *Admin) call(ctx context.Context, c Call, do func() error) error {
 }
 
 // PublishOffsets notes the checkpoint.
-func (a *Admin) PublishOffsets(_ context.Context, _ *graph.Job, _ graph.Publication, m *manifest.Manifest) error {
+func (a *Admin) PublishOffsets(ctx context.Context, _ *graph.Job, to graph.Publication, m *manifest.Manifest) error {
+	a.mu.Lock()
+	publish := a.publish
+	a.mu.Unlock()
+	if publish != nil {
+		if err := publish(ctx, to); err != nil {
+			return err
+		}
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.published = append(a.published, m.Checkpoint)
