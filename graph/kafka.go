@@ -136,6 +136,9 @@ func (v *validator) offsets(path Path, k *KafkaSource, wanted bool, table map[st
 			if partition < 0 || offset < 0 {
 				v.add(at.With(strconv.Itoa(int(partition))), "", "partition %d, offset %d: neither can be negative", partition, offset)
 			}
+			if set := k.Partitions[topic]; len(set) > 0 && !slices.Contains(set, partition) {
+				v.add(at.With(strconv.Itoa(int(partition))), "add it there or remove it here", "partition %d of topic %.260s is not in partitions", partition, topic)
+			}
 		}
 	}
 }
