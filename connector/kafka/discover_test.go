@@ -237,3 +237,38 @@ func TestCheckTopic(t *testing.T) {
 		t.Errorf("without an id: %v", err)
 	}
 }
+
+// TestStalledFetchDoesNotReadAnotherTopic: a request that is on its way while the topic is replaced by a longer one
+// meets the new topic without any error of the old one before.
+func TestStalledFetchDoesNotReadAnotherTopic(t *testing.T) {
+	t.Parallel()
+	f := startFake(t, kfake.SeedTopics(1, "a"))
+	job := jobOf(f, func(k *graph.KafkaSource) { k.Topics = []string{"a"} })
+	cl := franz(t, f)
+	produce(t, cl, numbered("a", 0, 10)...)
+	at, _, err := newAdmin(t).StartPositions(testContext(t), job)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := startSource(t, properties(f, propFetchMaxWait, "20"), at...)
+	r.until("a", 0, 10)
+	stalled, replaced := make(chan struct{}, 100), make(chan struct{})
+	f.ControlKey(int16(kmsg.Fetch), func(kmsg.Request) (kmsg.Response, error, bool) {
+		f.KeepControl()
+		f.SleepControl(func() {
+			stalled <- struct{}{}
+			<-replaced
+		})
+		return nil, nil, false
+	})
+	<-stalled
+	recreate(t, f, "a", 1)
+	produce(t, franz(t, f), numbered("a", 0, 500)...)
+	close(replaced)
+	deadline := time.Now().Add(20 * time.Second)
+	for heard := false; !heard; heard, _ = r.reasons.heard("the topic was deleted and created again") {
+		if r.take(50*time.Millisecond) || time.Now().After(deadline) {
+			t.Fatalf("it is at %v, reasons %q", r.next, r.reasons.said)
+		}
+	}
+}

@@ -35,6 +35,7 @@ type Cluster struct {
 	mu           sync.Mutex
 	brokers      map[int32]net.Addr // as the last metadata said
 	topics       map[string]topicEntry
+	fetchesByID  map[string]bool // by address: whether Fetch takes topic ids there
 	coordinators map[coordinatorKey]int32
 	firstTry     int // index into addresses() of the last one that answered
 }
@@ -60,6 +61,7 @@ func Open(cfg Config) (*Cluster, error) {
 		decompress:   NewDecompressor(),
 		brokers:      map[int32]net.Addr{},
 		topics:       map[string]topicEntry{},
+		fetchesByID:  map[string]bool{},
 		coordinators: map[coordinatorKey]int32{},
 	}
 	if cfg.legacy() {

@@ -41,6 +41,7 @@ const (
 	CodeUnsupportedCompression     int16 = 76
 	CodeInvalidRecord              int16 = 87
 	CodeProducerFenced             int16 = 90
+	CodeUnknownTopicID             int16 = 100
 )
 
 // CodeName is Kafka's name of an error code.

@@ -28,6 +28,9 @@ type FetchPartition struct {
 	Topic     string
 	Partition int32
 	Offset    int64
+	// TopicID is the id of the topic that the offset is of; zero: unknown. Brokers since Kafka 3.1 read no other
+	// topic of the name if the ids of all topics of a request are known.
+	TopicID [16]byte
 	// LeaderEpoch lets the broker notice that we know another leader; -1 for none.
 	LeaderEpoch int32
 	MaxBytes    int // default 1 MiB
@@ -154,6 +157,9 @@ func (c *Cluster) Fetch(ctx context.Context, broker int32, req *FetchRequest) (*
 			break
 		}
 	}
+	if err != nil || talk.code != CodeNone {
+		talk.forgetVersion()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -167,7 +173,7 @@ func (c *Cluster) Fetch(ctx context.Context, broker int32, req *FetchRequest) (*
 	return talk.res, nil
 }
 
-// fetchTalk is Fetch v4 to v11, and v0 for legacy brokers.
+// fetchTalk is Fetch v4 to v11, v13 where topic ids are known, and v0 for legacy brokers.
 type fetchTalk struct {
 	c       *Cluster
 	address string
@@ -182,6 +188,9 @@ func (*fetchTalk) key() protocol.ApiKey { return protocol.Fetch }
 func (f *fetchTalk) converse(conn *protocol.Conn, h callHeader) error {
 	if h.version < 4 && !f.c.cfg.legacy() || h.version > 11 {
 		return &Error{Code: CodeUnsupportedVersion, API: "Fetch", Partition: -1, Detail: fmt.Sprintf("the broker speaks at most v%d; 0.11 or later is needed", h.version)}
+	}
+	if err := f.chooseVersion(conn, &h); err != nil {
+		return err
 	}
 	if err := f.write(conn, h); err != nil {
 		return err
@@ -208,6 +217,9 @@ func (f *fetchTalk) write(conn io.Writer, h callHeader) error {
 	scratch := f.c.memory.scratch.Get().(*[]byte)
 	defer f.c.memory.scratch.Put(scratch)
 	w := beginRequest((*scratch)[:0], h)
+	if h.version >= fetchByIDVersion {
+		w.noTags()
+	}
 	w.int32(-1) // replica: a consumer
 	w.int32(int32(f.req.MaxWait.Milliseconds()))
 	w.int32(int32(max(f.req.MinBytes, 1)))
@@ -219,6 +231,18 @@ func (f *fetchTalk) write(conn io.Writer, h callHeader) error {
 		w.int32(0)
 		w.int32(-1)
 	}
+	if h.version >= fetchByIDVersion {
+		f.writeByID(&w)
+	} else {
+		f.writeByName(&w, h.version)
+	}
+	*scratch = w.b
+	_, err := conn.Write(w.finish())
+	return err
+}
+
+// writeByName appends the topics and the rest of the request, for versions before fetchByIDVersion.
+func (f *fetchTalk) writeByName(w *writer, version int16) {
 	w.int32(int32(len(f.order)))
 	for _, g := range f.order {
 		w.string(g.topic)
@@ -226,34 +250,37 @@ func (f *fetchTalk) write(conn io.Writer, h callHeader) error {
 		for _, i := range g.index {
 			p := &f.req.Partitions[i]
 			w.int32(p.Partition)
-			if h.version >= 9 {
+			if version >= 9 {
 				w.int32(p.LeaderEpoch)
 			}
 			w.int64(p.Offset)
-			if h.version >= 5 {
+			if version >= 5 {
 				w.int64(-1) // log start: for followers
 			}
 			w.int32(int32(orDefault(p.MaxBytes, 1<<20)))
 		}
 	}
-	if h.version >= 7 {
+	if version >= 7 {
 		w.int32(0) // forgotten topics
 	}
-	if h.version >= 11 {
+	if version >= 11 {
 		w.string(f.req.RackID)
 	}
-	*scratch = w.b
-	_, err := conn.Write(w.finish())
-	return err
 }
 
 func (f *fetchTalk) read(in *reader, version int16) error {
+	if version >= fetchByIDVersion {
+		in.tags()
+	}
 	if version >= 4 {
 		f.res.Throttle = time.Duration(in.int32()) * time.Millisecond
 	}
 	if version >= 7 {
 		f.code = in.int16()
 		in.int32() // session
+	}
+	if version >= fetchByIDVersion {
+		return f.readByID(in)
 	}
 	for range in.count(4) {
 		topic := in.bytes(int(in.int16()))
@@ -294,13 +321,21 @@ func (f *fetchTalk) partition(in *reader, version int16, group topicGroup) error
 	if version >= 5 {
 		p.LogStart = in.int64()
 	}
-	if version >= 4 {
+	switch {
+	case version >= fetchByIDVersion:
+		p.Aborted = readCompactAborted(in)
+	case version >= 4:
 		p.Aborted = readAborted(in)
 	}
 	if version >= 11 {
 		p.PreferredReplica = in.int32()
 	}
-	size := int(in.int32())
+	size := 0
+	if version >= fetchByIDVersion {
+		size = in.uvarint() - 1
+	} else {
+		size = int(in.int32())
+	}
 	if in.err != nil {
 		return in.err
 	}
@@ -316,6 +351,12 @@ func (f *fetchTalk) partition(in *reader, version int16, group topicGroup) error
 			return in.err
 		}
 		p.rest = p.buf.data
+	}
+	if version >= fetchByIDVersion {
+		if in.tags(); in.err != nil {
+			p.Release()
+			return in.err
+		}
 	}
 	f.res.Partitions = append(f.res.Partitions, p)
 	return nil

@@ -141,15 +141,18 @@ func FuzzAnswers(f *testing.F) {
 	partition := append([]byte{0, 0, 0, 1, 0, 1, 't', 0, 0, 0, 1, 0, 0, 0, 0, 0, 0}, make([]byte, 16)...)
 	f.Add(byte(4), answer(append([]byte{0, 0, 0, 0}, append(partition, 0, 0, 0, 0, 0, 0, 0, 2, 'x', 'y')...)...))
 	f.Add(byte(8), answer(append(partition, make([]byte, 22)...)...))
+	f.Add(byte(0), answer(append(partition[:17:17], append(make([]byte, 8), 0, 0, 0, 2, 'x', 'y')...)...))
 	f.Add(byte(11), []byte{0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 1, 0, 0, 0, 0})
 	f.Add(byte(11), answer(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff))
+	f.Add(byte(13), answer(append(append(append(make([]byte, 11), 2), make([]byte, 16)...), append(append([]byte{2}, make([]byte, 30)...),
+		2, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0xff, 0xff, 0xff, 0xff, 3, 'x', 'y', 0, 0, 0)...)...))
 	c := &Cluster{decompress: NewDecompressor()}
 	c.memory.init()
 	f.Fuzz(func(t *testing.T, version byte, frame []byte) {
 		h := callHeader{correlationID: 1, maxResponse: 1 << 20}
 		order := []topicGroup{{"t", []int{0}}}
 		spent := allocated(func() {
-			if h.version = int16(version); version >= 4 && version <= 11 {
+			if h.version = int16(version); version == 0 || version >= 4 && version <= 11 || version == fetchByIDVersion {
 				fetch := &fetchTalk{c: c, req: &FetchRequest{Partitions: []FetchPartition{{Topic: "t"}}}, order: order}
 				if fetch.receive(bytes.NewReader(frame), h) == nil {
 					for i := range fetch.res.Partitions {
@@ -157,7 +160,7 @@ func FuzzAnswers(f *testing.F) {
 					}
 				}
 			}
-			if version >= 3 && version <= 8 {
+			if version == 0 || version >= 3 && version <= 8 {
 				produce := &produceTalk{c: c, req: &ProduceRequest{Batches: []ProduceBatch{{Topic: "t"}}}, order: order, res: make([]ProduceResult, 1)}
 				_ = produce.receive(bytes.NewReader(frame), h)
 			}
