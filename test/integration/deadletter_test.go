@@ -18,6 +18,7 @@ import (
 func TestDeadLetters(t *testing.T) {
 	everyKafka(t, []testCase{
 		{"exactly once through kills", deadLettersThroughKills},
+		{"exactly once through crashes of a commit", deadLettersThroughCommits},
 		{"of every kind of failure", deadLettersOfEveryKind},
 		{"of two sources", deadLettersOfTwoSources},
 		{"of another cluster", deadLettersOfAnotherCluster},
@@ -79,9 +80,7 @@ func deadLettersThroughKills(t *testing.T, r *rig) {
 	r.kafka.Produce(t, part(rounds))
 	r.WaitState(t, id, "FINISHED", patience)
 	r.waitClosed(t, closeLimit, "out", "dead")
-	poison := func(n int) bool { return strings.ContainsRune("357", rune('0'+n%10)) }
-	r.checkOnce(t, "out", poisonTotal, func(n int) bool { return !poison(n) })
-	r.checkOnce(t, "dead", poisonTotal, poison)
+	r.checkPoison(t)
 	vertices := map[byte]string{'3': "in", '7': "second", '5': "out"}
 	for _, record := range r.kafka.Read(t, r.topic("dead")) {
 		n, _ := strconv.Atoi(string(record.Value)) // checked above
@@ -98,6 +97,43 @@ func deadLettersThroughKills(t *testing.T, r *rig) {
 			t.Errorf("dead letter %q has the key %q", record.Value, record.Key)
 		}
 	}
+}
+
+// checkPoison: the output of poisonJob holds what does not fail, the dead letters hold the rest, each once.
+func (r *rig) checkPoison(t *testing.T) {
+	t.Helper()
+	poison := func(n int) bool { return strings.ContainsRune("357", rune('0'+n%10)) }
+	r.checkOnce(t, "out", poisonTotal, func(n int) bool { return !poison(n) })
+	r.checkOnce(t, "dead", poisonTotal, poison)
+}
+
+// deadLettersThroughCommits: the job manager dies before, between and behind the commits of a checkpoint, which
+// are several for each: of the output, and of the dead letters of three vertices.
+func deadLettersThroughCommits(t *testing.T, r *rig) {
+	r = newRigOf(t, failing, r.kafka)
+	r.create(t, poisonPartitions, "in", "out", "dead")
+	finish := r.feed(t, "in", poisonPartitions, 7, 0, poisonTotal)
+	var id string
+	for _, arrow := range []string{"jm/after-persist=crash@2", "jm/before-commit=crash@3", "jm/after-commit=crash@4", "jm/before-mark=crash@2", "jm/after-mark=crash@2"} {
+		r.SetEnvironment("SLUICE_FAILPOINTS=" + arrow)
+		r.startLogged(t)
+		if id == "" {
+			r.SetEnvironment() // the task managers do not fail
+			r.StartTaskManager(t, "tm-1", 2)
+			id = r.submit(t, strings.Replace(poisonJob, "interval: 1s", "interval: 200ms", 1))
+		}
+		select {
+		case <-r.JobManager().Done():
+		case <-time.After(patience):
+			t.Fatalf("the job manager did not come to %s", arrow)
+		}
+	}
+	r.SetEnvironment()
+	r.startLogged(t)
+	finish()
+	r.WaitState(t, id, "FINISHED", patience)
+	r.waitClosed(t, closeLimit, "out", "dead")
+	r.checkPoison(t)
 }
 
 // written is the sum of the high watermarks of a topic: what open transactions wrote counts.
