@@ -344,3 +344,26 @@ func TestSilence(t *testing.T) {
 		}
 	})
 }
+
+// A server that lags behind the others shows an old offset until it is told to catch up.
+func TestLaggingServer(t *testing.T) {
+	onFake(t, func(t *testing.T, e *fakeEnsemble, c *Client) {
+		e.withParents("5")
+		e.write("7")
+		if err := c.Check(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		var caughtUp atomic.Bool
+		e.answer = func(op opcode, reply []byte) []byte {
+			caughtUp.Store(caughtUp.Load() || op == opSync)
+			if op != opGetData || caughtUp.Load() {
+				return reply
+			}
+			xid := payload{rest: reply[4:8]}
+			return appendStat(appendText(replyOf(int32(xid.number(4)), codeOK), "5"), &fakeNode{})
+		}
+		if written, err := c.WriteOffsets(t.Context(), "g", offsets(10)); written != 1 || err != nil || e.at(offsetNode) != "10" {
+			t.Errorf("%d written, %v; the node holds %s", written, err, e.at(offsetNode))
+		}
+	})
+}

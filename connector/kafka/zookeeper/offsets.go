@@ -135,7 +135,7 @@ func (c *Client) explain(s *session, path string, err error) error {
 		if c.cfg.Auth != "" {
 			who = "with the digest credentials given"
 		}
-		err = fmt.Errorf("%w %s: the node's ACL belongs to somebody else; check user and password, or let its owner grant them", ErrNoPermission, who)
+		err = fmt.Errorf("%w: %w %s: its ACL, or that of the node above, belongs to somebody else; check user and password, or let its owner grant them", err, ErrNoPermission, who)
 	}
 	return fmt.Errorf("zookeeper: server %s: %s: %w", s.server, path, err)
 }
