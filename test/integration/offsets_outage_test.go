@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -10,8 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sluice-stream/sluice/test/integration/kafkaenv"
-	"github.com/sluice-stream/sluice/test/integration/process"
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // TestOffsetsOutage: offsets are published beside the job, as far as the place answers.
@@ -19,6 +19,7 @@ func TestOffsetsOutage(t *testing.T) {
 	onEveryKafka(t, []testCase{
 		{"ZooKeeper is down, is back, is wiped", zooKeeperDown},
 		{"the job ends while ZooKeeper is down", endWhileDown},
+		{"a consumer uses the group", groupInUse},
 	})
 }
 
@@ -94,108 +95,43 @@ func endWhileDown(t *testing.T, r *rig) {
 	o := newOffsetsRig(t, r)
 	o.create(t, 1, "in", "out")
 	o.start(t, 1)
-	id := o.submit(t, o.job())
+	submitted := o.Sluice(t, "submit", o.JobFile(t, o.fill(o.job())))
+	if warning := "group " + o.prefix + "job has no committed offset in ZooKeeper for"; submitted.Code != 0 || !strings.Contains(submitted.Stderr, warning) {
+		t.Errorf("exit code %d, and no warning %q:\n%s", submitted.Code, warning, submitted.Stderr)
+	}
+	id := o.prefix + "job"
 	o.WaitFor(t, id, "publishing", patience, func(j *jobStatus) bool { return publication(j, "zookeeper").Checkpoint > 0 })
 	o.keeper.Kill(t)
 	o.MustSluice(t, "stop", id)
 	o.WaitState(t, id, "STOPPED", patience)
 }
 
-// TestAutoCommit: without checkpoints offsets are published all the same, and no more than sinks have
-// acknowledged.
-func TestAutoCommit(t *testing.T) {
-	onEveryKafka(t, []testCase{
-		{"only what is acknowledged", onlyAcknowledged},
-		{"as PersistentKafkaSource", persistentSource},
-	})
-}
-
-// autoCommitted is the job of offsetsRig without checkpoints.
-func (o *offsetsRig) autoCommitted() string {
-	return strings.Replace(o.job("INTERVAL", "0s", "GUARANTEE", "at-least-once"), "group.id:", "auto.commit.interval.ms: 100, group.id:", 1)
-}
-
-// onlyAcknowledged writes to another Kafka, which is away.
-func onlyAcknowledged(t *testing.T, r *rig) {
-	o := newOffsetsRig(t, r)
-	sink := kafkaenv.Start(t, kafkaenv.Options{Kind: kafkaenv.Fake})
-	o.create(t, 1, "in")
-	sink.CreateTopic(t, o.topic("out"), 1, nil)
-	o.start(t, 1)
-	job := o.autoCommitted()
-	last := strings.LastIndex(job, "$brokers")
-	id := o.submit(t, job[:last]+sink.Addr()+job[last+len("$brokers"):])
-	o.WaitFor(t, id, "publishing", patience, func(j *jobStatus) bool { return publication(j, "zookeeper").Checkpoint > 0 })
-	sink.Stop(t, 0)
-	o.kafka.Produce(t, o.numbered("in", 1, 5, 0, 100))
-	o.WaitFor(t, id, "reading, and not able to write", patience, func(j *jobStatus) bool { return j.Vertices[0].Subtasks[0].RecordsIn == 100 })
-	if got := o.held(t, o.node(0)); got != "" {
-		t.Errorf("offset %s is published, and nothing was acknowledged", got)
+// groupInUse: Kafka refuses offsets of a group that has members. The job runs on, and they are published when the
+// consumer has left.
+func groupInUse(t *testing.T, r *rig) {
+	r.create(t, 1, "in", "out")
+	r.kafka.Produce(t, r.numbered("in", 1, 5, 0, 10))
+	r.start(t, 1)
+	consumer := r.kafka.Client(t, kgo.ConsumerGroup(r.prefix+"job"), kgo.ConsumeTopics(r.topic("out")))
+	for member, deadline := "", time.Now().Add(patience); member == ""; member, _ = consumer.GroupMetadata() {
+		if time.Now().After(deadline) {
+			t.Fatal("the consumer does not become a member")
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		consumer.PollFetches(ctx)
+		cancel()
 	}
-	sink.Restart(t, 0)
-	o.waitHeld(t, o.node(0), "99")
-	// A restart goes on from what was acknowledged, as one of an old Flink did from what it had committed.
-	o.Kill9(t, o.TaskManager("tm-1"))
-	o.kafka.Produce(t, o.numbered("in", 1, 5, 100, 120))
-	o.StartTaskManager(t, "tm-1", 1)
-	o.waitHeld(t, o.node(0), "119")
-	if job := o.Job(t, id); job.Checkpoints.Restored == 0 {
-		t.Error("the restart has read everything again")
+	id := r.submit(t, strings.Replace(endless(copyJob), "bootstrap.servers:", "group.id: $name, bootstrap.servers:", 1))
+	failing := r.WaitFor(t, id, "failing to publish", patience, func(j *jobStatus) bool { return publication(j, "kafka").Error != "" })
+	if text := publication(&failing, "kafka").Error; !strings.Contains(text, "use a group.id that no consumer uses") {
+		t.Errorf("the way out is not told: %s", text)
 	}
-	r.kafka = sink
-	o.checkCopies(t, "out", 120, atLeast)
-}
-
-// persistentSource: what PersistentKafkaSource did: from ZooKeeper, to ZooKeeper, without checkpoints.
-func persistentSource(t *testing.T, r *rig) {
-	o := newOffsetsRig(t, r)
-	o.create(t, 2, "in", "out")
-	o.kafka.Produce(t, o.numbered("in", 2, 5, 0, 100))
-	o.start(t, 1)
-	for p := range 2 {
-		o.set(t, o.node(p), "39")
-	}
-	id := o.submit(t, o.autoCommitted())
-	o.waitHeld(t, o.node(0), "49")
-	o.waitHeld(t, o.node(1), "49")
-	o.MustSluice(t, "cancel", id)
-	o.WaitState(t, id, "CANCELED", patience)
-	if got := len(o.kafka.Read(t, o.topic("out"))); got != 20 {
-		t.Errorf("%d records out, want the 20 behind what ZooKeeper held", got)
-	}
-	o.kafka.Produce(t, o.numbered("in", 2, 5, 100, 110))
-	again := o.submit(t, strings.Replace(o.autoCommitted(), "bounded: none", "bounded: latest", 1))
-	o.WaitState(t, again, "FINISHED", patience)
-	if got := len(o.kafka.Read(t, o.topic("out"))); got != 30 {
-		t.Errorf("%d records out, want the 10 new ones more", got)
-	}
-	if got := o.held(t, o.node(0)); got != "54" {
-		t.Errorf("the last offset is %q, want 54", got)
-	}
-}
-
-// TestOffsetsRefusals: what cannot be meant is refused with the reason, before anything runs.
-func TestOffsetsRefusals(t *testing.T) {
-	r := startedRig(t, 1)
-	o := newOffsetsRig(t, r)
-	unused, err := process.FreePort()
-	if err != nil {
+	r.WaitCheckpoint(t, id, failing.LatestID()+3, patience)
+	if err := consumer.LeaveGroupContext(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	good := o.job()
-	without := func(text string) string { return strings.Replace(good, text, "", 1) }
-	for _, c := range []struct {
-		name, job string
-		code      int
-		words     []string
-	}{
-		{"no zookeeper.connect", without(", zookeeper.connect: '" + o.keeper.Addr() + "'"), 2, []string{"offsets.storage: zookeeper needs zookeeper.connect"}},
-		{"no group.id", without("group.id: '$name', "), 2, []string{"offsets.storage: zookeeper needs group.id"}},
-		{"nobody listens", o.job("CONNECT", fmt.Sprintf("127.0.0.1:%d", unused)), 1, []string{"source in", fmt.Sprintf("127.0.0.1:%d", unused), "zookeeper.connect"}},
-		{"no such chroot", o.job("CONNECT", o.keeper.Addr()+"/nowhere"), 1, []string{"source in", "/nowhere", "does not exist"}},
-		{"Kafka instead of ZooKeeper", o.job("CONNECT", r.kafka.Addr()), 1, []string{"source in", r.kafka.Addr()}},
-		{"connect is no address", o.job("CONNECT", "zk1:port"), 2, []string{"zookeeper.connect", "port"}},
-	} {
-		t.Run(c.name, func(t *testing.T) { r.refused(t, c.job, c.code, c.words...) })
-	}
+	r.WaitFor(t, id, "publishing", patience, func(j *jobStatus) bool {
+		p := publication(j, "kafka")
+		return p.Error == "" && p.Checkpoint > failing.LatestID() && j.Attempt == 1
+	})
 }
