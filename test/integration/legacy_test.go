@@ -35,6 +35,7 @@ func TestKafka08(t *testing.T) {
 		{"exactly-once to a newer Kafka through kill -9", (*legacyRig).killTaskManager},
 		{"at-least-once to itself through a crash of the broker", (*legacyRig).crashBroker},
 		{"start offsets", (*legacyRig).startOffsets},
+		{"offsets of a consumer of 0.8", (*legacyRig).consumerOffsets},
 		{"record with headers", (*legacyRig).headers},
 		{"refusals", (*legacyRig).refusals},
 	} {
@@ -85,7 +86,7 @@ sinks:
   out: {from: in, kafka: {topic: '$%[1]s', guarantee: at-least-once, properties: {OLD, compression.type: %[1]s}}}
 `, codec)))
 		r.WaitState(t, id, "FINISHED", patience)
-		got := r.old.ConsoleRead(t, r.topic(codec), total)
+		got := r.old.ConsoleRead(t, r.topic(codec), r.topic(codec), total)
 		slices.Sort(got)
 		if sorted := slices.Sorted(slices.Values(want)); !slices.Equal(got, sorted) {
 			t.Errorf("%s: %d lines came out, want %d: %.5q…", codec, len(got), len(want), got)
@@ -254,6 +255,38 @@ sinks:
 		if !slices.Equal(got, c.want) {
 			t.Errorf("from %s to %s: %q, want %q", c.start, c.end, got, c.want)
 		}
+	}
+}
+
+// consumerOffsets takes over from a consumer of 0.8, by its offsets in ZooKeeper, and hands back to it.
+func (r *legacyRig) consumerOffsets(t *testing.T) {
+	r.old.CreateTopic(t, r.topic("in"), 1)
+	r.create(t, 1, "out")
+	lines := consoleLines(0, 12)
+	r.old.Console(t, r.topic("in"), "snappy", true, lines[:10])
+	if got := r.old.ConsoleRead(t, r.topic("in"), r.topic("group"), 4); !slices.Equal(got, lines[:4]) {
+		t.Fatalf("the consumer read %q", got)
+	}
+	r.start(t, 1)
+	id := r.submit(t, r.legacy(`name: $name
+parallelism: 1
+checkpoint: {interval: 100ms}
+sources:
+  in: {kafka: {topics: ['$in'], startup: committed, bounded: latest, offsets: {storage: zookeeper, meaning: next}, properties: {OLD, group.id: '$group', auto.offset.reset: none, zookeeper.connect: '`+r.old.ZooKeeper().Addr()+`'}}}
+sinks:
+  out: {from: in, kafka: {topic: '$out', guarantee: exactly-once, properties: {bootstrap.servers: '$brokers'}}}
+`))
+	r.WaitState(t, id, "FINISHED", patience)
+	var got []string
+	for _, record := range r.kafka.Read(t, r.topic("out")) {
+		got = append(got, string(record.Key)+":"+string(record.Value))
+	}
+	if !slices.Equal(got, lines[4:10]) {
+		t.Errorf("the job read %q", got)
+	}
+	r.old.Console(t, r.topic("in"), "none", false, lines[10:])
+	if got := r.old.ConsoleRead(t, r.topic("in"), r.topic("group"), 2); !slices.Equal(got, lines[10:]) {
+		t.Errorf("the consumer went on with %q", got)
 	}
 }
 

@@ -339,11 +339,26 @@ func (k *Kafka08) Read(tb testing.TB, topic string) []*kgo.Record {
 	return records
 }
 
-// ConsoleRead reads a number of records from the start of a topic with the broker's own console consumer, as KEY:VALUE lines.
-func (k *Kafka08) ConsoleRead(tb testing.TB, topic string, count int) []string {
+// ConsoleRead reads a number of records of a topic with the broker's own console consumer, as KEY:VALUE lines: from where the
+// group stands in ZooKeeper, else from the start.
+func (k *Kafka08) ConsoleRead(tb testing.TB, topic, group string, count int) []string {
 	tb.Helper()
-	output := k.tool(tb, nil, "kafka.tools.ConsoleConsumer", "--zookeeper", k.zookeeper.Addr(), "--topic", topic, "--from-beginning",
-		"--max-messages", fmt.Sprint(count), "--property", "print.key=true", "--property", "key.separator=:")
+	config := filepath.Join(tb.TempDir(), "consumer.properties")
+	if err := os.WriteFile(config, []byte("group.id="+group+"\n"), 0o644); err != nil {
+		tb.Fatal(err)
+	}
+	args := []string{
+		"--zookeeper", k.zookeeper.Addr(), "--topic", topic, "--consumer.config", config,
+		"--max-messages", fmt.Sprint(count), "--property", "print.key=true", "--property", "key.separator=:",
+	}
+	k.inZooKeeper(tb, func(c *zk.Conn) error {
+		known, _, err := c.Exists("/consumers/" + group + "/offsets/" + topic)
+		if !known {
+			args = append(args, "--from-beginning") // refused when there is an offset, the end is the default
+		}
+		return err
+	})
+	output := k.tool(tb, nil, "kafka.tools.ConsoleConsumer", args...)
 	var lines []string
 	for line := range strings.Lines(string(output)) {
 		lines = append(lines, strings.TrimSuffix(line, "\n"))
