@@ -89,7 +89,7 @@ type truncatedError struct {
 
 // Error names the position, where its epoch ends, and the ways out.
 func (e *truncatedError) Error() string {
-	return fmt.Sprintf("the position %d, of leader epoch %d, is behind the end of that epoch in the log of its leader (broker %d, epoch %d), which is %d (epoch %d): "+
+	return fmt.Sprintf("the position %d (leader epoch %d) is behind the end of that epoch in the log of its leader (broker %d, epoch %d), which is %d (epoch %d): "+
 		"the log was truncated by an unclean leader election; the %d offsets read from %d on are gone, and others may stand in their place; "+
 		"to go on, resubmit the job with startup: {offsets: …}: %d reads what took their place, the end of the log passes it over; to prevent it, set unclean.leader.election.enable: false on the topic",
 		e.position, e.epoch, e.leader.Broker, e.leader.Epoch, e.end.EndOffset, e.end.LeaderEpoch, e.position-e.end.EndOffset, e.end.EndOffset, e.end.EndOffset)
