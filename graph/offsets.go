@@ -15,6 +15,8 @@ const (
 const (
 	// defaultAutoCommit is that of Flink's consumers for Kafka 0.8, minAutoCommit the least that is allowed.
 	defaultAutoCommit, minAutoCommit = time.Minute, 100 * time.Millisecond
+	// defaultGroupCommit is that of Flink 0.9's KafkaSource.
+	defaultGroupCommit = time.Second
 )
 
 // Publication is a place where the offsets of a source are published: for monitoring and a first start,
@@ -48,29 +50,37 @@ func (j *Job) Publications() []Publication {
 }
 
 // CheckpointInterval is how often checkpoints are drawn; 0: none but final ones. A job without checkpoints that
-// publishes offsets draws them all the same, every auto.commit.interval.ms (the shortest of its sources): what
-// the sinks have acknowledged, which alone may be published, is what a checkpoint finds out.
+// publishes offsets or has a source of mode group draws them all the same, every auto.commit.interval.ms (the shortest
+// of its sources): what the sinks have acknowledged, which alone may be published or committed, is what a checkpoint
+// finds out.
 func (j *Job) CheckpointInterval() time.Duration {
 	if j.Checkpoint.Interval > 0 {
 		return j.Checkpoint.Interval
 	}
-	shortest := time.Duration(0)
+	published := map[string]bool{}
 	for _, p := range j.Publications() {
-		if d := j.autoCommitOf(p.Source); shortest == 0 || d < shortest {
+		published[p.Source] = true
+	}
+	shortest := time.Duration(0)
+	for i := range j.Sources {
+		s := &j.Sources[i]
+		if !published[s.Name] && !s.inGroup() {
+			continue
+		}
+		if d := autoCommitOf(s); shortest == 0 || d < shortest {
 			shortest = d
 		}
 	}
 	return shortest
 }
 
-func (j *Job) autoCommitOf(source string) time.Duration {
-	for i := range j.Sources {
-		if s := &j.Sources[i]; s.Name == source && s.Kafka != nil {
-			ms, err := strconv.ParseInt(s.Kafka.Properties[propAutoCommit], 10, 64)
-			if d := time.Duration(ms) * time.Millisecond; err == nil && d >= minAutoCommit {
-				return d
-			}
-		}
+func autoCommitOf(s *Source) time.Duration {
+	ms, err := strconv.ParseInt(s.Kafka.Properties[propAutoCommit], 10, 64)
+	if d := time.Duration(ms) * time.Millisecond; err == nil && d >= minAutoCommit {
+		return d
+	}
+	if s.inGroup() {
+		return defaultGroupCommit
 	}
 	return defaultAutoCommit
 }
@@ -82,8 +92,7 @@ func (v *validator) publishing(path Path, k *KafkaSource) {
 	properties := path.With("properties")
 	has := func(name string) bool { _, ok := k.Properties[name]; return ok }
 	switch {
-	case inZooKeeper && k.Mode == ModeGroup:
-		v.add(path.With("offsets", "storage"), "use mode assigned, or offsets.storage: kafka", "mode group commits to Kafka, never to ZooKeeper")
+	case k.Mode == ModeGroup: // see groups
 	case inZooKeeper:
 		for _, name := range []string{propZooKeeper, propGroup} {
 			if k.Properties[name] == "" {
@@ -96,7 +105,7 @@ func (v *validator) publishing(path Path, k *KafkaSource) {
 	if k.OffsetsMeaning == MeansNext && !inZooKeeper {
 		v.add(path.With("offsets", "meaning"), "remove it", "it is about numbers in ZooKeeper, and offsets.storage is %s; in Kafka it is always the next offset", k.Offsets)
 	}
-	if !has(propAutoCommit) || k.Mode == ModeGroup {
+	if !has(propAutoCommit) {
 		return
 	}
 	at := properties.With(propAutoCommit)

@@ -77,12 +77,8 @@ func Validate(job *Job) []Problem {
 	for i := range job.Sinks {
 		v.sink(&job.Sinks[i])
 	}
+	v.groups()
 	v.subtasks()
-	for _, p := range unsupported(job) {
-		if !v.full() {
-			v.list = append(v.list, p)
-		}
-	}
 	return v.list
 }
 

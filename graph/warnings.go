@@ -22,6 +22,7 @@ func Warnings(job *Job) []Problem {
 		}
 	}
 	net.mixedPolicies(&p)
+	groupWarnings(job, &p)
 	return p.list
 }
 

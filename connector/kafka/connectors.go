@@ -37,7 +37,15 @@ func (c *Connectors) Close() error { return c.connections.Close() }
 // NewSource makes the source of a node; positions are the splits of this subtask. Waiting is told why the
 // source makes no progress, empty when it does again.
 func (c *Connectors) NewSource(node *graph.Node, positions []manifest.Position, waiting func(reason string)) (operator.Source, error) {
-	s, err := NewSource(SourceConfig{Kafka: node.Source.Kafka, Positions: positions, Connections: c.connections, Status: waiting, Logger: c.log})
+	cfg := SourceConfig{Kafka: node.Source.Kafka, Positions: positions, Connections: c.connections, Status: waiting, Logger: c.log}
+	if cfg.Kafka.Mode == graph.ModeGroup {
+		s, err := NewGroupSource(node.Name, cfg)
+		if err != nil {
+			return nil, fmt.Errorf("make source %s: %w", node.Name, err)
+		}
+		return s, nil
+	}
+	s, err := NewSource(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("make source %s: %w", node.Name, err)
 	}

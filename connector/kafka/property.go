@@ -71,13 +71,13 @@ func (p *Property) Role() string {
 
 // Properties is the table of what is allowed, by name. It belongs to the caller.
 func Properties() []Property {
-	all := slices.Concat(connectionProperties, securityProperties, sourceProperties, offsetProperties, sinkProperties)
+	all := slices.Concat(connectionProperties, securityProperties, sourceProperties, offsetProperties, groupProperties, sinkProperties)
 	slices.SortFunc(all, func(a, b Property) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }
 
 func findProperty(name string) (*Property, bool) {
-	for _, table := range [][]Property{connectionProperties, securityProperties, sourceProperties, offsetProperties, sinkProperties} {
+	for _, table := range [][]Property{connectionProperties, securityProperties, sourceProperties, offsetProperties, groupProperties, sinkProperties} {
 		for i := range table {
 			if table[i].Name == name {
 				return &table[i], true
@@ -127,7 +127,7 @@ var (
 		both(Property{Name: propEndpointAlgorithm, Type: Choice, Values: []string{"https", ""}, Default: "https", Doc: "https: the broker's certificate must name its host; empty: any host will do"}),
 	}
 	sourceProperties = []Property{
-		source(Property{Name: propGroup, Type: Text, Doc: "group under which offsets are published and found by startup: committed; no consumer may use it at the same time"}),
+		source(Property{Name: propGroup, Type: Text, Doc: "group under which offsets are published and found by startup: committed; no consumer may use it at the same time, save with mode: group, where they share the partitions"}),
 		source(Property{Name: propReset, Type: Choice, Values: []string{"earliest", "latest", "none"}, Default: "latest", Doc: "where startup: committed begins without a committed offset; a running job never resets"}),
 		source(Property{Name: propIsolation, Type: Choice, Values: []string{"read_committed", "read_uncommitted"}, Default: "read_committed", Doc: "whether records of open and aborted transactions are read"}),
 		source(Property{Name: propRack, Type: Text, Doc: "rack of the task manager, or ${env:NAME} where each task manager has its own: what a replica in the same rack holds is read from it, if the brokers have replica.selector.class: org.apache.kafka.common.replica.RackAwareReplicaSelector"}),
@@ -215,12 +215,10 @@ var refused = map[string]string{
 	"value.deserializer":                    "remove it and use format",
 	"partitioner.class":                     "remove it and use partitioner: key | fixed | round-robin | preserve | {expression: CEL}",
 	"interceptor.classes":                   "there are no Java classes here: remove it",
-	"partition.assignment.strategy":         "it is set by Sluice: partitions are assigned to subtasks by the job manager",
-	"group.instance.id":                     "it has no meaning here: partitions are assigned by the job manager; remove it",
-	"session.timeout.ms":                    "it has no meaning here: sources are no members of a group; remove it",
-	"heartbeat.interval.ms":                 "it has no meaning here: sources are no members of a group; remove it",
+	"partition.assignment.strategy":         "it is set by Sluice: partitions are assigned to subtasks by the job manager, with mode: group roundrobin, or range beside members that know only that",
+	"group.instance.id":                     "it has no meaning here: every attempt of a job has members of its own; remove it",
 	"max.poll.records":                      "it has no meaning here: what is read ahead is bounded in bytes by " + propFetchMaxBytes + "; remove it",
-	"max.poll.interval.ms":                  "it has no meaning here: sources are no members of a group; remove it",
+	"max.poll.interval.ms":                  "it has no meaning here: a source that is held back by its sinks stays a member of its group; remove it",
 	"check.crcs":                            "it is set by Sluice: checksums are always checked",
 	"allow.auto.create.topics":              "topics are never created: create them before; remove it",
 	"compression.level":                     "name the codec: " + propGzipLevel + ", " + propLZ4Level + " or " + propZstdLevel,

@@ -20,7 +20,7 @@ const (
 
 // offsetProperties say where and when offsets are published. The table is never changed.
 var offsetProperties = []Property{
-	source(Property{Name: propAutoCommit, Type: Millis, Min: 100, Max: dayMs, Default: "60000", Doc: "how often offsets are published without checkpoints, and no more than the sinks have acknowledged; with checkpoint.interval it is after each checkpoint"}),
+	source(Property{Name: propAutoCommit, Type: Millis, Min: 100, Max: dayMs, Default: "60000", Doc: "how often offsets are published without checkpoints, and no more than the sinks have acknowledged; with checkpoint.interval it is after each checkpoint; 1000 with mode: group"}),
 	source(Property{Name: propZooKeeper, Type: Text, Doc: "ZooKeeper, as zk1:2181,zk2:2181/chroot; required with offsets.storage zookeeper and both"}),
 	source(Property{Name: propZooKeeperSessionTimeout, Type: Millis, Min: 1000, Max: hourMs, Default: "60000", Doc: "session that is asked for; a server that is silent for two thirds of it is given up"}),
 	source(Property{Name: propZooKeeperConnectionTimeout, Type: Millis, Min: 100, Max: hourMs, Default: "15000", Doc: "how long to look for a server that answers"}),

@@ -23,7 +23,7 @@ func (a *Admin) StartPositions(ctx context.Context, job *graph.Job) ([]manifest.
 	var faults []error
 	for i := range job.Sources {
 		s := &job.Sources[i]
-		if s.Kafka == nil {
+		if s.Kafka == nil || s.Kafka.Mode == graph.ModeGroup { // which partitions it reads, and from where, its group says
 			continue
 		}
 		found, warned, err := a.startOf(ctx, s)

@@ -182,6 +182,7 @@ func (c *checker) together() {
 	c.discovery()
 	c.security()
 	c.zooKeeper()
+	c.group()
 	c.brokerVersion()
 	c.order(propRetryBackoff, propRetryBackoffMax)
 	c.order(propReconnectBackoff, propReconnectBackoffMax)

@@ -22,13 +22,13 @@ const (
 	CodeMemberIDRequired      int16 = 79
 )
 
-// The newest versions of which kafka-go encodes every field as Kafka does: of Heartbeat 4 and SyncGroup 4 and 5 it
-// writes texts in the wrong form.
+// The newest versions that kafka-go encodes as Kafka does: in newer answers to Heartbeat and LeaveGroup it takes the
+// throttle time for the error code, and of SyncGroup 4 and 5 it writes texts in the wrong form.
 const (
 	maxJoinGroup  int16 = 5
 	maxSyncGroup  int16 = 3
-	maxHeartbeat  int16 = 3
-	maxLeaveGroup int16 = 3
+	maxHeartbeat  int16 = 0
+	maxLeaveGroup int16 = 0
 )
 
 // Member is a member of a consumer group in one generation. The ID is empty before the first answer.
@@ -123,16 +123,12 @@ func (c *Cluster) Heartbeat(ctx context.Context, m Member) error {
 
 // LeaveGroup gives the member's place up, so that the others need not wait for its session to run out.
 func (c *Cluster) LeaveGroup(ctx context.Context, m Member) error {
-	req := &leavegroup.Request{GroupID: m.Group, Members: []leavegroup.RequestMember{{MemberID: m.ID}}}
+	req := &leavegroup.Request{GroupID: m.Group, MemberID: m.ID}
 	res, address, err := askGroup[*leavegroup.Response](ctx, c, m.Group, req, maxLeaveGroup, c.cfg.CallTimeout)
 	if err != nil {
 		return err
 	}
-	faults := []error{c.groupAnswer("LeaveGroup", m.Group, address, res.ErrorCode)}
-	for _, other := range res.Members {
-		faults = append(faults, c.groupAnswer("LeaveGroup", m.Group, address, other.ErrorCode))
-	}
-	return errors.Join(faults...)
+	return c.groupAnswer("LeaveGroup", m.Group, address, res.ErrorCode)
 }
 
 // groupAnswer makes the error of a code; a coordinator that is none any more is forgotten.
