@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/spf13/cobra"
 
 	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
@@ -46,13 +47,14 @@ func (c *cli) printLag(l *web.Lag) {
 	t := c.table("SOURCE", "TOPIC", "PARTITION", "POSITION", "FROM", "END", "LAG", "READ BY", "PUBLISHED")
 	for i := range l.Partitions {
 		p := &l.Partitions[i]
-		t.AppendRow(table.Row{p.Source, p.Topic, p.Partition, orDash(p.Position), cutEmpty(p.PositionFrom), endOf(p), orDash(p.Lag), readBy(p), publishedOf(p)})
+		t.AppendRow(table.Row{p.Source, p.Topic, p.Partition, orDash(p.Position), orNone(p.PositionFrom), endOf(p), orDash(p.Lag), readBy(p), publishedOf(p)})
 	}
-	unknown := ""
+	t.Style().Format.Footer = text.FormatDefault
+	total := strconv.FormatInt(l.Total, 10)
 	if l.Unknown > 0 {
-		unknown = fmt.Sprintf(", not known of %d", l.Unknown)
+		total += fmt.Sprintf(", and %d unknown", l.Unknown)
 	}
-	t.AppendFooter(table.Row{"", "", fmt.Sprintf("%d", len(l.Partitions)), "", "", "", fmt.Sprintf("%d%s", l.Total, unknown), "", ""})
+	t.AppendFooter(table.Row{"", counted(len(l.Partitions), "partition", "partitions"), "", "", "", "", total, "", ""})
 	t.Render()
 	for _, note := range lagNotes(l) {
 		fmt.Fprintln(c.stdout, note)
@@ -66,7 +68,7 @@ func orDash(n *int64) string {
 	return strconv.FormatInt(*n, 10)
 }
 
-func cutEmpty(s string) string {
+func orNone(s string) string {
 	if s == "" {
 		return "-"
 	}
@@ -91,13 +93,13 @@ func readBy(p *web.PartitionLag) string {
 func publishedOf(p *web.PartitionLag) string {
 	var out []string
 	for _, o := range p.Published {
-		text := orDash(o.Next)
+		published := o.Storage + " " + orDash(o.Next)
 		if o.PublishedAt != nil {
-			text += ", " + ago(o.PublishedAt) + " ago"
+			published += ", " + ago(o.PublishedAt) + " ago"
 		}
-		out = append(out, o.Storage+" "+text)
+		out = append(out, published)
 	}
-	return cutEmpty(strings.Join(out, "; "))
+	return orNone(strings.Join(out, "; "))
 }
 
 // lagNotes are the notes of partitions and of what is published, each once, with the first partition that

@@ -66,6 +66,8 @@ func TestStates(t *testing.T) {
 		{"more than there are", job.WaitingForSlots, func(f *Facts) {
 			f.Slots = &slots.Explanation{Need: 6, Have: 4, Registered: 4, PassedOver: true}
 		}, "orders (WAITING_FOR_SLOTS)", []string{"! It needs 6 slots at once and can have 4, for 0 ms; all task managers together have 4, so other jobs go first."}, nil},
+		{"no task managers", job.WaitingForSlots, func(f *Facts) { f.Slots = &slots.Explanation{Need: 2, PassedOver: true} }, "orders (WAITING_FOR_SLOTS)",
+			[]string{"… It needs 2 slots at once and can have 0, for 0 ms; no task manager is connected.", "`taskmanager --slots 2`"}, []string{"other jobs go first"}},
 		{"behind another", job.WaitingForSlots, func(f *Facts) { f.Slots = &slots.Explanation{Need: 2, Have: 2, Registered: 4, Behind: "ab12"} },
 			"orders (WAITING_FOR_SLOTS)", []string{"job ab12 is served first"}, []string{"start a task manager"}},
 		{"restarting, slots held", job.WaitingForSlots, func(f *Facts) {

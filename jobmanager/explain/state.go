@@ -124,6 +124,8 @@ func (f *Facts) slots() []Finding {
 	advice := fmt.Sprintf("start a task manager with %s (`taskmanager --slots %d`) or end another job; it begins by itself then, and waiting uses up no restart",
 		count(missing, "slot"), missing)
 	switch {
+	case e.Registered == 0:
+		text += "; no task manager is connected"
 	case e.PassedOver:
 		text += fmt.Sprintf("; all task managers together have %d, so other jobs go first", e.Registered)
 	case e.Behind != "":
@@ -133,7 +135,7 @@ func (f *Facts) slots() []Finding {
 		advice = ""
 	}
 	level := Waiting
-	if e.PassedOver {
+	if e.PassedOver && e.Registered > 0 {
 		level = Problem
 	}
 	return []Finding{{OfSlots, level, text + ".", advice}}

@@ -19,6 +19,7 @@ func TestLagAndExplain(t *testing.T) {
 		{"life of a job", explainedLife},
 		{"open transaction", explainedTransaction},
 		{"failed job", explainedFailure},
+		{"restart delay", explainedDelay},
 	})
 }
 
@@ -223,6 +224,22 @@ func explainedFailure(t *testing.T, r *rig) {
 	r.WaitState(t, id, "FAILED", patience)
 	r.says(t, id, "state", "FAILED", "ended")
 	r.says(t, id, "failure", "division by zero", "user", "correct the job file or the data")
+}
+
+// explainedDelay has a job that fails again and again, between two tries.
+func explainedDelay(t *testing.T, r *rig) {
+	r.create(t, 1, "in", "out")
+	records := r.numbered("in", 1, 1, 0, 1)
+	records[0].Value = []byte("0")
+	r.kafka.Produce(t, records)
+	r.start(t, 1)
+	id := r.submit(t, strings.NewReplacer("POLICY", "fail", "strategy: none", "strategy: fixed-delay, attempts: 3, initial: 5m").Replace(failingJob))
+	r.WaitState(t, id, "RESTARTING", patience)
+	r.says(t, id, "state", "attempt 1 has ended; the next one begins in 4 min 5") // and some seconds
+	r.says(t, id, "failure", "division by zero", "user", "onError: skip")
+	r.says(t, id, "restarts", "1 of 3 count")
+	r.MustSluice(t, "cancel", id)
+	r.WaitState(t, id, "CANCELED", patience)
 }
 
 // What cannot be known is said, with the reason and in time, and not made up.
