@@ -136,7 +136,10 @@ func TestSinkLeavesOut(t *testing.T) {
 	t.Parallel()
 	f := startFake(t, kfake.SeedTopics(2, "out"))
 	var told []string
-	w := startSink(t, &graph.KafkaSink{Topic: "out", Partitioner: graph.ByExpression, Properties: forSink(f, propMaxRequest, "1024")}, func(c *SinkConfig) {
+	w := startSink(t, &graph.KafkaSink{TopicExpression: "value", Partitioner: graph.ByExpression, Properties: forSink(f, propMaxRequest, "1024")}, func(c *SinkConfig) {
+		c.Topic = func(_ *operator.Batch, i int) (string, error) {
+			return []string{"out", "out", "out", "no topic", "", "..", strings.Repeat("x", 250)}[i], nil
+		}
 		c.Partition = func(_ *operator.Batch, i int) (int32, error) { return int32(i), nil }
 		c.Failed = func(b *operator.Batch, i int, part string, cause error) error {
 			class := "expression"
@@ -148,10 +151,15 @@ func TestSinkLeavesOut(t *testing.T) {
 			return nil
 		}
 	})
-	w.write(batchOf(&kgo.Record{Topic: "in", Value: make([]byte, 1025)}, &kgo.Record{Topic: "in", Value: []byte("stays")}, &kgo.Record{Topic: "in"}))
+	records := []*kgo.Record{{Topic: "in", Value: make([]byte, 1025)}, {Topic: "in", Value: []byte("stays")}}
+	for range 5 {
+		records = append(records, &kgo.Record{Topic: "in"})
+	}
+	w.write(batchOf(records...))
 	w.seal(1)
 	w.sealed(1)
-	if want := []string{"0 size size", "2 partitioner expression"}; !slices.Equal(told, want) {
+	want := []string{"0 size size", "2 partitioner expression", "3 topicExpression expression", "4 topicExpression expression", "5 topicExpression expression", "6 topicExpression expression"}
+	if !slices.Equal(told, want) {
 		t.Errorf("told %q, want %q", told, want)
 	}
 	if out := consume(t, f, "out", 1); len(out) != 1 || string(out[0].Value) != "stays" {

@@ -87,6 +87,11 @@ func (s *Sink) routeOf(ctx context.Context, b *operator.Batch, i int) (route, er
 		if name, err = s.topicOf(b, i); err != nil {
 			return route{}, err
 		}
+		if !s.knows(name) && !legalTopic(name) {
+			return route{}, s.refused(b, i, graph.UseTopic.String(), &Error{Where: "topic expression",
+				Err:  fmt.Errorf("the topic name %.260q for the record of %s is not allowed", name, placeOf(b, &b.Records[i])),
+				Hint: "want 1 to 249 of A-Z a-z 0-9 . _ -", class: "user"})
+		}
 	}
 	t, err := s.topic(ctx, name)
 	if err != nil {
@@ -136,6 +141,23 @@ func (t *topic) has(from string, partition int32) error {
 	}
 	return &Error{Where: t.name, Err: fmt.Errorf("partitioner: preserve wants partition %d, as in %s, and the topic has %d partitions", partition, from, len(t.targets)),
 		Hint: "give it as many partitions, or use another partitioner", class: "user"}
+}
+
+// knows says whether a topic was found already.
+func (s *Sink) knows(name string) bool {
+	return s.last != nil && s.last.name == name || s.topics[name] != nil
+}
+
+// legalTopic says whether Kafka allows the name.
+func legalTopic(name string) bool {
+	for i := range len(name) {
+		switch c := name[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '_', c == '-':
+		default:
+			return false
+		}
+	}
+	return len(name) >= 1 && len(name) <= 249 && name != "." && name != ".."
 }
 
 // topic finds a topic by name, and asks for it when it is new.
