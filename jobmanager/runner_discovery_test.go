@@ -1,0 +1,184 @@
+package jobmanager
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/sluice-stream/sluice/checkpoint/boltstore"
+	"github.com/sluice-stream/sluice/checkpoint/manifest"
+	"github.com/sluice-stream/sluice/graph"
+	"github.com/sluice-stream/sluice/ident"
+	"github.com/sluice-stream/sluice/proto/wire"
+)
+
+func found(partition int32, next int64) manifest.Position {
+	return manifest.Position{
+		Split: manifest.Split{Source: "s", Topic: "t", Partition: partition}, TopicID: manifest.TopicID{7, 8}, Next: next, LeaderEpoch: 3, Stop: -1,
+	}
+}
+
+// store puts splits and returns what is stored of them.
+func store(t *testing.T, m *Manager, id ident.JobID, list ...manifest.Position) (out []manifest.Position) {
+	t.Helper()
+	err := m.store.Update(t.Context(), func(tx *boltstore.Tx) error {
+		for _, p := range list {
+			at, err := putSplit(tx, id, p)
+			if err != nil {
+				return err
+			}
+			out = append(out, at)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// TestFoundSplitsAreRestored: what stands in a manifest counts, what does not begins where it was stored first.
+func TestFoundSplitsAreRestored(t *testing.T) {
+	m := open(t)
+	r := submitted(t, m, countJob(2))
+	other := submitted(t, m, renamed(countJob(2), "other"))
+	if got := store(t, m, r.id, found(7, 70), found(3, 30)); !slices.Equal(got, []manifest.Position{found(7, 70), found(3, 30)}) {
+		t.Errorf("stored %v", got)
+	}
+	if got := store(t, m, r.id, found(3, 99)); !slices.Equal(got, []manifest.Position{found(3, 30)}) {
+		t.Errorf("a split was moved: %v", got)
+	}
+	at := &manifest.Manifest{Job: r.id, Checkpoint: 4, Positions: []manifest.Position{found(0, 5), found(7, 75)}}
+	restored, err := m.restorePoint(r.id, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &manifest.Manifest{Job: r.id, Checkpoint: 4, Positions: []manifest.Position{found(0, 5), found(3, 30), found(7, 75)}}
+	if diff := cmp.Diff(want, restored); diff != "" || len(at.Positions) != 2 {
+		t.Errorf("%s; the manifest itself has %d positions", diff, len(at.Positions))
+	}
+	if restored, err := m.restorePoint(other.id, at); err != nil || len(restored.Positions) != 2 {
+		t.Errorf("of another job: %v, %v", restored, err)
+	}
+}
+
+func renamed(j *graph.Job, name string) *graph.Job {
+	j.Name = name
+	return j
+}
+
+func TestDamagedSplits(t *testing.T) {
+	for name, value := range map[string]string{
+		"split/s/t/0": "{", "split/s/t/x": "{}", "split/s/t": "{}", "split/s/t/1": `{"next":1,"topicId":"!"}`,
+	} {
+		m := open(t)
+		r := submitted(t, m, countJob(1))
+		if err := m.store.Update(t.Context(), func(tx *boltstore.Tx) error { return tx.PutValue(r.id, name, []byte(value)) }); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := m.restorePoint(r.id, &manifest.Manifest{}); !errors.Is(err, boltstore.ErrDamaged) {
+			t.Errorf("%s %s: %v", name, value, err)
+		}
+	}
+}
+
+// TestNoRoomForSplits: with more than a deployment can carry the job could never restart.
+func TestNoRoomForSplits(t *testing.T) {
+	m := open(t)
+	r := submitted(t, m, countJob(1))
+	var many []manifest.Position
+	for p := range int32(40_000) {
+		at := found(p+100, 1<<40)
+		at.Topic = strings.Repeat("x", 100)
+		many = append(many, at)
+	}
+	if err := r.roomFor(many[:10]); err != nil {
+		t.Error(err)
+	}
+	if err := r.roomFor(many); err == nil || !strings.Contains(err.Error(), "at most") {
+		t.Errorf("for %d splits: %v", len(many), err)
+	}
+}
+
+func TestAddSplitsMessages(t *testing.T) {
+	var list []manifest.Position
+	for p := range int32(maxAddedSplits + 1) {
+		at := found(p, 1<<60)
+		at.Source, at.Topic = strings.Repeat("s", 128), strings.Repeat("t", 249)
+		list = append(list, at)
+	}
+	fence, to := ident.Fence{Epoch: 2, Attempt: 3}, ident.Subtask{Vertex: "s", Index: 1}
+	var got []manifest.Position
+	messages := addSplitsMessages("job", fence, to, list)
+	for _, m := range messages {
+		if size := proto.Size(m); size > controlMessageBytes {
+			t.Errorf("a message of %d bytes, at most %d can be sent", size, controlMessageBytes)
+		}
+		job, f := wire.AttemptFromProto(m.GetAddSplits().GetAttempt())
+		if job != "job" || f != fence || wire.SubtaskFromProto(m.GetAddSplits().GetSubtask()) != to {
+			t.Errorf("%v", m.GetAddSplits().GetAttempt())
+		}
+		for _, p := range m.GetAddSplits().GetPositions() {
+			got = append(got, wire.PositionFromProto(p))
+		}
+	}
+	if len(messages) != 2 || !slices.Equal(got, list) {
+		t.Errorf("%d messages, %d splits", len(messages), len(got))
+	}
+}
+
+// growingConnector has partitions that the checkpoint does not hold.
+type growingConnector struct {
+	fakeConnector
+	err error
+}
+
+func (c growingConnector) Discover(context.Context, *graph.Source, []manifest.Position) ([]manifest.Position, map[string]manifest.TopicID, error) {
+	return []manifest.Position{found(1, 11), found(2, 22)}, nil, c.err
+}
+
+// TestContinued is where a job begins that takes over a checkpoint.
+func TestContinued(t *testing.T) {
+	m := open(t)
+	m.connector = growingConnector{}
+	j := countJob(1)
+	resolved := []manifest.Position{found(0, 100), found(1, 100), found(2, 100)}
+	out, err := m.continued(t.Context(), j, []manifest.Position{found(0, 5), found(9, 9)}, resolved)
+	if err != nil || !slices.Equal(out.positions, []manifest.Position{found(0, 5), found(1, 11), found(2, 22)}) {
+		t.Errorf("%v, %v", out.positions, err)
+	}
+	if want := []string{
+		"source s: the checkpoint does not hold t/1, t/2: read from the beginning",
+		"source s: the checkpoint holds a position of t/9, which does not exist any more",
+	}; !slices.Equal(out.warnings, want) {
+		t.Errorf("warnings %q", out.warnings)
+	}
+	// A source that the checkpoint does not know begins as resolved; so does what a fixed set names.
+	if out, err := m.continued(t.Context(), j, nil, resolved); err != nil || !slices.Equal(out.positions, resolved) {
+		t.Errorf("unknown source: %v, %v", out.positions, err)
+	}
+	fixed := countJob(1)
+	fixed.Sources[0].Kafka.Partitions = map[string][]int32{"t": {0, 1}}
+	if out, err := m.continued(t.Context(), fixed, []manifest.Position{found(0, 5)}, resolved[:2]); err != nil || !slices.Equal(out.positions, []manifest.Position{found(0, 5), found(1, 100)}) {
+		t.Errorf("fixed set: %v, %v", out.positions, err)
+	}
+	// Another topic of the name is refused; an unknown id is not.
+	old := found(0, 5)
+	old.TopicID = manifest.TopicID{9}
+	if _, err := m.continued(t.Context(), j, []manifest.Position{old}, resolved); !errors.Is(err, errNotRestorable) || !strings.Contains(err.Error(), "deleted and created again") {
+		t.Errorf("another topic: %v", err)
+	}
+	old.TopicID = manifest.TopicID{}
+	if out, err := m.continued(t.Context(), j, []manifest.Position{old}, resolved[:1]); err != nil || out.positions[0] != found(0, 5) {
+		t.Errorf("unknown id: %v, %v", out.positions, err)
+	}
+	m.connector = growingConnector{err: errors.New("no broker")}
+	if _, err := m.continued(t.Context(), j, []manifest.Position{found(0, 5)}, resolved); !errors.Is(err, errCheckFailed) {
+		t.Errorf("without a broker: %v", err)
+	}
+}
