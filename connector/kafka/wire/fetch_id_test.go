@@ -39,6 +39,28 @@ func fetched(t *testing.T, res *FetchResponse) []string {
 	return out
 }
 
+// transact writes three transactions to two partitions of topics; the second one is aborted.
+func transact(t *testing.T, f *kfake.Cluster, topics ...string) {
+	t.Helper()
+	ctx := testContext(t)
+	txn := franz(t, f, kgo.TransactionalID("x"))
+	for n, commit := range []bool{true, false, true} {
+		if err := txn.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		for _, topic := range topics {
+			for p := range int32(2) {
+				if err := txn.ProduceSync(ctx, &kgo.Record{Topic: topic, Partition: p, Value: fmt.Append(nil, n)}).FirstErr(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if err := txn.EndTransaction(ctx, kgo.TransactionEndTry(commit)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestFetchByID: the same comes out whether topics are named or given by their ids, and a broker that gets ids reads
 // no other topic of the name.
 func TestFetchByID(t *testing.T) {
@@ -50,22 +72,7 @@ func TestFetchByID(t *testing.T) {
 		return nil, nil, false
 	})
 	cl, ctx := openCluster(t, f), testContext(t)
-	txn := franz(t, f, kgo.TransactionalID("x"))
-	for n, commit := range []bool{true, false, true} {
-		if err := txn.BeginTransaction(); err != nil {
-			t.Fatal(err)
-		}
-		for _, topic := range []string{"a", "b"} {
-			for p := range int32(2) {
-				if err := txn.ProduceSync(ctx, &kgo.Record{Topic: topic, Partition: p, Value: fmt.Append(nil, n)}).FirstErr(); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-		if err := txn.EndTransaction(ctx, kgo.TransactionEndTry(commit)); err != nil {
-			t.Fatal(err)
-		}
-	}
+	transact(t, f, "a", "b")
 	ids, err := cl.TopicIDs(ctx, []string{"a", "b", "c"})
 	if err != nil {
 		t.Fatal(err)
