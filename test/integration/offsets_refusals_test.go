@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -55,7 +56,7 @@ func TestOffsetsWithDigest(t *testing.T) {
 	r.start(t, 1)
 	id := r.Submit(t, fillDigest(o, job("sluice")))
 	r.WaitFor(t, id, "publishing", patience, func(j *jobStatus) bool { return publication(j, "zookeeper").Checkpoint > 0 })
-	if _, _, err := o.nodes.Get(o.node(0)); err != zk.ErrNoAuth {
+	if _, _, err := o.nodes.Get(o.node(0)); !errors.Is(err, zk.ErrNoAuth) {
 		t.Errorf("somebody without a password reads the node: %v", err)
 	}
 	if err := o.nodes.AddAuth("digest", []byte("sluice:hunter2")); err != nil {
