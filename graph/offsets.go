@@ -118,3 +118,38 @@ func (v *validator) publishing(path Path, k *KafkaSource) {
 		v.add(at, "add "+propGroup, "without %s no offsets are published", propGroup)
 	}
 }
+
+// sharedOffsets warns of sources that publish the offsets of one topic under one group: what stands there is now
+// the one's, now the other's.
+func sharedOffsets(job *Job, p *problems) {
+	type place struct {
+		storage               OffsetStorage
+		servers, group, topic string
+	}
+	taken := map[place]string{}
+	for _, to := range job.Publications() {
+		k := job.source(to.Source).Kafka
+		servers := k.Properties["bootstrap.servers"]
+		if to.Storage == OffsetsZooKeeper {
+			servers = k.Properties[propZooKeeper]
+		}
+		for _, topic := range k.Topics {
+			at := place{to.Storage, servers, k.Properties[propGroup], topic}
+			if first, ok := taken[at]; !ok || first == to.Source {
+				taken[at] = to.Source
+			} else if to.Storage == k.Offsets || to.Storage == OffsetsKafka { // once with both
+				p.add(Path{"sources", to.Source, "kafka", "properties", propGroup}, "give each its own "+propGroup,
+					"sources %s and %s publish the offsets of topic %s under one group, %s: neither can be relied on", first, to.Source, topic, at.group)
+			}
+		}
+	}
+}
+
+func (j *Job) source(name string) *Source {
+	for i := range j.Sources {
+		if j.Sources[i].Name == name {
+			return &j.Sources[i]
+		}
+	}
+	return nil
+}

@@ -110,3 +110,25 @@ func TestCheckpointInterval(t *testing.T) {
 		}
 	}
 }
+
+// TestSharedOffsets: two sources that publish to the same place are warned of, once.
+func TestSharedOffsets(t *testing.T) {
+	second := func(group string, storage OffsetStorage) *Job {
+		return offsetsJob(func(j *Job, first *KafkaSource) {
+			first.Offsets, first.Properties["zookeeper.connect"] = OffsetsBoth, "zk"
+			k := &KafkaSource{Topics: []string{"t"}, Offsets: storage, Properties: map[string]string{"group.id": group, "zookeeper.connect": "zk"}}
+			j.Sources = append(slices.Clone(j.Sources), Source{Name: "s2", Kafka: k})
+			j.Sinks[0].From = []string{"o", "s2"}
+			j.SetDefaults()
+		})
+	}
+	for _, storage := range []OffsetStorage{OffsetsKafka, OffsetsZooKeeper, OffsetsBoth} {
+		found := Warnings(second("g", storage))
+		if len(found) != 1 || found[0].Message != "sources s and s2 publish the offsets of topic t under one group, g: neither can be relied on" {
+			t.Errorf("%s: %v", storage, found)
+		}
+	}
+	if found := append(Warnings(second("h", OffsetsBoth)), Warnings(second("g", OffsetsNone))...); len(found) > 0 {
+		t.Errorf("%v", found)
+	}
+}

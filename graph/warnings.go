@@ -23,6 +23,7 @@ func Warnings(job *Job) []Problem {
 	}
 	net.mixedPolicies(&p)
 	groupWarnings(job, &p)
+	sharedOffsets(job, &p)
 	return p.list
 }
 
