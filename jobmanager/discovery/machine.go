@@ -123,9 +123,9 @@ func gone(topics []string) string {
 		topics = append(slices.Clone(topics[:maxNamed]), fmt.Sprintf("%d more", n-maxNamed))
 	}
 	if len(topics) == 1 {
-		return "topic " + topics[0] + " does not exist any more"
+		return "topic " + topics[0] + " does not exist any more, or may not be seen"
 	}
-	return "topics " + strings.Join(topics, ", ") + " do not exist any more"
+	return "topics " + strings.Join(topics, ", ") + " do not exist any more, or may not be seen"
 }
 
 func (m *Machine) emit(e Effect) { m.out = append(m.out, e) }

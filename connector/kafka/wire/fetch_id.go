@@ -104,8 +104,7 @@ func (f *fetchTalk) writeByID(w *writer) {
 func (f *fetchTalk) readByID(in *reader) error {
 	next := 0 // the topic that is likely to come: brokers keep the order
 	for range in.compactCount() {
-		var id [16]byte
-		in.into(id[:])
+		id := in.uuid()
 		for range in.compactCount() {
 			if in.err != nil {
 				return in.err

@@ -120,8 +120,7 @@ func (t *topicIDTalk) read(in *reader) {
 func (t *topicIDTalk) topic(in *reader) {
 	code := in.int16()
 	name := in.compactText()
-	var id [16]byte
-	in.into(id[:])
+	id := in.uuid()
 	in.bytes(1) // internal
 	for range in.compactCount() {
 		in.int16()
@@ -165,6 +164,12 @@ func (r *reader) uvarint() int {
 	}
 	r.err = errors.New("a length is no length")
 	return 0
+}
+
+func (r *reader) uuid() (id [16]byte) {
+	binary.BigEndian.PutUint64(id[:8], uint64(r.int64()))
+	binary.BigEndian.PutUint64(id[8:], uint64(r.int64()))
+	return id
 }
 
 // compactCount reads an array length; null is none.
