@@ -14,7 +14,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
 	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
@@ -28,13 +27,7 @@ const (
 	// messageSlackBytes is for the header of a frame.
 	messageSlackBytes = 64 << 10
 
-	keepaliveTime    = 10 * time.Second
-	keepaliveTimeout = 5 * time.Second
-	// The side that is dialled may ask sooner than grpc lets the one that dials: it notices a silent network
-	// after six seconds, a little later than the job manager would miss the heartbeats of a stopped process.
-	serverKeepaliveTime    = 2 * time.Second
-	serverKeepaliveTimeout = 4 * time.Second
-	connectTimeout         = 5 * time.Second
+	connectTimeout = 5 * time.Second
 	// closeLinger is how long a peer may take to answer the end of a stream.
 	closeLinger = time.Second
 )
@@ -45,6 +38,7 @@ type link struct {
 	peer    Peer
 	// credits holds the channels; it is complete before Run.
 	credits map[Channel]*credit
+	pulse   pulse
 
 	mu    sync.Mutex
 	queue []outMessage // bounded by the credits
@@ -63,6 +57,28 @@ func (l *link) send(m outMessage) {
 	select {
 	case l.wake <- struct{}{}:
 	default:
+	}
+}
+
+// keepBeating gives signs of life until ctx ends (nil) or the peer gives none.
+func (l *link) keepBeating(ctx context.Context) error {
+	ticker := time.NewTicker(beatEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		if err := l.pulse.beat(); err != nil {
+			return err
+		}
+		l.mu.Lock()
+		busy := len(l.queue) > 0
+		l.mu.Unlock()
+		if !busy { // what is queued is a sign of life, too
+			l.send(outMessage{small: &pb.ExchangeFrame{}})
+		}
 	}
 }
 
@@ -91,7 +107,10 @@ func (l *link) stream(ctx context.Context) error {
 	}
 	defer conn.Close()
 	// The stream outlives ctx for a moment, so that the peer sees an orderly end.
-	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	own, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	var beating sync.WaitGroup
+	defer beating.Wait()
+	cancel := func() { end(nil) }
 	defer cancel()
 	opening := context.AfterFunc(ctx, cancel)
 	stream, err := conn.NewStream(own, &pb.ExchangeService_ServiceDesc.Streams[0], pb.ExchangeService_Exchange_FullMethodName)
@@ -105,6 +124,11 @@ func (l *link) stream(ctx context.Context) error {
 	defer late.Stop()
 	defer context.AfterFunc(ctx, func() { late.Reset(closeLinger) })()
 
+	beating.Go(func() {
+		if err := l.keepBeating(own); err != nil {
+			end(err)
+		}
+	})
 	received := make(chan error, 1)
 	go func() { received <- l.receive(stream) }()
 	sendErr := l.sendAll(ctx, stream, received)
@@ -113,7 +137,11 @@ func (l *link) stream(ctx context.Context) error {
 	} else {
 		cancel()
 	}
-	if err := <-received; err != nil && !errors.Is(err, io.EOF) && sendErr == nil && ctx.Err() == nil {
+	err = <-received
+	switch {
+	case errors.Is(context.Cause(own), errSilent):
+		return errSilent
+	case err != nil && !errors.Is(err, io.EOF) && sendErr == nil && ctx.Err() == nil:
 		return err
 	}
 	return sendErr
@@ -158,6 +186,10 @@ func (l *link) receive(stream grpc.ClientStream) error {
 		if err := stream.RecvMsg(&m); err != nil {
 			return err
 		}
+		l.pulse.hear()
+		if m.GetBytes() == 0 { // no more than a sign of life
+			continue
+		}
 		name := Channel{int(m.GetEdge()), int(m.GetSender()), int(m.GetReceiver())}
 		c, ok := l.credits[name]
 		if !ok {
@@ -179,7 +211,6 @@ func (n *Network) dial(address string) (*grpc.ClientConn, error) {
 		grpc.WithStaticStreamWindowSize(windowBytes), grpc.WithStaticConnWindowSize(windowBytes),
 		grpc.WithDisableRetry(), grpc.WithIdleTimeout(0),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: connectTimeout}),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(n.codec), grpc.MaxCallSendMsgSize(maxFrameBytes+messageSlackBytes)),
 	}
 	if dial := n.cfg.Dial; dial != nil {

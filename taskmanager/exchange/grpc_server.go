@@ -3,7 +3,9 @@ package exchange
 import (
 	"errors"
 	"io"
+	"math"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -15,14 +17,13 @@ import (
 	"github.com/sluice-stream/sluice/proto/wire"
 )
 
-// ServerOptions are what the data server must be made with: the codec, message sizes, static windows and
-// keepalive.
+// ServerOptions are what the data server must be made with: the codec, message sizes, static windows, and no
+// keepalive; see pulse.
 func (n *Network) ServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.ForceServerCodecV2(n.codec), grpc.MaxRecvMsgSize(maxFrameBytes + messageSlackBytes),
 		grpc.StaticStreamWindowSize(windowBytes), grpc.StaticConnWindowSize(windowBytes),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: serverKeepaliveTime, Timeout: serverKeepaliveTimeout}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTime / 2, PermitWithoutStream: true}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: math.MaxInt64}),
 	}
 }
 
@@ -81,6 +82,7 @@ type incoming struct {
 	attempt  *Attempt
 	peer     Peer
 	channels map[Channel]*inChannel
+	pulse    pulse
 
 	mu      sync.Mutex
 	pending map[Channel]int // credit that is to be granted
@@ -110,6 +112,7 @@ func (a *Attempt) join(sender ident.WorkerID) (*incoming, error) {
 			in.pending[name] = c.limitBytes
 		}
 	}
+	in.pulse.hear() // it has opened the stream
 	in.signal()
 	a.incoming.Add(1) // for the reader
 	return in, nil
@@ -150,6 +153,8 @@ func (in *incoming) serve(stream grpc.ServerStream) error {
 		defer in.attempt.incoming.Done() // returning from serve ends the reader's wait
 		read <- in.read(stream)
 	}()
+	ticker := time.NewTicker(beatEvery)
+	defer ticker.Stop()
 	for {
 		select {
 		case <-in.attempt.done:
@@ -162,8 +167,21 @@ func (in *incoming) serve(stream grpc.ServerStream) error {
 				in.attempt.fail(&PeerError{Peer: in.peer, Cause: plain(err)})
 				return err
 			}
+		case <-ticker.C:
+			if err := in.beat(stream); err != nil {
+				in.attempt.fail(&PeerError{Peer: in.peer, Cause: plain(err)})
+				return err
+			}
 		}
 	}
+}
+
+// beat gives a sign of life, and fails if the peer gives none.
+func (in *incoming) beat(stream grpc.ServerStream) error {
+	if err := in.pulse.beat(); err != nil {
+		return err
+	}
+	return stream.SendMsg(&pb.ExchangeCredit{})
 }
 
 func (in *incoming) sendCredit(stream grpc.ServerStream) error {
@@ -188,6 +206,10 @@ func (in *incoming) read(stream grpc.ServerStream) error {
 		var m inMessage
 		if err := stream.RecvMsg(&m); err != nil {
 			return err
+		}
+		in.pulse.hear()
+		if m.frame == nil && m.small.GetFrame() == nil { // no more than a sign of life
+			continue
 		}
 		name, q, err := m.element()
 		if err != nil {

@@ -34,7 +34,8 @@ const (
 // message of the sender is Open. Every channel starts without credit; the receiver grants bytes, and
 // the sender sends a batch only while the credit of its channel is above zero (one batch may overdraw
 // it), so a blocked channel never blocks its neighbours. Barriers and ends need no credit. A stream
-// that breaks fails the attempt on both sides: nothing is repeated, so nothing is duplicated.
+// that breaks fails the attempt on both sides: nothing is repeated, so nothing is duplicated. Each side
+// sends at least a message a second, an empty one if it has nothing to say; one that is silent is dead.
 type ExchangeServiceClient interface {
 	Exchange(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ExchangeFrame, ExchangeCredit], error)
 }
@@ -70,7 +71,8 @@ type ExchangeService_ExchangeClient = grpc.BidiStreamingClient[ExchangeFrame, Ex
 // message of the sender is Open. Every channel starts without credit; the receiver grants bytes, and
 // the sender sends a batch only while the credit of its channel is above zero (one batch may overdraw
 // it), so a blocked channel never blocks its neighbours. Barriers and ends need no credit. A stream
-// that breaks fails the attempt on both sides: nothing is repeated, so nothing is duplicated.
+// that breaks fails the attempt on both sides: nothing is repeated, so nothing is duplicated. Each side
+// sends at least a message a second, an empty one if it has nothing to say; one that is silent is dead.
 type ExchangeServiceServer interface {
 	Exchange(grpc.BidiStreamingServer[ExchangeFrame, ExchangeCredit]) error
 	mustEmbedUnimplementedExchangeServiceServer()
