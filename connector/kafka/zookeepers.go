@@ -27,6 +27,10 @@ func zooKeeperOf(properties map[string]string) map[string]string {
 // zooKeeperKey tells sessions apart that cannot be shared. It holds references, not secrets.
 func (c *Config) zooKeeperKey() string { return fmt.Sprintf("%q", c.zooKeeper) } // maps are printed in order
 
+// zooKeeperCallTimeout bounds one call. It is so short that after a server that hangs the next one can be asked
+// within adminTimeout.
+const zooKeeperCallTimeout = 3 * time.Second
+
 // zooKeeperConfig reads the secrets and says how to connect.
 func (c *Config) zooKeeperConfig(log *slog.Logger) (zookeeper.Config, error) {
 	p := c.zooKeeper
@@ -38,6 +42,7 @@ func (c *Config) zooKeeperConfig(log *slog.Logger) (zookeeper.Config, error) {
 		Servers: servers, Chroot: chroot, Logger: log,
 		SessionTimeout:    time.Duration(numberOf(p, propZooKeeperSessionTimeout)) * time.Millisecond,
 		ConnectionTimeout: time.Duration(numberOf(p, propZooKeeperConnectionTimeout)) * time.Millisecond,
+		CallTimeout:       zooKeeperCallTimeout,
 	}
 	if user, ok := p[propZooKeeperUsername]; ok {
 		username, err := resolveSecret(propZooKeeperUsername, user)
