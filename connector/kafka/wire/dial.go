@@ -74,14 +74,6 @@ func newDialer(c Config) *dialer {
 }
 
 func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	c, err := d.connect(ctx, network, address)
-	if err == nil && d.legacy {
-		return &fixedConn{Conn: c}, nil
-	}
-	return c, err
-}
-
-func (d *dialer) connect(ctx context.Context, network, address string) (net.Conn, error) {
 	if err := d.recentFault(address); err != nil {
 		return nil, err
 	}
@@ -103,6 +95,9 @@ func (d *dialer) connect(ctx context.Context, network, address string) (net.Conn
 	if !d.add(c) {
 		inner.Close()
 		return nil, errClosed
+	}
+	if d.legacy {
+		return &fixedConn{Conn: c}, nil
 	}
 	return c, nil
 }
@@ -256,7 +251,7 @@ func (c *peerConn) SetDeadline(t time.Time) error {
 // silent asks a peer that said nothing to ApiVersions in a way in which text protocols answer. The
 // connection is of no use afterwards.
 func (c *peerConn) silent(cause error) error {
-	unknown := fmt.Errorf("accepted the connection and answered nothing: a hung broker, or not a Kafka listener: %w", cause)
+	unknown := fmt.Errorf("accepted the connection and answered nothing: a hung broker, one before Kafka 0.10 (set broker.version), or not a Kafka listener: %w", cause)
 	if c.Conn.SetDeadline(time.Now().Add(probeTime/2)) != nil {
 		return unknown
 	}

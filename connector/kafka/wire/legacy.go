@@ -1,15 +1,14 @@
 package wire
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net"
 	"slices"
 
 	"github.com/segmentio/kafka-go/protocol"
-	"github.com/segmentio/kafka-go/protocol/apiversions"
 )
 
 // The values of Config.BrokerVersion. Both speak the same calls, in version 0; TLS came with 0.9, SASL with a password
@@ -87,47 +86,71 @@ func fixedVersions(correlationID []byte) []byte {
 	return w.finish()
 }
 
-// checkLegacy finds out whether a broker is as old as the configuration says: it must close the connection
-// on ApiVersions, or not know the calls of 0.11.
+// checkLegacy finds out whether a broker is as old as the configuration says. One of 0.11 or later would give the records of
+// aborted transactions to Fetch v0 as if they were good.
 func (c *Cluster) checkLegacy(ctx context.Context) error {
 	return c.anyBroker(ctx, func(ctx context.Context, a net.Addr) error {
-		newest, err := c.newestFetch(ctx, a)
-		var peer *PeerError
-		switch {
-		case errors.As(err, &peer):
+		age := &ageTalk{}
+		if err := c.callAgain(ctx, a, age); err != nil && !closedByPeer(err) {
 			return err
-		case newest >= 4:
+		}
+		if age.modern {
 			return versionError(a.String(), "the broker knows the calls of Kafka 0.11 and later: remove broker.version %s", c.cfg.BrokerVersion)
 		}
-		_, err = c.askMetadata(ctx, a, []string{})
+		_, err := c.askMetadata(ctx, a, []string{})
 		return err
 	})
 }
 
-// newestFetch asks what checkLegacy is about, on a connection of its own; -1 is no answer.
-func (c *Cluster) newestFetch(ctx context.Context, a net.Addr) (int16, error) {
-	conn, err := c.dialer.connect(ctx, a.Network(), a.String())
-	if err != nil {
-		return -1, &CallError{API: "ApiVersions", Address: a.String(), Err: err}
+// modernMetadata is the Metadata that came with Kafka 0.11.
+const modernMetadata = 4
+
+// ageTalk tells brokers before 0.11 from others without a call that they do not know: on ApiVersions a broker of 0.9 leaves
+// requests of other clients unanswered too. To Metadata v4 those up to 0.9, which look at no version, answer as to v0, and
+// one of 0.10 closes the connection.
+type ageTalk struct{ modern bool }
+
+func (*ageTalk) key() protocol.ApiKey { return protocol.Metadata }
+
+func (t *ageTalk) converse(conn *protocol.Conn, h callHeader) error {
+	h.version = modernMetadata
+	w := beginRequest(nil, h)
+	w.int32(0) // topics: none, or all to those that read it as v0
+	w.int8(0)  // do not create any
+	if _, err := conn.Write(w.finish()); err != nil {
+		return err
 	}
-	defer conn.Close()
-	if deadline, ok := ctx.Deadline(); ok {
-		if err := conn.SetDeadline(deadline); err != nil {
-			return -1, &CallError{API: "ApiVersions", Address: a.String(), Err: err}
+	in, err := newReader(conn, h)
+	if err != nil {
+		return err
+	}
+	frame := make([]byte, in.remain)
+	if in.into(frame); in.err != nil {
+		return in.err
+	}
+	t.modern = !isMetadataV0(frame)
+	return nil
+}
+
+// isMetadataV0 says whether an answer has the layout of Metadata v0, to the byte.
+func isMetadataV0(frame []byte) bool {
+	in := &reader{from: bytes.NewReader(frame), remain: len(frame)}
+	for range in.count(10) {
+		in.int32() // broker
+		in.bytes(int(in.int16()))
+		in.int32() // port
+	}
+	for range in.count(8) {
+		in.int16() // error
+		in.bytes(int(in.int16()))
+		for range in.count(18) {
+			in.int16()    // error
+			in.int32()    // partition
+			in.int32()    // leader
+			for range 2 { // replicas, those in sync
+				in.bytes(4 * in.count(4))
+			}
 		}
 	}
-	message, err := protocol.NewConn(conn, c.cfg.ClientID).RoundTrip(&apiversions.Request{})
-	if err != nil {
-		return -1, &CallError{API: "ApiVersions", Address: a.String(), Sent: true, Err: err}
-	}
-	res, ok := message.(*apiversions.Response)
-	if !ok {
-		return -1, fmt.Errorf("ApiVersions was answered with a %T", message)
-	}
-	for _, k := range res.ApiKeys {
-		if protocol.ApiKey(k.ApiKey) == protocol.Fetch {
-			return k.MaxVersion, nil
-		}
-	}
-	return -1, nil
+	return in.end() == nil
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// legacyBroker answers as Kafka 0.8.2 does, by franz-go's encoding: version 0 of four calls; on all else it closes the
-// connection.
+// legacyBroker answers as Kafka 0.8.2 does, by franz-go's encoding: four calls in version 0, whatever version the request
+// names; on all else it closes the connection.
 type legacyBroker struct {
 	address string
 	host    string
@@ -28,7 +28,8 @@ type legacyBroker struct {
 	produced []byte
 	asked    []string // topics in Metadata
 	fetches  int
-	code     int16 // of the next Produce
+	versions []int16 // asked for
+	code     int16   // of the next Produce
 }
 
 func startLegacy(t *testing.T, log []byte) *legacyBroker {
@@ -61,9 +62,12 @@ func (b *legacyBroker) serve(c net.Conn) bool {
 	}
 	key, version := int16(binary.BigEndian.Uint16(frame)), int16(binary.BigEndian.Uint16(frame[2:]))
 	req := kmsg.RequestForKey(key)
-	if req == nil || key > 3 || version != 0 {
+	if req == nil || key > 3 {
 		return false
 	}
+	b.mu.Lock()
+	b.versions = append(b.versions, version)
+	b.mu.Unlock()
 	client := int(binary.BigEndian.Uint16(frame[8:]))
 	req.SetVersion(0)
 	if err := req.ReadFrom(frame[10+client:]); err != nil {
@@ -176,6 +180,9 @@ func TestLegacyMetadata(t *testing.T) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if slices.ContainsFunc(b.versions, func(v int16) bool { return v != 0 && v != modernMetadata }) {
+		t.Errorf("calls of the versions %d", b.versions)
+	}
 	if len(b.asked) > 0 {
 		t.Errorf("asked for %q by name: the broker may create them", b.asked)
 	}
