@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
@@ -13,8 +14,10 @@ import (
 )
 
 // LogEnds asks where the logs of splits end now and what the groups of their sources have committed, until ctx
-// ends. The answers stand in the order of the splits; a broker that does not answer costs only what it leads.
+// ends. The answers stand in the order of the splits, behind them those of the partitions that sources of mode group
+// may be given beside these; a broker that does not answer costs only what it leads.
 func (a *Admin) LogEnds(ctx context.Context, job *graph.Job, splits []manifest.Split) []operator.LogEnd {
+	splits = slices.Concat(splits, a.groupSplits(ctx, job, splits))
 	out := make([]operator.LogEnd, len(splits))
 	bySource := map[string][]int{}
 	for i, s := range splits {
@@ -30,6 +33,42 @@ func (a *Admin) LogEnds(ctx context.Context, job *graph.Job, splits []manifest.S
 	}
 	wg.Wait()
 	return out
+}
+
+// groupSplits lists the partitions of the sources of mode group that are not among the known ones. What cannot be
+// listed is not told: which partitions there are is then not known.
+func (a *Admin) groupSplits(ctx context.Context, job *graph.Job, known []manifest.Split) []manifest.Split {
+	var out []manifest.Split
+	for i := range job.Sources {
+		s := &job.Sources[i]
+		if s.Kafka == nil || s.Kafka.Mode != graph.ModeGroup {
+			continue
+		}
+		parts, err := a.partitionsOf(ctx, s)
+		if err != nil {
+			a.log.Debug("list the partitions of a group", "source", s.Name, "reason", err)
+			continue
+		}
+		for _, p := range parts {
+			if split := (manifest.Split{Source: s.Name, Topic: p.Topic, Partition: p.Partition}); !slices.Contains(known, split) {
+				out = append(out, split)
+			}
+		}
+	}
+	return out
+}
+
+func (a *Admin) partitionsOf(ctx context.Context, s *graph.Source) ([]wire.TopicPartition, error) {
+	cfg, err := Resolve(graph.KindSource, s.Kafka.Properties)
+	if err != nil {
+		return nil, err
+	}
+	cluster, release, err := a.acquire(&cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	return (&starting{admin: a, source: s, cfg: &cfg, cluster: cluster}).partitions(ctx)
 }
 
 // logEndsOf fills in the answers for the splits of one source, which stand at index.

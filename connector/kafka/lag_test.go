@@ -53,6 +53,24 @@ func TestLogEnds(t *testing.T) {
 	}
 }
 
+// Which partitions a group has is not in any checkpoint: they are listed, with what the group has committed.
+func TestLogEndsOfAGroup(t *testing.T) {
+	t.Parallel()
+	f := startFake(t, kfake.SeedTopics(2, "in"))
+	produce(t, franz(t, f), numbered("in", 1, 5)...)
+	var offsets kadm.Offsets
+	offsets.AddOffset("in", 1, 3, -1)
+	if err := kadm.NewClient(franz(t, f)).CommitAllOffsets(testContext(t), "g", offsets); err != nil {
+		t.Fatal(err)
+	}
+	job := jobOf(f, func(k *graph.KafkaSource) { k.Mode, k.Properties[propGroup] = graph.ModeGroup, "g" })
+	known := manifest.Split{Source: "s", Topic: "in", Partition: 1}
+	ends := newAdmin(t).LogEnds(testContext(t), job, []manifest.Split{known})
+	if len(ends) != 2 || ends[0].Split != known || printed(&ends[0]) != "high 5 stable 5 [kafka 3] <nil>" || ends[1].Split.Partition != 0 {
+		t.Errorf("%+v", ends)
+	}
+}
+
 func printed(e *operator.LogEnd) string {
 	var published []string
 	for _, p := range e.Published {

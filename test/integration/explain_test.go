@@ -20,6 +20,7 @@ func TestLagAndExplain(t *testing.T) {
 		{"open transaction", explainedTransaction},
 		{"failed job", explainedFailure},
 		{"restart delay", explainedDelay},
+		{"group", explainedGroup},
 	})
 }
 
@@ -240,6 +241,41 @@ func explainedDelay(t *testing.T, r *rig) {
 	r.says(t, id, "restarts", "1 of 3 count")
 	r.MustSluice(t, "cancel", id)
 	r.WaitState(t, id, "CANCELED", patience)
+}
+
+// explainedGroup has a source whose positions no checkpoint holds: its subtasks tell them, or its group.
+func explainedGroup(t *testing.T, r *rig) {
+	r.create(t, 2, "in", "out")
+	r.kafka.Produce(t, r.numbered("in", 2, 2, 0, 20))
+	r.start(t, 1)
+	id := r.submit(t, `name: $name
+sources:
+  in: {kafka: {topics: ['$in'], mode: group, properties: {bootstrap.servers: '$brokers', group.id: '$name', auto.offset.reset: earliest, auto.commit.interval.ms: 200}}}
+sinks:
+  out: {from: in, kafka: {topic: '$out', guarantee: at-least-once, properties: {bootstrap.servers: '$brokers'}}}
+`)
+	l := r.waitLag(t, id, "0 and committed", func(l *lagReport) bool {
+		committed := 0
+		for _, p := range l.Partitions {
+			if p.PositionFrom == "subtask" && len(p.Published) == 1 && p.Published[0].Next != nil && *p.Published[0].Next == 10 {
+				committed++
+			}
+		}
+		return committed == 2 && l.Total == 0 && l.Unknown == 0
+	})
+	if len(l.Partitions) != 2 {
+		t.Errorf("%+v", l)
+	}
+	r.says(t, id, "sink", "Sink out: at-least-once", "mode group")
+	r.Kill9(t, r.TaskManager("tm-1"))
+	r.WaitState(t, id, "WAITING_FOR_SLOTS", patience)
+	r.kafka.Produce(t, r.numbered("in", 2, 2, 20, 28))
+	l = r.waitLag(t, id, "8", func(l *lagReport) bool { return l.Total == 8 })
+	for _, p := range l.Partitions {
+		if p.PositionFrom != "group" || *p.Position != 10 || p.TaskManager != "" {
+			t.Errorf("while nobody reads, what the group has committed counts: %+v", p)
+		}
+	}
 }
 
 // What cannot be known is said, with the reason and in time, and not made up.
