@@ -14,6 +14,46 @@ import (
 	"github.com/sluice-stream/sluice/test/integration/kafkaenv"
 )
 
+// TestOldKafkas copies through Kafka 0.9 and 0.10, which speaks as 0.9 when it is told to.
+func TestOldKafkas(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts processes and brokers")
+	}
+	for _, kind := range []kafkaenv.Kind{kafkaenv.Kafka09, kafkaenv.Kafka010} {
+		t.Run(string(kind), func(t *testing.T) {
+			const total = 3000
+			old := kafkaenv.StartOld(t, kind)
+			r := &legacyRig{newRig(t, kafkaenv.Start(t, kafkaenv.Options{Kind: kafkaenv.Fake})), old}
+			old.CreateTopic(t, r.topic("in"), 2)
+			old.CreateTopic(t, r.topic("mid"), 2)
+			r.create(t, 2, "out")
+			for i, codec := range []kgo.CompressionCodec{kgo.NoCompression(), kgo.GzipCompression(), kgo.SnappyCompression()} {
+				old.Produce(t, r.numbered("in", 2, 5, i*1000, (i+1)*1000), kgo.ProducerBatchCompression(codec))
+			}
+			r.start(t, 1)
+			job := `name: $name-TO
+parallelism: 1
+checkpoint: {interval: 100ms}
+sources:
+  in: {kafka: {topics: ['$FROM'], startup: earliest, bounded: latest, properties: {OLD}}}
+sinks:
+  out: {from: in, kafka: {topic: '$TO', guarantee: GUARANTEE, partitioner: preserve, properties: {PROPERTIES}}}
+`
+			into := func(from, to, guarantee, properties string) string {
+				words := []string{"FROM", from, "TO", to, "GUARANTEE", guarantee, "PROPERTIES", properties}
+				return strings.ReplaceAll(r.legacy(strings.NewReplacer(words...).Replace(job)), "0.8.2", "0.9.0")
+			}
+			if kind == kafkaenv.Kafka010 {
+				r.refused(t, strings.ReplaceAll(into("in", "mid", "at-least-once", "OLD"), ", broker.version: 0.9.0", ""), 1, "with broker.version: 0.9.0 it is read and written")
+			}
+			for _, job := range []string{into("in", "mid", "at-least-once", "OLD, compression.type: lz4"), into("mid", "out", "at-least-once", "bootstrap.servers: '$brokers'")} {
+				r.WaitState(t, r.submit(t, job), "FINISHED", patience)
+			}
+			r.checkCopies(t, "out", total, exactly)
+		})
+	}
+}
+
 // legacyRig is a Sluice cluster beside a broker of Kafka 0.8.2.2 and one of today.
 type legacyRig struct {
 	*rig

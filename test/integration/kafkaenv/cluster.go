@@ -20,7 +20,9 @@ const (
 	Kafka39     Kind = "kafka-3.9.2"
 	Kafka43     Kind = "kafka-4.3.1"
 	zookeeper39 Kind = "zookeeper-3.9.5"
-	kafka08     Kind = "kafka-0.8.2.2" // see Kafka08
+	kafka08     Kind = "kafka-0.8.2.2" // this and the next two: see Kafka08
+	Kafka09     Kind = "kafka-0.9.0.1"
+	Kafka010    Kind = "kafka-0.10.2.2"
 )
 
 // Kinds lists every kind that a suite should run on, the fastest first.

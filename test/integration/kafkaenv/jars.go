@@ -27,9 +27,9 @@ var runtimes = map[Kind][]artifact{
 		"org.apache.kafka:kafka_2.13:4.3.1", "org.apache.kafka:kafka-tools:4.3.1",
 		"org.apache.logging.log4j:log4j-core:2.25.2", "org.apache.logging.log4j:log4j-slf4j-impl:2.25.2",
 	},
-	kafka08: {
-		"org.apache.kafka:kafka_2.11:0.8.2.2", "org.slf4j:slf4j-log4j12:1.7.36", "ch.qos.reload4j:reload4j:1.2.25",
-	},
+	kafka08:  {"org.apache.kafka:kafka_2.11:0.8.2.2", "org.slf4j:slf4j-log4j12:1.7.36", "ch.qos.reload4j:reload4j:1.2.25"},
+	Kafka09:  {"org.apache.kafka:kafka_2.11:0.9.0.1", "org.slf4j:slf4j-log4j12:1.7.36", "ch.qos.reload4j:reload4j:1.2.25"},
+	Kafka010: {"org.apache.kafka:kafka_2.11:0.10.2.2", "org.slf4j:slf4j-log4j12:1.7.36", "ch.qos.reload4j:reload4j:1.2.25", "javax.xml.bind:jaxb-api:2.3.1"},
 	zookeeper39: {
 		"org.apache.zookeeper:zookeeper:3.9.5", "io.dropwizard.metrics:metrics-core:4.2.37",
 		"org.xerial.snappy:snappy-java:1.1.10.8", "ch.qos.logback:logback-classic:1.3.15",
@@ -38,7 +38,9 @@ var runtimes = map[Kind][]artifact{
 
 // excluded are what the artifacts of a kind name and no repository has any more, or what something newer replaces.
 var excluded = map[Kind][]artifact{
-	kafka08: {"com.sun.jdmk:jmxtools", "com.sun.jmx:jmxri", "javax.jms:jms", "log4j:log4j"},
+	kafka08:  {"com.sun.jdmk:jmxtools", "com.sun.jmx:jmxri", "javax.jms:jms", "log4j:log4j"},
+	Kafka09:  {"log4j:log4j"},
+	Kafka010: {"log4j:log4j"},
 }
 
 // jars returns the class path of a server, after fetching it if the cache does not hold it yet.

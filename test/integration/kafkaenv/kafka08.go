@@ -22,9 +22,10 @@ import (
 	"github.com/sluice-stream/sluice/test/integration/process"
 )
 
-// Kafka08 is one broker of Kafka 0.8.2.2 with the ZooKeeper that it needs. Its address and its data survive Kill and
-// Restart.
+// Kafka08 is one broker of Kafka 0.8.2.2, or of 0.9 or 0.10, with the ZooKeeper that it needs. Its address and its data
+// survive Kill and Restart.
 type Kafka08 struct {
+	kind      Kind
 	zookeeper *ZooKeeper
 	port      int
 	dir       string
@@ -33,17 +34,29 @@ type Kafka08 struct {
 	topics    int // created
 }
 
+// speaks is what franz-go must say to a broker.
+func (k *Kafka08) speaks() kgo.Opt {
+	versions := map[Kind]*kversion.Versions{kafka08: kversion.V0_8_2(), Kafka09: kversion.V0_9_0(), Kafka010: kversion.V0_10_2()}
+	return kgo.MaxVersions(versions[k.kind])
+}
+
 // sessionTimeout is how long ZooKeeper believes in a broker that says nothing. One that finds its session gone while it
 // starts never comes up, so it is long; see Kill.
 const sessionTimeout = 30 * time.Second
 
-// StartKafka08 starts a broker for one test; it ends with the test.
+// StartKafka08 starts a broker of Kafka 0.8.2.2 for one test; it ends with the test.
 func StartKafka08(tb testing.TB) *Kafka08 {
 	tb.Helper()
-	Require(tb, kafka08)
-	k := &Kafka08{zookeeper: StartZooKeeper(tb), dir: tb.TempDir()}
+	return StartOld(tb, kafka08)
+}
+
+// StartOld is StartKafka08 with another version: Kafka09 or Kafka010.
+func StartOld(tb testing.TB, kind Kind) *Kafka08 {
+	tb.Helper()
+	Require(tb, kind)
+	k := &Kafka08{kind: kind, zookeeper: StartZooKeeper(tb), dir: tb.TempDir()}
 	var err error
-	if k.classPath, err = jars(tb.Context(), kafka08); err != nil {
+	if k.classPath, err = jars(tb.Context(), kind); err != nil {
 		tb.Fatal(err)
 	}
 	if k.port, err = process.FreePort(); err != nil {
@@ -57,10 +70,10 @@ func StartKafka08(tb testing.TB) *Kafka08 {
 			return
 		}
 		if tb.Failed() {
-			tb.Logf("--- %s ---\n%s", kafka08, k.process.Tail(16<<10))
+			tb.Logf("--- %s ---\n%s", k.kind, k.process.Tail(16<<10))
 		}
 		if err := k.process.Kill9(); err != nil {
-			tb.Errorf("ending %s: %v", kafka08, err)
+			tb.Errorf("ending %s: %v", k.kind, err)
 		}
 	})
 	k.Restart(tb)
@@ -84,7 +97,7 @@ log.index.size.max.bytes=1048576
 		"log4j.properties": logConfigs[Kafka39],
 	} {
 		if err := os.WriteFile(filepath.Join(k.dir, name), []byte(content), 0o644); err != nil {
-			return fmt.Errorf("writing the configuration of %s: %w", kafka08, err)
+			return fmt.Errorf("writing the configuration of %s: %w", k.kind, err)
 		}
 	}
 	return nil
@@ -129,7 +142,7 @@ func (k *Kafka08) inZooKeeper(tb testing.TB, do func(*zk.Conn) error) {
 		c.Close()
 	}
 	if err != nil {
-		tb.Fatalf("changing what ZooKeeper knows of %s: %v", kafka08, err)
+		tb.Fatalf("changing what ZooKeeper knows of %s: %v", k.kind, err)
 	}
 }
 
@@ -148,7 +161,7 @@ func (k *Kafka08) Restart(tb testing.TB) {
 	defer tick.Stop()
 	client := k.Client(tb, kgo.RequestRetries(0), kgo.DialTimeout(time.Second))
 	var err error
-	if k.process, err = process.Start(process.Spec{Name: "kafka08", Path: "java", Dir: k.dir, Args: k.java("kafka.Kafka", filepath.Join(k.dir, "server.properties"))}); err != nil {
+	if k.process, err = process.Start(process.Spec{Name: string(k.kind), Path: "java", Dir: k.dir, Args: k.java("kafka.Kafka", filepath.Join(k.dir, "server.properties"))}); err != nil {
 		tb.Fatal(err)
 	}
 	for {
@@ -159,9 +172,9 @@ func (k *Kafka08) Restart(tb testing.TB) {
 		select {
 		case <-tick.C:
 		case <-k.process.Done():
-			tb.Fatalf("%s ended while it started:\n%s", kafka08, k.process.Tail(16<<10))
+			tb.Fatalf("%s ended while it started:\n%s", k.kind, k.process.Tail(16<<10))
 		case <-ctx.Done():
-			tb.Fatalf("%s does not answer: %v\n%s", kafka08, err, k.process.Tail(16<<10))
+			tb.Fatalf("%s does not answer: %v\n%s", k.kind, err, k.process.Tail(16<<10))
 		}
 	}
 }
@@ -198,7 +211,7 @@ func (k *Kafka08) CreateTopic(tb testing.TB, topic string, partitions int) {
 		return err
 	})
 	if ends := k.waitForEnds(tb, topic); len(ends) != partitions {
-		tb.Fatalf("%s has made %d partitions of %s, want %d", kafka08, len(ends), topic, partitions)
+		tb.Fatalf("%s has made %d partitions of %s, want %d", k.kind, len(ends), topic, partitions)
 	}
 }
 
@@ -207,7 +220,7 @@ func (k *Kafka08) waitForEnds(tb testing.TB, topic string) map[int32]int64 {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(tb.Context(), callTimeout)
 	defer cancel()
-	tick := time.NewTicker(10 * time.Millisecond)
+	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		ends, err := k.ends(ctx, topic)
@@ -217,7 +230,7 @@ func (k *Kafka08) waitForEnds(tb testing.TB, topic string) map[int32]int64 {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			tb.Fatalf("waiting for the leaders of %s on %s: %v", topic, kafka08, err)
+			tb.Fatalf("waiting for the leaders of %s on %s: %v", topic, k.kind, err)
 		}
 	}
 }
@@ -239,7 +252,7 @@ func (k *Kafka08) Console(tb testing.TB, topic, codec string, java bool, lines [
 func (k *Kafka08) Client(tb testing.TB, options ...kgo.Opt) *kgo.Client {
 	tb.Helper()
 	base := []kgo.Opt{
-		kgo.SeedBrokers(k.Addr()), kgo.MaxVersions(kversion.V0_8_2()), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.DisableIdempotentWrite(),
+		kgo.SeedBrokers(k.Addr()), k.speaks(), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.DisableIdempotentWrite(),
 		kgo.MetadataMinAge(50 * time.Millisecond), kgo.FetchMaxWait(200 * time.Millisecond), kgo.ProducerBatchCompression(kgo.NoCompression()),
 	}
 	client, err := kgo.NewClient(append(base, options...)...)
@@ -256,13 +269,13 @@ func (k *Kafka08) Produce(tb testing.TB, records []*kgo.Record, options ...kgo.O
 	ctx, cancel := context.WithTimeout(tb.Context(), callTimeout)
 	defer cancel()
 	if err := k.Client(tb, options...).ProduceSync(ctx, records...).FirstErr(); err != nil {
-		tb.Fatalf("producing %d records to %s: %v", len(records), kafka08, err)
+		tb.Fatalf("producing %d records to %s: %v", len(records), k.kind, err)
 	}
 }
 
 // ends asks for the end of each partition's log.
 func (k *Kafka08) ends(ctx context.Context, topic string) (map[int32]int64, error) {
-	client, err := kgo.NewClient(kgo.SeedBrokers(k.Addr()), kgo.MaxVersions(kversion.V0_8_2()), kgo.RequestRetries(1))
+	client, err := kgo.NewClient(kgo.SeedBrokers(k.Addr()), k.speaks(), kgo.RequestRetries(1))
 	if err != nil {
 		return nil, err
 	}
@@ -299,10 +312,14 @@ func endsIn(list *kmsg.ListOffsetsResponse) (map[int32]int64, error) {
 	ends := map[int32]int64{}
 	for _, t := range list.Topics {
 		for _, p := range t.Partitions {
-			if p.ErrorCode != 0 || len(p.OldStyleOffsets) == 0 {
-				return nil, fmt.Errorf("the end of %s/%d: code %d, %d offsets", t.Topic, p.Partition, p.ErrorCode, len(p.OldStyleOffsets))
+			end := p.Offset
+			if len(p.OldStyleOffsets) > 0 { // before 0.10.1
+				end = p.OldStyleOffsets[0]
 			}
-			ends[p.Partition] = p.OldStyleOffsets[0]
+			if p.ErrorCode != 0 || end < 0 {
+				return nil, fmt.Errorf("the end of %s/%d: code %d, offset %d", t.Topic, p.Partition, p.ErrorCode, end)
+			}
+			ends[p.Partition] = end
 		}
 	}
 	return ends, nil
@@ -326,7 +343,7 @@ func (k *Kafka08) Read(tb testing.TB, topic string) []*kgo.Record {
 		var faults []error
 		fetches.EachError(func(_ string, _ int32, err error) { faults = append(faults, err) })
 		if err := errors.Join(faults...); err != nil {
-			tb.Fatalf("reading %s of %s, %d records missing: %v", topic, kafka08, left, err)
+			tb.Fatalf("reading %s of %s, %d records missing: %v", topic, k.kind, left, err)
 		}
 		fetches.EachRecord(func(r *kgo.Record) {
 			records = append(records, r)
