@@ -39,6 +39,9 @@ func (m *Manager) statusToProto(r *runner) *pb.JobStatus {
 		})
 	}
 	for i := range v.plan.Vertices {
+		if n := &v.plan.Vertices[i].Nodes[0]; n.Kind == graph.KindSource && n.Source.Kafka != nil && n.Source.Kafka.Mode == graph.ModeGroup {
+			out.Publications = append(out.Publications, &pb.OffsetPublication{Source: n.Name, Storage: string(graph.ModeGroup)})
+		}
 		out.Vertices = append(out.Vertices, m.vertexToProto(v, &v.plan.Vertices[i]))
 	}
 	out.Waiting = append(slices.Clone(out.Waiting), waitingSubtasks(out.Vertices)...)

@@ -28,7 +28,8 @@ type Job struct {
 // Publication is a place where the offsets of a source are published after each checkpoint.
 type Publication struct {
 	Source string `json:"source"`
-	// Storage is kafka or zookeeper.
+	// Storage is kafka or zookeeper; or group for a source of mode group, whose group keeps the offsets outside of
+	// checkpoints: the rest is empty then.
 	Storage string `json:"storage"`
 	// Checkpoint is the one whose offsets were published last; 0: none since the start of the job manager.
 	Checkpoint  uint64     `json:"checkpoint"`

@@ -21,6 +21,9 @@ import (
 
 // publicationText says how publishing goes at a place.
 func publicationText(p *web.Publication) string {
+	if p.Storage == string(graph.ModeGroup) {
+		return p.Source + " is of mode group: no part in checkpoints, its group keeps them; at-least-once at best after a crash"
+	}
 	text := fmt.Sprintf("%s in %s: ", p.Source, p.Storage)
 	switch {
 	case p.Checkpoint > 0:

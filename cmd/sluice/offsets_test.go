@@ -13,10 +13,11 @@ func TestPublicationText(t *testing.T) {
 		return &then
 	}
 	for want, p := range map[string]web.Publication{
-		"s in kafka: not published yet":                                                                   {Source: "s", Storage: "kafka"},
-		"s in kafka: of checkpoint 7, published 2 min ago":                                                {Source: "s", Storage: "kafka", Checkpoint: 7, PublishedAt: at(2 * time.Minute)},
-		"s in zookeeper: of checkpoint 7, published 2 h ago; fails for 1 h: down":                         {Source: "s", Storage: "zookeeper", Checkpoint: 7, PublishedAt: at(2 * time.Hour), Error: "down", FailingSince: at(time.Hour)},
-		"s in zookeeper: not published since the job manager started; fails for 5 min: no server answers": {Source: "s", Storage: "zookeeper", Error: "no server answers", FailingSince: at(5 * time.Minute)},
+		"s in kafka: not published yet": {Source: "s", Storage: "kafka"},
+		"s is of mode group: no part in checkpoints, its group keeps them; at-least-once at best after a crash": {Source: "s", Storage: "group"},
+		"s in kafka: of checkpoint 7, published 2 min ago":                                                      {Source: "s", Storage: "kafka", Checkpoint: 7, PublishedAt: at(2 * time.Minute)},
+		"s in zookeeper: of checkpoint 7, published 2 h ago; fails for 1 h: down":                               {Source: "s", Storage: "zookeeper", Checkpoint: 7, PublishedAt: at(2 * time.Hour), Error: "down", FailingSince: at(time.Hour)},
+		"s in zookeeper: not published since the job manager started; fails for 5 min: no server answers":       {Source: "s", Storage: "zookeeper", Error: "no server answers", FailingSince: at(5 * time.Minute)},
 	} {
 		if got := publicationText(&p); got != want {
 			t.Errorf("%q, want %q", got, want)
