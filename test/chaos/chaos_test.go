@@ -40,11 +40,17 @@ func TestCatalogue(t *testing.T) {
 		t.Errorf("F1 and F12/tm-jm are %d faults (%v), want 9: not those of F12 that begin with F1", len(f), err)
 	}
 	all, err := fault.Select("all")
-	if err != nil || len(all) == len(fault.Catalogue()) || slices.ContainsFunc(all, func(f fault.Fault) bool { return f.Gap != "" }) {
+	gaps := 0
+	for _, f := range fault.Catalogue() {
+		if f.Gap != "" {
+			gaps++
+		}
+	}
+	if err != nil || len(all) != len(fault.Catalogue())-gaps || slices.ContainsFunc(all, func(f fault.Fault) bool { return f.Gap != "" }) {
 		t.Errorf("all are %d faults of %d (%v), want those without a known gap", len(all), len(fault.Catalogue()), err)
 	}
 	if f, err := fault.Select("F25/replaced"); err != nil || len(f) != 1 {
-		t.Errorf("a known gap cannot be run by its name: %v", err)
+		t.Errorf("a fault cannot be run by its name: %v", err)
 	}
 	if _, err := fault.Select("F99"); err == nil {
 		t.Error("F99 is taken for a fault")
