@@ -84,6 +84,15 @@ func newPartitions(t *testing.T, r *rig) {
 	if j.Attempt != 1 || j.Restarts != 0 {
 		t.Errorf("attempt %d, %d restarts: new partitions need none", j.Attempt, j.Restarts)
 	}
+	_, metrics := get(t, r.Cluster, "/metrics")
+	for _, line := range []string{
+		fmt.Sprintf(`sluice_partitions_found_total{job="%s"} 3`, j.Name), fmt.Sprintf(`sluice_partition_discovery_failures_total{job="%s"} `, j.Name),
+		fmt.Sprintf(`sluice_checkpoint_offset{job="%s",partition="4",source="in",topic="%s"} `, j.Name, r.topic("in")),
+	} {
+		if !strings.Contains(metrics, line) {
+			t.Errorf("/metrics has no %s", line)
+		}
+	}
 	r.MustSluice(t, "stop", id)
 	r.WaitState(t, id, "STOPPED", patience)
 	r.checkCopies(t, "out", 3000, exactly)
