@@ -72,10 +72,10 @@ func (m *Manager) lag(ctx context.Context, r *runner, v *jobView) explain.Lag {
 		splits = append(splits, p.Split)
 	}
 	for _, t := range told {
-		if !slices.Contains(splits, t.Split) {
-			splits = append(splits, t.Split)
-		}
+		splits = append(splits, t.Split)
 	}
+	slices.SortFunc(splits, manifest.Split.Compare)
+	splits = slices.Compact(splits)
 	ctx, cancel := context.WithTimeout(ctx, lagTimeout)
 	defer cancel()
 	return explain.LagOf(at, positions, told, m.connector.LogEnds(ctx, r.graph, splits))

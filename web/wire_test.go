@@ -25,8 +25,8 @@ func fullStatus() *pb.JobStatus {
 			Id: 41, CompletedAt: at, DurationMs: 12, SizeBytes: 880, Committed: true, Attempt: 3,
 			Offsets: []*pb.SourceOffsets{{Source: "orders", Offsets: []*pb.PartitionOffset{{Topic: "orders", Partition: 0, Offset: 1<<53 + 1}, {Topic: "orders", Partition: 10, Offset: 998}}}},
 		}},
-		Failure: &pb.Failure{At: at, Class: "external", Message: "m", Subtask: "orders/0"},
-		Waiting: []string{"w"},
+		Failure:      &pb.Failure{At: at, Class: "external", Message: "m", Subtask: "orders/0"},
+		Waiting:      []string{"w"},
 		Publications: []*pb.OffsetPublication{{Source: "orders", Storage: "zookeeper", Checkpoint: 41, PublishedAt: at, Error: "e", FailingSince: at}},
 	}
 }

@@ -22,7 +22,9 @@ import (
 
 const (
 	// callTimeout bounds every call but Watch; Submit may take 10 s for its checks.
-	callTimeout    = 20 * time.Second
+	callTimeout = 20 * time.Second
+	// answerBytes bounds an answer: the lag of 10,000 partitions, each with a reason, has some megabytes.
+	answerBytes    = 64 << 20
 	connectTimeout = 5 * time.Second
 	redialPause    = 500 * time.Millisecond
 )
@@ -42,7 +44,7 @@ func (c *cli) withClient(ctx context.Context, f func(context.Context, pb.JobServ
 	retry := backoff.DefaultConfig
 	retry.BaseDelay, retry.MaxDelay = redialPause, redialPause
 	conn, err := grpc.NewClient("passthrough:///"+c.jobManager, grpc.WithTransportCredentials(creds), grpc.WithNoProxy(),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: retry, MinConnectTimeout: connectTimeout}))
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(answerBytes)), grpc.WithConnectParams(grpc.ConnectParams{Backoff: retry, MinConnectTimeout: connectTimeout}))
 	if err != nil {
 		return usageError("--jobmanager %q: %w", c.jobManager, err)
 	}

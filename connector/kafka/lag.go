@@ -38,6 +38,10 @@ func (a *Admin) LogEnds(ctx context.Context, job *graph.Job, splits []manifest.S
 // groupSplits lists the partitions of the sources of mode group that are not among the known ones. What cannot be
 // listed is not told: which partitions there are is then not known.
 func (a *Admin) groupSplits(ctx context.Context, job *graph.Job, known []manifest.Split) []manifest.Split {
+	have := map[manifest.Split]bool{}
+	for _, s := range known {
+		have[s] = true
+	}
 	var out []manifest.Split
 	for i := range job.Sources {
 		s := &job.Sources[i]
@@ -50,7 +54,7 @@ func (a *Admin) groupSplits(ctx context.Context, job *graph.Job, known []manifes
 			continue
 		}
 		for _, p := range parts {
-			if split := (manifest.Split{Source: s.Name, Topic: p.Topic, Partition: p.Partition}); !slices.Contains(known, split) {
+			if split := (manifest.Split{Source: s.Name, Topic: p.Topic, Partition: p.Partition}); !have[split] {
 				out = append(out, split)
 			}
 		}
