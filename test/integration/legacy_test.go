@@ -97,7 +97,7 @@ func consoleLines(from, to int) []string {
 	return lines
 }
 
-// codecs reads what three producers of 0.8 compressed, writes it to the same broker with each codec, and lets the broker's
+// codecs reads what three producers of 0.8 compressed, with a fetch size that cuts most of it, writes it to the same broker with each codec, and lets the broker's
 // own consumer read that.
 func (r *legacyRig) codecs(t *testing.T) {
 	const each = 300
@@ -121,7 +121,7 @@ func (r *legacyRig) codecs(t *testing.T) {
 parallelism: 1
 checkpoint: {interval: 100ms}
 sources:
-  in: {kafka: {topics: ['$in'], startup: earliest, bounded: latest, properties: {OLD}}}
+  in: {kafka: {topics: ['$in'], startup: earliest, bounded: latest, properties: {OLD, max.partition.fetch.bytes: 1024}}}
 sinks:
   out: {from: in, kafka: {topic: '$%[1]s', guarantee: at-least-once, properties: {OLD, compression.type: %[1]s}}}
 `, codec)))
