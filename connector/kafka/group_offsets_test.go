@@ -1,0 +1,66 @@
+package kafka
+
+import (
+	"testing"
+
+	"github.com/sluice-stream/sluice/checkpoint/manifest"
+	"github.com/sluice-stream/sluice/ident"
+	"github.com/sluice-stream/sluice/operator"
+)
+
+// TestGroupOffsets: what is committed never runs ahead of what the sinks have acknowledged, and never goes back.
+func TestGroupOffsets(t *testing.T) {
+	o := newGroupOffsets()
+	take := func(next int64) {
+		o.take(&operator.SourceBatch{Split: position("t", 0, 0, -1).Split, Next: next, LeaderEpoch: 3})
+	}
+	expect := func(what string, want int64) {
+		t.Helper()
+		due := o.due()
+		if want < 0 && len(due) > 0 || want >= 0 && (len(due) != 1 || due[0].Offset != want) {
+			t.Errorf("%s: due %+v, want %d", what, due, want)
+		}
+		o.commit("s", due)
+	}
+	o.hold([]manifest.Position{position("t", 0, 10, -1)}, false)
+	expect("the start is committed, whatever is there", 10)
+	take(15)
+	expect("nothing is acknowledged", -1)
+	o.barrier(1)
+	take(20)
+	o.barrier(2)
+	o.completed(1)
+	expect("checkpoint 1", 15)
+	if o.settled([]operator.SplitLag{{Split: position("t", 0, 0, -1).Split, Next: 20}}) {
+		t.Error("20 is not acknowledged, and all is settled")
+	}
+	take(18) // late, from before
+	o.completed(4)
+	expect("checkpoint 2 was covered by a later one", 20)
+	o.completed(2)
+	expect("a repeat", -1)
+	// Through the next generation it goes on where it was; the barrier of before still counts.
+	take(30)
+	o.barrier(5)
+	if got := o.hold([]manifest.Position{position("t", 0, 20, -1)}, true); got[0].Next != 30 || got[0].LeaderEpoch != 3 {
+		t.Errorf("it goes on at %+v, want 30", got[0])
+	}
+	expect("what the group knows", 20)
+	o.completed(5)
+	expect("checkpoint 5", 30)
+	// After a generation without it, the group counts.
+	take(40)
+	if got := o.hold([]manifest.Position{position("t", 0, 35, -1)}, false); got[0].Next != 35 {
+		t.Errorf("it goes on at %+v, want 35", got[0])
+	}
+	expect("the new start", 35)
+	o.hold(nil, true)
+	take(50)
+	expect("it was given up", -1)
+	for id := range ident.CheckpointID(3 * maxBarriers) {
+		o.barrier(10 + id)
+	}
+	if len(o.barriers) != maxBarriers {
+		t.Errorf("%d barriers wait, at most %d may", len(o.barriers), maxBarriers)
+	}
+}
