@@ -19,13 +19,17 @@ import (
 	"github.com/sluice-stream/sluice/web"
 )
 
-// publicationText says how publishing goes at a place.
-func publicationText(p *web.Publication) string {
+// publicationText says how publishing goes at a place, or went in a job that has ended; empty if nothing is known.
+func publicationText(p *web.Publication, ended bool) string {
 	if p.Storage == string(graph.ModeGroup) {
 		return p.Source + " is of mode group: no part in checkpoints, its group keeps them; at-least-once at best after a crash"
 	}
 	text := fmt.Sprintf("%s in %s: ", p.Source, p.Storage)
 	switch {
+	case ended && p.Error != "":
+		return text + "the last ones could not be published: " + p.Error
+	case ended && p.Checkpoint == 0: // by an earlier start of the job manager, if at all
+		return ""
 	case p.Checkpoint > 0:
 		text += fmt.Sprintf("of checkpoint %d, published %s ago", p.Checkpoint, ago(p.PublishedAt))
 	case p.Error == "":

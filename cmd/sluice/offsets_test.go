@@ -19,8 +19,17 @@ func TestPublicationText(t *testing.T) {
 		"s in zookeeper: of checkpoint 7, published 2 h ago; fails for 1 h: down":                               {Source: "s", Storage: "zookeeper", Checkpoint: 7, PublishedAt: at(2 * time.Hour), Error: "down", FailingSince: at(time.Hour)},
 		"s in zookeeper: not published since the job manager started; fails for 5 min: no server answers":       {Source: "s", Storage: "zookeeper", Error: "no server answers", FailingSince: at(5 * time.Minute)},
 	} {
-		if got := publicationText(&p); got != want {
+		if got := publicationText(&p, false); got != want {
 			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	for want, p := range map[string]web.Publication{
+		"": {Source: "s", Storage: "kafka"},
+		"s in kafka: of checkpoint 7, published 2 min ago":           {Source: "s", Storage: "kafka", Checkpoint: 7, PublishedAt: at(2 * time.Minute)},
+		"s in zookeeper: the last ones could not be published: down": {Source: "s", Storage: "zookeeper", Checkpoint: 7, PublishedAt: at(2 * time.Hour), Error: "down", FailingSince: at(time.Hour)},
+	} {
+		if got := publicationText(&p, true); got != want {
+			t.Errorf("ended: %q, want %q", got, want)
 		}
 	}
 }

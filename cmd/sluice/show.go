@@ -149,7 +149,9 @@ func (c *cli) printJob(j *web.Job) {
 		line("", "pending: %s", p)
 	}
 	for _, p := range j.Publications {
-		line("offsets", "%s", publicationText(&p))
+		if text := publicationText(&p, j.EndedAt != nil); text != "" {
+			line("offsets", "%s", text)
+		}
 	}
 	if f := j.Failure; f != nil {
 		line("failure", "%s ago, %s%s: %s", ago(f.At), f.Class, prefixed(" in ", f.Subtask), f.Message)

@@ -100,10 +100,14 @@ func endWhileDown(t *testing.T, r *rig) {
 		t.Errorf("exit code %d, and no warning %q:\n%s", submitted.Code, warning, submitted.Stderr)
 	}
 	id := o.prefix + "job"
-	o.WaitFor(t, id, "publishing", patience, func(j *jobStatus) bool { return publication(j, "zookeeper").Checkpoint > 0 })
+	o.kafka.Produce(t, o.numbered("in", 1, 5, 0, 10))
+	o.waitHeld(t, o.node(0), "9")
 	o.keeper.Kill(t)
 	o.MustSluice(t, "stop", id)
 	o.WaitState(t, id, "STOPPED", patience)
+	if text := o.MustSluice(t, "job", id); !strings.Contains(text, "in in zookeeper: the last ones could not be published") {
+		t.Errorf("sluice job does not say that the last offsets are missing:\n%s", text)
+	}
 }
 
 // groupInUse: Kafka refuses offsets of a group that has members. The job runs on, and they are published when the
