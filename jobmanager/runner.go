@@ -167,6 +167,8 @@ type jobView struct {
 	restartAt            time.Time
 	waitsFor, storeError string
 	held                 bool
+	// broken is the bug for which the job manager no longer runs the job.
+	broken string
 }
 
 type failureView struct {
@@ -255,7 +257,7 @@ func (r *runner) contain() {
 	r.viewMu.Lock()
 	defer r.viewMu.Unlock()
 	v := *r.current
-	v.waiting = []string{r.storeError}
+	v.waiting, v.broken = []string{r.storeError}, r.storeError
 	r.current = &v
 	close(r.changed)
 	r.changed = make(chan struct{})

@@ -35,8 +35,8 @@ type Facts struct {
 	// Subtasks are those of the newest attempt; Waits says which of them make no progress.
 	Subtasks []Subtask
 	Waits    []Wait
-	// StoreError is why the job manager cannot write down what it must.
-	StoreError string
+	// StoreError is why the job manager cannot write down what it must; Broken why it no longer runs the job.
+	StoreError, Broken string
 	// Checkpoints, and whether all that the newest names is committed.
 	Checkpoints checkpoint.Status
 	Commits     commit.Status

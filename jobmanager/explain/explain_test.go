@@ -102,8 +102,14 @@ func livingStates() []stateCase {
 func endingStates() []stateCase {
 	return []stateCase{
 		{"finishing", job.Finishing, func(f *Facts) { f.WaitsFor = "the final checkpoint is not complete yet" },
-			"orders (FINISHING) has read its sources to the end and finishes, for 12 s: the final checkpoint is not complete yet.", nil, nil},
+			"orders (FINISHING) has read its sources to the end and draws its final checkpoint, for 12 s: the final checkpoint is not complete yet.", nil, nil},
 		{"stopping", job.Stopping, nil, "orders (STOPPING) was told to stop and draws its final checkpoint, for 12 s.", nil, nil},
+		{"finishing, drawn", job.Finishing, func(f *Facts) {
+			f.Checkpoints.Latest.Final, f.WaitsFor = true, "transactions are being committed and fenced"
+		},
+			"orders (FINISHING) has read its sources to the end, has drawn its final checkpoint and ends, for 12 s: transactions are being committed and fenced.", nil, nil},
+		{"stopping, drawn", job.Stopping, func(f *Facts) { f.Checkpoints.Latest.Final = true }, "orders (STOPPING) was told to stop, has drawn its final checkpoint and ends, for 12 s.", nil, nil},
+		{"stopping, never ran", job.Stopping, func(f *Facts) { f.Record.Attempt, f.Checkpoints.Latest = 0, nil }, "orders (STOPPING) was told to stop before it ran, and ends, for 12 s.", nil, nil},
 		{"canceling", job.Canceling, func(f *Facts) {
 			f.Commits, f.Slots = commit.Status{Unfenced: 3, Reason: "kafka-1:9092: connection refused"}, &slots.Explanation{Need: 2}
 		}, "orders (CANCELING) was told to cancel and ends without a final checkpoint, for 12 s.",
@@ -202,6 +208,9 @@ func TestFindingsOfARunningJob(t *testing.T) {
 		}, []string{"  Checkpoint 40 failed 1 h 20 min ago: timeout.\n"}, []string{"!"}},
 		{"lost", func(f *Facts) { f.Commits.Lost = 1 }, []string{"! 1 transaction can never be committed."}, nil},
 		{"disk", func(f *Facts) { f.StoreError = "no space left on device" }, []string{"! The job manager cannot store what it must: no space left on device."}, nil},
+		{"bug", func(f *Facts) {
+			f.Broken = "the job manager met a bug in this job: index out of range; please report it"
+		}, []string{"! Nothing here moves any more: the job manager met a bug"}, nil},
 		{"topics", func(f *Facts) { f.Discovery = []string{"topic in was made anew"} }, []string{"! topic in was made anew."}, nil},
 		{"published", func(f *Facts) {
 			f.Offsets = []publish.Status{{Publication: graph.Publication{Source: "in", Storage: graph.OffsetsKafka}, Checkpoint: 41, At: ago(300 * time.Millisecond)}}

@@ -16,8 +16,12 @@ const (
 	overdueMin = 10 * time.Second
 )
 
+// store says what the job manager itself cannot do.
 func (f *Facts) store() []Finding {
-	if f.StoreError == "" {
+	switch {
+	case f.Broken != "":
+		return []Finding{{OfStore, Problem, "Nothing here moves any more: " + sentence(f.Broken), ""}}
+	case f.StoreError == "":
 		return nil
 	}
 	return []Finding{{OfStore, Problem, "The job manager cannot store what it must: " + sentence(f.StoreError), "make room on its disk, or mend it; it tries again by itself"}}

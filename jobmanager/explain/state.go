@@ -28,19 +28,32 @@ func (f *Facts) state() Finding {
 	case job.Restarting:
 		found.Text = fmt.Sprintf("%s: attempt %d has ended; %s.", name, f.Record.Attempt, f.restartNote())
 	case job.Finishing, job.Stopping, job.Canceling, job.Failing:
-		found.Text = fmt.Sprintf("%s %s, %s%s.", name, endings[f.Record.State], since, after(": ", f.WaitsFor))
+		found.Text = fmt.Sprintf("%s %s, %s%s.", name, f.doing(), since, after(": ", f.WaitsFor))
 	default:
 		return f.end(name)
 	}
 	return found
 }
 
-// endings say what a job does that is about to end.
-var endings = map[job.State]string{
-	job.Finishing: "has read its sources to the end and finishes",
-	job.Stopping:  "was told to stop and draws its final checkpoint",
-	job.Canceling: "was told to cancel and ends without a final checkpoint",
-	job.Failing:   "has failed for good and is being ended",
+// doing says what a job does that is about to end.
+func (f *Facts) doing() string {
+	drawn := f.Checkpoints.Latest != nil && f.Checkpoints.Latest.Final
+	switch {
+	case f.Record.State == job.Canceling:
+		return "was told to cancel and ends without a final checkpoint"
+	case f.Record.State == job.Failing:
+		return "has failed for good and is being ended"
+	case f.Record.State == job.Finishing && drawn:
+		return "has read its sources to the end, has drawn its final checkpoint and ends"
+	case f.Record.State == job.Finishing:
+		return "has read its sources to the end and draws its final checkpoint"
+	case drawn:
+		return "was told to stop, has drawn its final checkpoint and ends"
+	case f.Record.Attempt == 0:
+		return "was told to stop before it ran, and ends"
+	default:
+		return "was told to stop and draws its final checkpoint"
+	}
 }
 
 // attemptNote says of a job that waits for slots whether it ran before, and what it has to do when it runs.
