@@ -200,7 +200,7 @@ func (w *world) checkRecord(j *job, old, rec jobcore.Record) {
 		w.violate("%s: %s is written after %s", j.id, rec, old)
 	case rec.Attempt < old.Attempt || rec.Restarts < old.Restarts:
 		w.violate("%s: %s is written after %s", j.id, rec, old)
-	case rec.State == jobcore.Failed && rec.BudgetUsed < j.attempts && !j.foreign:
+	case rec.State == jobcore.Failed && rec.BudgetUsed < j.attempts && !j.foreign && !j.badSource:
 		w.violate("%s failed with restarts left: %s", j.id, rec)
 	}
 	if rec.State.Terminal() {

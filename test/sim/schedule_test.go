@@ -108,10 +108,23 @@ func (w *world) faults() {
 	if w.chance(w.odds.foreign) {
 		w.fenceForeign(w.jobs[w.rng.IntN(len(w.jobs))])
 	}
+	if w.chance(w.odds.badSource) {
+		w.failSource(w.jobs[w.rng.IntN(len(w.jobs))])
+	}
 	if w.jm != nil && w.chance(w.odds.crashJM) {
 		w.jm.die("kill -9")
 	}
 	w.after(w.between(500*time.Millisecond, 1500*time.Millisecond), w.faults)
+}
+
+// failSource lets the job manager see that a source of a job must not be read on.
+func (w *world) failSource(j *job) {
+	if w.jm == nil || w.jm.runner(j.id) == nil {
+		return
+	}
+	j.badSource = true
+	r := w.jm.runner(j.id)
+	r.handle(jobcore.SourceFailing{Fence: r.fence, Why: "its topic is another one"})
 }
 
 // heal ends all faults. There are just enough slots for all jobs at once then, so that none may be leaked.
@@ -173,7 +186,7 @@ func (w *world) checkEnd(j *job, state jobcore.State) {
 	case jobcore.Canceled:
 		ok = true
 	case jobcore.Failed:
-		ok = j.attempts < 1000 || j.foreign
+		ok = j.attempts < 1000 || j.foreign || j.badSource
 	case jobcore.FailedDataLoss:
 		ok = j.dataLost || j.commitInDoubt
 	}

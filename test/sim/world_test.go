@@ -35,6 +35,7 @@ type odds struct {
 	slowDisk                                float64 // per write
 	pauseTM                                 float64 // per second
 	foreign                                 float64 // per second: somebody else uses the transactional ids
+	badSource                               float64 // per second: the input of a job is another topic now
 	// Per request to Kafka: not a byte of it is sent; it is lost; it is carried out after the client has given
 	// up; its answer is lost; it is carried out twice; it is slow; the coordinator is still loading.
 	unsent, lostRequest, lateRequest, lostAnswer, repeatRequest, slowKafka, busyBroker float64
@@ -57,6 +58,9 @@ func drawOdds(rng *rand.Rand) odds {
 	}
 	if rng.IntN(50) == 0 {
 		o.foreign = rng.Float64()
+	}
+	if rng.IntN(50) == 0 {
+		o.badSource = 0.2 * rng.Float64()
 	}
 	return o
 }
@@ -217,6 +221,7 @@ type job struct {
 	// commitInDoubt: a commit happened, but will be refused if it is asked for again.
 	commitInDoubt bool
 	foreign       bool // somebody else used its transactional ids
+	badSource     bool // its input is another topic
 }
 
 func newJob(n, parallelism, sinks int) *job {
