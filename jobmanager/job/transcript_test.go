@@ -24,7 +24,7 @@ import (
 //	resumed WORKER
 //	deploy-failed [gone WORKER | refused]
 //	checkpoint N [final]             of the newest attempt
-//	checkpoints-failing | data-lost
+//	checkpoints-failing | source-failing | data-lost
 //	wait DURATION                    the clock goes on, with a tick at each deadline on the way
 //	crash [final]                    the job manager dies; the next one reads the persisted record
 //	waiting                          what people are told
