@@ -74,6 +74,7 @@ func TestKafka08(t *testing.T) {
 		{"every codec in, every codec out", (*legacyRig).codecs},
 		{"exactly-once to a newer Kafka through kill -9", (*legacyRig).killTaskManager},
 		{"at-least-once to itself through a crash of the broker", (*legacyRig).crashBroker},
+		{"at-least-once to itself through kill -9", (*legacyRig).killWithin},
 		{"start offsets", (*legacyRig).startOffsets},
 		{"offsets of a consumer of 0.8", (*legacyRig).consumerOffsets},
 		{"record with headers", (*legacyRig).headers},
@@ -239,8 +240,38 @@ sinks:
 			t.Errorf("%s: %d restarts, want none: the job waits for the broker", j.Name, j.Restarts)
 		}
 	}
+	r.checkOld(t, "out")
+}
+
+// killWithin: a job from the old broker to itself loses nothing when a task manager dies.
+func (r *legacyRig) killWithin(t *testing.T) {
+	r.old.CreateTopic(t, r.topic("in"), 2)
+	r.old.CreateTopic(t, r.topic("out"), 2)
+	finish := r.feedOld(t, "in", 2)
+	r.start(t, 2)
+	id := r.submit(t, r.legacy(fmt.Sprintf(`name: $name
+parallelism: 2
+checkpoint: {interval: 200ms}
+restart: {initial: 0s, max: 100ms, attempts: 1000}
+sources:
+  in: {kafka: {topics: ['$in'], startup: earliest, %s, properties: {OLD}}}
+sinks:
+  out: {from: in, kafka: {topic: '$out', guarantee: at-least-once, partitioner: round-robin, properties: {OLD, compression.type: gzip}}}
+`, boundedAt(2, legacyTotal))))
+	before := r.WaitFor(t, id, "under way", patience, func(j *jobStatus) bool { return r.read(j) > 500 })
+	r.Kill9(t, r.TaskManager("tm-1"))
+	r.StartTaskManager(t, "tm-2", 2)
+	r.WaitFor(t, id, "running again", patience, func(j *jobStatus) bool { return j.Attempt > before.Attempt && j.State == "RUNNING" })
+	finish()
+	r.WaitState(t, id, "FINISHED", patience)
+	r.checkOld(t, "out")
+}
+
+// checkOld compares the values of a topic of the old broker with the numbers 0..legacyTotal-1, of which none may be missing.
+func (r *legacyRig) checkOld(t *testing.T, topic string) {
+	t.Helper()
 	seen := make([]int, legacyTotal)
-	for _, record := range r.old.Read(t, r.topic("out")) {
+	for _, record := range r.old.Read(t, r.topic(topic)) {
 		n, err := strconv.Atoi(string(record.Value))
 		if err != nil || n < 0 || n >= legacyTotal {
 			t.Fatalf("the output holds %q, which was never sent", record.Value)
@@ -254,7 +285,7 @@ sinks:
 		}
 		duplicates += max(0, count-1)
 	}
-	t.Logf("%d records through two jobs, %d lost, %d duplicates", legacyTotal, lost, duplicates)
+	t.Logf("%d records, %d lost, %d duplicates", legacyTotal, lost, duplicates)
 	if lost > 0 {
 		t.Errorf("%d of %d records lost", lost, legacyTotal)
 	}

@@ -2,9 +2,13 @@ package wire
 
 import (
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/binary"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -34,11 +38,18 @@ type legacyBroker struct {
 
 func startLegacy(t *testing.T, log []byte) *legacyBroker {
 	t.Helper()
+	return startLegacyBehind(t, log, func(c net.Conn) net.Conn { return c })
+}
+
+// startLegacyBehind puts something between the broker and its connections.
+func startLegacyBehind(t *testing.T, log []byte, wrap func(net.Conn) net.Conn) *legacyBroker {
+	t.Helper()
 	b := &legacyBroker{log: log}
 	ready := make(chan struct{})
-	b.address = listen(t, func(c net.Conn) {
-		defer c.Close()
+	b.address = listen(t, func(plain net.Conn) {
+		defer plain.Close()
 		<-ready
+		c := wrap(plain)
 		for b.serve(c) {
 		}
 	})
@@ -323,5 +334,29 @@ func TestLegacyPeers(t *testing.T) {
 	}
 	if err := cl.OffsetCommit(testContext(t), "g", []CommittedOffset{{Topic: "t"}}); !HasCode(err, CodeUnsupportedVersion) {
 		t.Errorf("OffsetCommit: %v", err)
+	}
+}
+
+// TestLegacyTLS: Kafka 0.9 has it.
+func TestLegacyTLS(t *testing.T) {
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.StartTLS()
+	pool := x509.NewCertPool()
+	pool.AddCert(server.Certificate())
+	serverSide := &tls.Config{Certificates: server.TLS.Certificates}
+	server.Close()
+	b := startLegacyBehind(t, oldSet(old{offset: 0, value: []byte("v")}), func(c net.Conn) net.Conn { return tls.Server(c, serverSide) })
+	trusted := &tls.Config{RootCAs: pool, ServerName: "example.com"}
+	cl := openAddr(t, b.address, func(c *Config) { c.BrokerVersion, c.TLS = Broker090, trusted })
+	if err := cl.CheckVersions(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	res, err := cl.Fetch(testContext(t), leaderOf(t, cl, "t", 0), &FetchRequest{MaxWait: time.Second, Partitions: []FetchPartition{{Topic: "t"}}})
+	if err != nil || res.Partitions[0].SizeBytes() == 0 {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	res.Release()
+	if _, err := Open(Config{Bootstrap: []string{"a:1"}, BrokerVersion: Broker082, TLS: trusted}); err == nil || !strings.Contains(err.Error(), "brokers before 0.9 have no TLS") {
+		t.Error(err)
 	}
 }
