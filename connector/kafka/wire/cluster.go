@@ -28,6 +28,7 @@ type Cluster struct {
 	bootstrap   []net.Addr
 	closed      atomic.Bool
 	correlation atomic.Int32
+	turn        atomic.Uint32 // see TopicIDs
 	memory      memory
 	decompress  *Decompressor
 	compressors [LZ4 + 1]*Compressor // for legacy brokers
@@ -159,10 +160,18 @@ func (c *Cluster) answered(a net.Addr) {
 // anyBroker asks one broker after the other until one answers. The time is shared, so that a hung
 // broker leaves some for the next.
 func (c *Cluster) anyBroker(ctx context.Context, ask func(context.Context, net.Addr) error) error {
+	a, err := c.firstOf(ctx, c.addresses(), ask)
+	if err == nil {
+		c.answered(a)
+	}
+	return err
+}
+
+// firstOf is anyBroker for these addresses; it says which one answered.
+func (c *Cluster) firstOf(ctx context.Context, all []net.Addr, ask func(context.Context, net.Addr) error) (net.Addr, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.CallTimeout)
 	defer cancel()
 	var faults []error
-	all := c.addresses()
 	for i, a := range all {
 		deadline, _ := ctx.Deadline()
 		share := max(time.Until(deadline)/time.Duration(len(all)-i), c.cfg.DialTimeout)
@@ -170,8 +179,7 @@ func (c *Cluster) anyBroker(ctx context.Context, ask func(context.Context, net.A
 		err := ask(one, a)
 		stop()
 		if err == nil {
-			c.answered(a)
-			return nil
+			return a, nil
 		}
 		faults = append(faults, err)
 		var answer *Error
@@ -180,9 +188,9 @@ func (c *Cluster) anyBroker(ctx context.Context, ask func(context.Context, net.A
 		}
 	}
 	if len(faults) == 1 {
-		return faults[0]
+		return nil, faults[0]
 	}
-	return errors.Join(faults...)
+	return nil, errors.Join(faults...)
 }
 
 func brokerAddr(host string, port int32) net.Addr {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"slices"
 
 	"github.com/segmentio/kafka-go/protocol"
 	"github.com/segmentio/kafka-go/protocol/apiversions"
@@ -16,13 +17,17 @@ import (
 const topicIDVersion = 10
 
 // TopicIDs gives the ids of those of the topics that exist; the zero id where the broker tells none. It is empty if
-// the broker is too old for topic ids. Topics are never created by asking.
+// the broker is too old for topic ids. Topics are never created by asking. Each call begins with another broker: one
+// that is cut off from the others may tell of a topic that has long been replaced, and who asks again must not hear the
+// same from it.
 func (c *Cluster) TopicIDs(ctx context.Context, topics []string) (map[string][16]byte, error) {
 	var out map[string][16]byte
 	if len(topics) == 0 {
 		return out, nil
 	}
-	err := c.anyBroker(ctx, func(ctx context.Context, a net.Addr) error {
+	all := c.addresses()
+	first := int(c.turn.Add(1)) % len(all)
+	_, err := c.firstOf(ctx, slices.Concat(all[first:], all[:first]), func(ctx context.Context, a net.Addr) error {
 		talk := &topicIDTalk{topics: topics}
 		if err := c.callAgain(ctx, a, talk); err != nil {
 			return err

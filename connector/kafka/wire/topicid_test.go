@@ -3,11 +3,13 @@ package wire
 import (
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/segmentio/kafka-go/protocol"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
 )
 
@@ -40,6 +42,39 @@ func TestTopicIDs(t *testing.T) {
 	// The connection is good for other calls, before and after.
 	if _, err := cl.Metadata(ctx, []string{"a"}); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestTopicIDsOfEveryBroker: a broker that has old news is not asked twice in a row.
+func TestTopicIDsOfEveryBroker(t *testing.T) {
+	f := startFake(t, kfake.NumBrokers(3), kfake.SeedTopics(1, "a"))
+	var mu sync.Mutex
+	var asked []int32
+	f.ControlKey(int16(kmsg.Metadata), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		f.KeepControl()
+		mu.Lock()
+		defer mu.Unlock()
+		if r.GetVersion() == topicIDVersion {
+			asked = append(asked, f.CurrentNode())
+		}
+		return nil, nil, false
+	})
+	cl := openCluster(t, f)
+	for range 6 {
+		if _, err := cl.TopicIDs(testContext(t), []string{"a"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	seen := map[int32]int{}
+	for i, node := range asked {
+		if seen[node]++; i > 0 && asked[i-1] == node {
+			t.Errorf("asked %v", asked)
+		}
+	}
+	if len(seen) != 3 || len(asked) != 6 {
+		t.Errorf("asked %v", asked)
 	}
 }
 
