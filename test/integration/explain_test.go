@@ -317,6 +317,32 @@ func TestLagWhileTheBrokerIsDown(t *testing.T) {
 	r.says(t, id, "lag", "is not known", kafka.Addr())
 }
 
+// A job that was told to stop while its broker is down says what it waits for, and then that it has ended.
+func TestExplainAStopWithoutBroker(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts processes")
+	}
+	kafka := kafkaenv.Start(t, kafkaenv.Options{Kind: kafkaenv.Fake})
+	r := newRig(t, kafka)
+	r.create(t, 2, "in", "out")
+	kafka.Produce(t, r.numbered("in", 2, 2, 0, 20))
+	r.start(t, 2)
+	id := r.submit(t, explainedJob)
+	r.WaitCheckpoint(t, id, 1, patience)
+	kafka.Stop(t, 0)
+	r.says(t, id, "broker", kafka.Addr())
+	r.MustSluice(t, "stop", id)
+	r.WaitState(t, id, "STOPPING", patience)
+	r.says(t, id, "state", "was told to stop")
+	r.says(t, id, "commit", "are not fenced yet", kafka.Addr()) // the final checkpoint needs no broker: nothing was open
+	kafka.Restart(t, 0)
+	r.WaitState(t, id, "STOPPED", patience)
+	r.says(t, id, "state", "with final checkpoint", "--from-checkpoint "+id+"/")
+	if e := r.explain(t, id); len(e.Waits) > 0 {
+		t.Errorf("nobody of a job that has ended waits: %+v", e.Waits)
+	}
+}
+
 func TestLagAndExplainOfNoJob(t *testing.T) {
 	r := startedRig(t, 1)
 	for _, verb := range []string{"lag", "explain"} {
