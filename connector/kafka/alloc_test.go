@@ -90,6 +90,11 @@ func TestPassThroughAllocates(t *testing.T) {
 	const rounds, size = 40, 5000
 	f := startFake(t, kfake.SeedTopics(2, "in", "out"))
 	cl := franz(t, f, kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.ProducerBatchMaxBytes(1<<20))
+	at, _, err := newAdmin(t).StartPositions(testContext(t), jobOf(f, func(*graph.KafkaSource) {})) // with topic ids
+	if err != nil {
+		t.Fatal(err)
+	}
+	at[0].Stop, at[1].Stop = rounds/2*size, rounds/2*size
 	value := make([]byte, 100)
 	for i := range rounds {
 		var records []*kgo.Record
@@ -113,7 +118,7 @@ func TestPassThroughAllocates(t *testing.T) {
 		}
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		r := startSource(t, properties(f), position("in", 0, 0, rounds/2*size), position("in", 1, 0, rounds/2*size))
+		r := startSource(t, properties(f), at...)
 		records := 0
 		for records < rounds*size {
 			b := <-r.source.Batches()
