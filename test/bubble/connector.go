@@ -29,8 +29,9 @@ type Admin struct {
 	mu        sync.Mutex
 	published []ident.CheckpointID
 	publish   func(context.Context, graph.Publication) error // as OnPublish
-	// listingFault is why partitions cannot be listed; nil: they can.
+	// listingFault is why partitions cannot be listed; nil: they can. Those that are found begin at begin.
 	listingFault error
+	begin        int64
 }
 
 // OnPublish has f decide how the publications of offsets end; nil: all succeed.
@@ -78,7 +79,7 @@ func (a *Admin) DiscoveryInterval(*graph.KafkaSource) (time.Duration, bool) {
 	return a.Discovery, a.Discovery > 0
 }
 
-// Discover finds the partitions that were added, each at offset 0.
+// Discover finds the partitions that were added, each where retention has come to.
 func (a *Admin) Discover(ctx context.Context, s *graph.Source, known []manifest.Position) ([]manifest.Position, map[string]manifest.TopicID, error) {
 	var found []manifest.Position
 	topics := map[string]manifest.TopicID{}
@@ -94,7 +95,7 @@ func (a *Admin) Discover(ctx context.Context, s *graph.Source, known []manifest.
 			for p := range int32(n) {
 				split := manifest.Split{Source: s.Name, Topic: topic, Partition: p}
 				if !slices.ContainsFunc(known, func(k manifest.Position) bool { return k.Split == split }) {
-					found = append(found, manifest.Position{Split: split, LeaderEpoch: -1, Stop: -1})
+					found = append(found, manifest.Position{Split: split, Next: a.beginning(), LeaderEpoch: -1, Stop: -1})
 				}
 			}
 		}
@@ -111,6 +112,19 @@ func (a *Admin) FailListings(why error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.listingFault = why
+}
+
+// Retain lets partitions that are found from now on begin at an offset. The log keeps what is before.
+func (a *Admin) Retain(from int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.begin = from
+}
+
+func (a *Admin) beginning() int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.begin
 }
 
 func (a *Admin) listingFailure() error {

@@ -61,6 +61,7 @@ func TestNewPartitionsAreReadWithoutARestart(t *testing.T) {
 func TestFoundPartitionsSurvive(t *testing.T) {
 	found := func(c *Cluster) {
 		c.Await(20*time.Second, "partitions are found", func() bool { return c.Logged("partition found") >= 3 })
+		c.Admin.Retain(100) // who finds them again begins too late
 	}
 	tests := []struct {
 		name string
