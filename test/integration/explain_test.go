@@ -317,6 +317,27 @@ func TestLagWhileTheBrokerIsDown(t *testing.T) {
 	r.says(t, id, "lag", "is not known", kafka.Addr())
 }
 
+// ZooKeeper keeps the last offset processed; people are shown the next one to read, and since when it cannot be
+// written there.
+func TestExplainOffsetsInZooKeeper(t *testing.T) {
+	o := newOffsetsRig(t, startedRig(t, 1))
+	o.kafka.Produce(t, o.numbered("in", 1, 1, 0, 10))
+	id := o.submit(t, o.job())
+	published := func(l *lagReport) bool {
+		return len(l.Partitions) == 1 && len(l.Partitions[0].Published) == 1 && l.Partitions[0].Published[0].Storage == "zookeeper" &&
+			l.Partitions[0].Published[0].Next != nil && *l.Partitions[0].Published[0].Next == 10
+	}
+	o.waitLag(t, id, "published in ZooKeeper", func(l *lagReport) bool { return l.Total == 0 && l.Unknown == 0 && published(l) })
+	o.says(t, id, "offsets", "source in were published in zookeeper")
+	o.keeper.Kill(t)
+	o.says(t, id, "offsets", "source in cannot be published in zookeeper", o.keeper.Addr(), "the job does not depend on it")
+	if job := o.Job(t, id); job.State != "RUNNING" || job.Restarts > 0 {
+		t.Errorf("the job depends on ZooKeeper: %s", job)
+	}
+	o.keeper.Restart(t)
+	o.says(t, id, "offsets", "source in were published in zookeeper")
+}
+
 // A job that was told to stop while its broker is down says what it waits for, and then that it has ended.
 func TestExplainAStopWithoutBroker(t *testing.T) {
 	if testing.Short() {
