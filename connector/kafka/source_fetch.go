@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -313,7 +314,8 @@ func (f *fetcher) partitionFailed(ctx context.Context, sp *split, err error) err
 		return &Error{Where: sp.name, Err: err}
 	}
 	s.failed(sp, err)
-	if wire.Classify(err) == wire.ClassRefresh {
+	var old *oldLeaderError // the old one may go on taking itself for the leader: others may know better
+	if wire.Classify(err) == wire.ClassRefresh || errors.As(err, &old) {
 		f.drop(sp)
 		s.orphan(sp)
 	}

@@ -194,6 +194,21 @@ func TestSourceOldLeader(t *testing.T) {
 	}
 }
 
+// TestSourceOldLeaderIsReplaced: who the leader is is asked again, as the one of the past may go on taking itself for it.
+func TestSourceOldLeaderIsReplaced(t *testing.T) {
+	t.Parallel()
+	f := startFake(t, kfake.SeedTopics(1, "in"), kfake.NumBrokers(2))
+	produce(t, franz(t, f), numbered("in", 0, 20)...)
+	epoch := epochOf(f)
+	asked := ends(f, func(int) kmsg.OffsetForLeaderEpochResponseTopicPartition { return epochEnd(-1, -1) })
+	r := startSource(t, properties(f, propRetryBackoff, "5"), positionIn(epoch+1, 10))
+	eventually(t, "the old leader is asked", func() bool { return len(asked.epochs()) > 0 })
+	if err := f.MoveTopicPartition("in", 0, 1-f.LeaderFor("in", 0)); err != nil {
+		t.Fatal(err)
+	}
+	r.until("in", 0, 20)
+}
+
 // TestSourceOldBrokersAreNotAsked: before Kafka 2.3 only administrators may ask.
 func TestSourceOldBrokersAreNotAsked(t *testing.T) {
 	t.Parallel()
