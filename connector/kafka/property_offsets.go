@@ -46,8 +46,10 @@ var refusedOffsets = map[string]string{
 
 // refusal is why a property of other clients is refused.
 func refusal(name string) (reason string, ok bool) {
-	if reason, ok = refused[name]; !ok {
-		reason, ok = refusedOffsets[name]
+	for _, table := range []map[string]string{refused, refusedOffsets, refusedForeign} {
+		if reason, ok = table[name]; ok {
+			break
+		}
 	}
 	return reason, ok
 }

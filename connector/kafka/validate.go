@@ -78,7 +78,7 @@ func (c *checker) one(name, value string) {
 
 func orSeeAll(hint string) string {
 	if hint == "" {
-		return "docs/PROPERTIES.md lists all"
+		return "`sluice properties` lists all"
 	}
 	return hint
 }
@@ -110,6 +110,9 @@ func (p *Property) check(value string) error {
 				return brokerVersionFault(value)
 			}
 			hint := graph.DidYouMean(value, p.Values)
+			if now, ok := formerValues[value]; ok && p.Name == propReset {
+				hint = "write " + now
+			}
 			return fault(hint, "%.*q is unknown, want %s", shownBytes, value, strings.Join(p.Values, " | "))
 		}
 		return nil

@@ -105,6 +105,9 @@ func validateChroot(chroot string) error {
 	if strings.Contains(chroot, ",") {
 		return fmt.Errorf("chroot %q holds a comma: the chroot stands once, behind the last server", chroot)
 	}
+	if strings.HasSuffix(chroot, "/") || strings.Contains(chroot, "//") {
+		return fmt.Errorf("a part of chroot %q is empty; remove the slash that is too many", chroot)
+	}
 	for name := range strings.SplitSeq(chroot[1:], "/") {
 		if err := validateName("chroot "+strconv.Quote(chroot)+" with a part", name); err != nil {
 			return err
