@@ -30,6 +30,8 @@ type Checks struct {
 	// Properties judges the Kafka properties of a source (KindSource) or sink (KindSink). An error may
 	// have Property() string, the name of the property that it is about, and Hint() string.
 	Properties func(role Kind, properties map[string]string) []error
+	// Job judges what takes more of the job than the properties of one part.
+	Job func(job *Job) []Problem
 }
 
 // Check finds everything that is wrong with a job: what Validate finds, and what the checks find. It
@@ -47,6 +49,9 @@ func Check(job *Job, checks Checks) []Problem {
 	}
 	if checks.Properties != nil {
 		add(checkProperties(job, checks.Properties))
+	}
+	if checks.Job != nil {
+		add(checks.Job(job))
 	}
 	return found.list
 }

@@ -139,6 +139,16 @@ func TestCheckProperties(t *testing.T) {
 	}
 }
 
+// TestCheckJob: what is found in the job as a whole stands behind the rest.
+func TestCheckJob(t *testing.T) {
+	job := validJob()
+	job.Sources[0].Kafka.Format = "xml"
+	found := Check(job, Checks{Job: func(j *Job) []Problem { return []Problem{{Path: Path{"name"}, Message: j.Name + " is taken"}} }})
+	if len(found) != 2 || found[1].String() != "name: job is taken" {
+		t.Errorf("problems %v", found)
+	}
+}
+
 // TestCheckTakesAnything: whatever connects the parts, Check ends, and what it finds nothing wrong with
 // can be planned.
 func TestCheckTakesAnything(t *testing.T) {

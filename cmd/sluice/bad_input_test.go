@@ -82,3 +82,16 @@ func TestBadSourceOptions(t *testing.T) {
 		})
 	}
 }
+
+// TestValidateFindsWhatSubmitRefuses: what the job manager refuses without asking a broker, validate tells with its place.
+func TestValidateFindsWhatSubmitRefuses(t *testing.T) {
+	for source, says := range map[string]string{
+		"topics: [a], properties: {bootstrap.servers: 'b:1'}":                                                                        "startup: committed needs it; add it",
+		"topics: [a], startup: earliest, mode: assigned, properties: {bootstrap.servers: 'b:1', group.id: g, broker.version: 0.8.2}": "set offsets: {storage: zookeeper} or {storage: none}",
+	} {
+		got := sluice(t.Context(), nil, "validate", writeFile(t, "job.yaml", strings.Replace(badSource, "SOURCE", source, 1)))
+		if got.code != exitUsage || !strings.Contains(got.stderr, says) || !strings.Contains(got.stderr, "job.yaml:5:") {
+			t.Errorf("%s: exit %d\n%s\nwant %s", source, got.code, got.stderr, says)
+		}
+	}
+}
