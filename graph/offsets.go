@@ -12,6 +12,9 @@ const (
 	propZooKeeper  = "zookeeper.connect"
 )
 
+// propServers tells clusters apart, as far as a job file can.
+const propServers = "bootstrap.servers"
+
 const (
 	// defaultAutoCommit is that of Flink's consumers for Kafka 0.8, minAutoCommit the least that is allowed.
 	defaultAutoCommit, minAutoCommit = time.Minute, 100 * time.Millisecond
@@ -129,7 +132,7 @@ func sharedOffsets(job *Job, p *problems) {
 	taken := map[place]string{}
 	for _, to := range job.Publications() {
 		k := job.source(to.Source).Kafka
-		servers := k.Properties["bootstrap.servers"]
+		servers := k.Properties[propServers]
 		if to.Storage == OffsetsZooKeeper {
 			servers = k.Properties[propZooKeeper]
 		}

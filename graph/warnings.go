@@ -23,8 +23,31 @@ func Warnings(job *Job) []Problem {
 	}
 	net.mixedPolicies(&p)
 	groupWarnings(job, &p)
+	net.loops(&p)
 	sharedOffsets(job, &p)
 	return p.list
+}
+
+// loops finds sinks that write where a source above them reads, in the same cluster as far as that can be told: their
+// records come back for ever. A bounded source ends.
+func (n *network) loops(p *problems) {
+	for i := range n.parts {
+		sink := n.parts[i].node.Sink
+		if n.parts[i].node.Kind != KindSink || sink.Kafka == nil || sink.Kafka.Topic == "" {
+			continue
+		}
+		for _, above := range n.sources[i] {
+			source := n.parts[above].node.Source
+			if source.Kafka == nil || source.Kafka.Bounded.Mode != BoundNone || source.Kafka.Properties[propServers] == "" ||
+				source.Kafka.Properties[propServers] != sink.Kafka.Properties[propServers] {
+				continue
+			}
+			if policy := policyOf(source); policy.reads(sink.Kafka.Topic) {
+				p.add(n.parts[i].path.With("kafka", "topic"), "name another topic, or filter what comes back",
+					"sink %s writes to topic %.260q, which source %s reads: what it writes comes back for ever", sink.Name, sink.Kafka.Topic, source.Name)
+			}
+		}
+	}
 }
 
 // mixedPolicies finds pairs of sources that read the same topic, feed the same part and have different error
