@@ -84,14 +84,14 @@ func checkLegacySource(s *graph.Source) error {
 		return &PropertyError{Name: propBrokerVersion, Reason: version + ": " + fmt.Sprintf(format, args...), Hint: hint}
 	}
 	switch {
+	case k.Mode == graph.ModeGroup: // first: the ways out of the others are none there
+		return fault("remove mode: group", "groups need calls that are used from Kafka 0.11 on")
 	case k.Startup.Mode == graph.StartTimestamp || k.Bounded.Mode == graph.BoundTimestamp:
 		return fault("use earliest, latest or {offsets: …}", "brokers before 0.10.1 find a time only as precisely as the segments of their logs")
 	case k.Startup.Mode == graph.StartCommitted && k.Offsets != graph.OffsetsZooKeeper:
 		return fault("set offsets: {storage: zookeeper}, or startup: earliest | latest | {offsets: …}", "offsets in Kafka are not read from brokers before 0.11, so startup: committed finds none")
 	case k.OnError.Policy == graph.DeadLetter:
 		return fault("use onError: fail | skip", "dead letters carry headers, which message format v0 cannot hold")
-	case k.Mode == graph.ModeGroup:
-		return fault("remove mode: group", "groups need calls that are used from Kafka 0.11 on")
 	case publishes(s):
 		return fault("set offsets: {storage: zookeeper} or {storage: none}", "offsets are not written to Kafka with brokers before 0.11")
 	}

@@ -37,6 +37,9 @@ func TestLegacyRefusals(t *testing.T) {
 		}, "only as precisely as the segments"},
 		{"dead letters", func(k *graph.KafkaSource) { k.OnError = graph.OnError{Policy: graph.DeadLetter} }, "dead letters carry headers"},
 		{"group", func(k *graph.KafkaSource) { k.Mode = graph.ModeGroup }, "remove mode: group"},
+		{"group as it has to be", func(k *graph.KafkaSource) {
+			k.Mode, k.Startup.Mode, k.Offsets, k.Properties[propGroup] = graph.ModeGroup, graph.StartCommitted, graph.OffsetsKafka, "g"
+		}, "remove mode: group"},
 	} {
 		k := &graph.KafkaSource{Topics: []string{"t"}, Properties: map[string]string{propBootstrap: "a:1", propBrokerVersion: "0.8.2"}}
 		k.Startup.Mode, k.Offsets = graph.StartEarliest, graph.OffsetsNone
