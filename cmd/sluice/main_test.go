@@ -91,6 +91,7 @@ func TestUsageErrors(t *testing.T) {
 		{"jobs extra", exitUsage, "jobs takes no arguments"},
 		{"job", exitUsage, "job takes NAME|ID; got none"},
 		{"lag", exitUsage, "lag takes NAME|ID; got none"},
+		{"offsets import --zookeeper zk1 --group g --source orders", exitUsage, `--source "orders": it is a source of FILE, and no FILE is given`},
 		{"explain a b", exitUsage, `got ["a" "b"]`},
 		{"lag orders --jobmanager 127.0.0.1:1", exitFailed, "no job manager at 127.0.0.1:1"},
 		{"job a b", exitUsage, `got ["a" "b"]`},

@@ -123,6 +123,9 @@ func (c *cli) importQueries(f *importFlags, args []string) ([]importQuery, error
 			return nil, usageError("%s has no source%s with zookeeper.connect", args[0], prefixed(" ", f.source))
 		}
 	} else {
+		if f.source != "" {
+			return nil, usageError("--source %q: it is a source of FILE, and no FILE is given; add it, or remove --source", f.source)
+		}
 		queries = []importQuery{{"", kafka.ImportQuery{Properties: map[string]string{}, Meaning: graph.MeansLast}}}
 	}
 	for i := range queries {
