@@ -203,6 +203,11 @@ func TestFindingsOfARunningJob(t *testing.T) {
 		{"failing", func(f *Facts) {
 			f.Checkpoints.LastFailure, f.Checkpoints.FailuresInRow = &checkpoint.Failure{Checkpoint: 42, At: ago(time.Second), Why: "timeout"}, 2
 		}, []string{"! Checkpoint 42 failed 1 s ago: timeout. 2 failed in a row; more than 5 restart the job."}, nil},
+		{"failing, and drawn only to publish offsets", func(f *Facts) {
+			f.Graph.Checkpoint.Interval, f.Graph.Sinks[0].Kafka.Guarantee = 0, graph.AtLeastOnce
+			f.Graph.Sources[0].Kafka.Offsets, f.Graph.Sources[0].Kafka.Properties = graph.OffsetsKafka, map[string]string{"group.id": "g"}
+			f.Checkpoints.LastFailure, f.Checkpoints.FailuresInRow = &checkpoint.Failure{Checkpoint: 42, At: ago(time.Second), Why: "timeout"}, 7
+		}, []string{"! Checkpoint 42 failed 1 s ago: timeout. 7 failed in a row; that restarts nothing"}, []string{"restart the job"}},
 		{"failed once", func(f *Facts) {
 			f.Checkpoints.LastFailure = &checkpoint.Failure{Checkpoint: 40, At: ago(time.Hour + 20*time.Minute), Why: "timeout"}
 		}, []string{"  Checkpoint 40 failed 1 h 20 min ago: timeout.\n"}, []string{"!"}},

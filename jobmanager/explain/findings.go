@@ -109,8 +109,12 @@ func (f *Facts) checkpoints() []Finding {
 	if l := s.LastFailure; l != nil {
 		text := fmt.Sprintf("Checkpoint %d failed %s ago: %s", l.Checkpoint, span(f.Now.Sub(l.At)), sentence(l.Why))
 		if s.FailuresInRow > 0 {
-			allowed := f.Graph.Checkpoint.TolerableFailures
-			text += fmt.Sprintf(" %d failed in a row; more than %d restart the job.", s.FailuresInRow, allowed)
+			text += fmt.Sprintf(" %d failed in a row; ", s.FailuresInRow)
+			if interval == 0 && f.Graph.CheckpointInterval() > 0 { // drawn only for what it says about offsets
+				text += "that restarts nothing, the published offsets stay where they are."
+			} else {
+				text += fmt.Sprintf("more than %d restart the job.", f.Graph.Checkpoint.TolerableFailures)
+			}
 			out = append(out, Finding{OfCheckpoint, Problem, text, "nothing is lost: the next one that completes covers it"})
 		} else {
 			out = append(out, Finding{OfCheckpoint, OK, text, ""})
