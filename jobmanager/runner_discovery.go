@@ -75,11 +75,11 @@ func (r *runner) listSplits(ctx context.Context, e discovery.List) {
 		return // the machine has its sources from this graph
 	}
 	answer := discovery.Listed{Fence: e.Fence, Source: e.Source}
-	ctx, cancel := context.WithTimeout(ctx, discoverTimeout)
+	asking, cancel := context.WithTimeout(ctx, discoverTimeout)
 	r.listing[e.Source] = cancel
-	r.beside(ctx, func(ctx context.Context) error {
+	r.beside(ctx, func(context.Context) error { // the answer is handed over also when asking is over
 		defer cancel()
-		answer.Found, answer.Topics, answer.Err = r.m.connector.Discover(ctx, &r.graph.Sources[i], e.Known)
+		answer.Found, answer.Topics, answer.Err = r.m.connector.Discover(asking, &r.graph.Sources[i], e.Known)
 		return nil
 	}, func(time.Time, error) {
 		if answer.Err != nil {

@@ -6,14 +6,17 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/sluice-stream/sluice/checkpoint/boltstore"
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
+	"github.com/sluice-stream/sluice/jobmanager/discovery"
 	"github.com/sluice-stream/sluice/proto/wire"
 )
 
@@ -140,6 +143,26 @@ type growingConnector struct {
 
 func (c growingConnector) Discover(context.Context, *graph.Source, []manifest.Position) ([]manifest.Position, map[string]manifest.TopicID, error) {
 	return []manifest.Position{found(1, 11), found(2, 22)}, nil, c.err
+}
+
+// TestListingWaitsForRoom: the answer of a listing is handed over also when the loop is busy; no other would come.
+func TestListingWaitsForRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &runner{
+			m: &Manager{connector: growingConnector{}}, graph: countJob(1), children: &errgroup.Group{},
+			inbox: make(chan any), over: make(chan struct{}), listing: map[string]context.CancelFunc{},
+		}
+		r.listSplits(t.Context(), discovery.List{Source: "s"})
+		synctest.Wait() // it is answered
+		select {
+		case <-r.inbox:
+		default:
+			t.Error("the answer is lost")
+		}
+		if err := r.children.Wait(); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // TestContinued is where a job begins that takes over a checkpoint.
