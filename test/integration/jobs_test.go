@@ -17,7 +17,7 @@ func TestJobs(t *testing.T) {
 		{"bounded job with idle subtasks", idleSubtasks},
 		{"filter, map and flatMap", expressions},
 		{"topic pattern", topicPattern},
-		{"startup from a timestamp and from the latest", startups},
+		{"startup from a timestamp and from the latest, up to a timestamp", startups},
 		{"stop and resubmit from its checkpoint", stopAndResubmit},
 		{"stop with drain", stopWithDrain},
 		{"cancel", cancelJob},
@@ -173,7 +173,7 @@ sinks:
 
 // startups: latest skips what was there; a timestamp finds the first record at or after it.
 func startups(t *testing.T, r *rig) {
-	r.create(t, 1, "in", "out", "out2")
+	r.create(t, 1, "in", "out", "out2", "until")
 	records := r.numbered("in", 1, 5, 0, 30)
 	for i, record := range records {
 		record.Timestamp = time.Date(2025, 1, 1, 0, 0, i, 0, time.UTC)
@@ -183,6 +183,10 @@ func startups(t *testing.T, r *rig) {
 	r.finish(t, strings.Replace(copyJob, "startup: earliest", "startup: {timestamp: '2025-01-01T00:00:20Z'}", 1))
 	if got := r.kafka.Read(t, r.topic("out")); len(got) != 10 || string(got[0].Value) != "20" {
 		t.Errorf("%d records from the timestamp on, want 10", len(got))
+	}
+	r.finish(t, strings.NewReplacer("bounded: latest", "bounded: {timestamp: '2025-01-01T00:00:12Z'}", "$out", "$until").Replace(copyJob))
+	if got := r.kafka.Read(t, r.topic("until")); len(got) != 12 || string(got[11].Value) != "11" {
+		t.Errorf("%d records before the timestamp, want 12", len(got))
 	}
 	latest := strings.NewReplacer("startup: earliest", "startup: latest", "$out", "$out2", "$name", "${name}-2").Replace(endless(copyJob))
 	id := r.submit(t, latest)

@@ -125,7 +125,7 @@ sinks:
 func endless(job string) string { return strings.ReplaceAll(job, "bounded: latest", "bounded: none") }
 
 func abortedAndControl(t *testing.T, r *rig) {
-	r.create(t, 2, "in", "out")
+	r.create(t, 2, "in", "out", "all")
 	for i := range 20 {
 		r.kafka.ProduceTransaction(t, r.topic("id"), i%3 != 0, r.numbered("in", 2, 5, i*10, i*10+10))
 		if i%4 == 0 {
@@ -146,6 +146,11 @@ func abortedAndControl(t *testing.T, r *rig) {
 		if got != end {
 			t.Errorf("final checkpoint stands at %d of partition %d, want %d: control batches count", got, partition, end)
 		}
+	}
+	uncommitted := strings.Replace(copyJob, "properties: {", "properties: {isolation.level: read_uncommitted, ", 1)
+	r.finish(t, strings.Replace(uncommitted, "$out", "$all", 1))
+	if all := r.kafka.Read(t, r.topic("all")); len(all) != 200+5+10 {
+		t.Errorf("%d records are read with those of aborted transactions, want 215", len(all))
 	}
 }
 
