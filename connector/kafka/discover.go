@@ -119,7 +119,8 @@ func topicsOfSource(k *graph.KafkaSource) []string {
 	}
 }
 
-// idsOf gives every one of the topics its id, zero where the broker tells none.
+// idsOf gives every one of the topics, which exist, its id, zero where the broker tells none. A broker that has not
+// heard of one yet is an error, after which another one is asked: a position without the id would stay without.
 func idsOf(ctx context.Context, cluster *wire.Cluster, topics []string) (map[string]manifest.TopicID, error) {
 	told, err := cluster.TopicIDs(ctx, topics)
 	if err != nil {
@@ -127,7 +128,11 @@ func idsOf(ctx context.Context, cluster *wire.Cluster, topics []string) (map[str
 	}
 	out := make(map[string]manifest.TopicID, len(topics))
 	for _, t := range topics {
-		out[t] = told[t]
+		id, ok := told[t]
+		if !ok && told != nil {
+			return nil, &wire.Error{Code: wire.CodeUnknownTopicOrPartition, API: "Metadata", Topic: t, Partition: -1, Detail: "a broker does not know its id yet"}
+		}
+		out[t] = id
 	}
 	return out, nil
 }

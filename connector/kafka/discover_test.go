@@ -3,6 +3,7 @@ package kafka
 import (
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -95,6 +96,37 @@ func TestDiscover(t *testing.T) {
 	found, again, err := a.Discover(testContext(t), source, known)
 	if _, ok := again["in-2"]; err != nil || ok || again["in"] == topics["in"] || again["in-3"] != topics["in-3"] {
 		t.Errorf("%s, %v, %v", listed(found), again, err)
+	}
+}
+
+// TestIDOfANewTopic: a broker that has not heard of a topic yet tells no id; a position must not stay without.
+func TestIDOfANewTopic(t *testing.T) {
+	t.Parallel()
+	f := startFake(t, kfake.SeedTopics(1, "in"))
+	var late atomic.Int32 // answers that do not know the topic
+	f.ControlKey(int16(kmsg.Metadata), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		f.KeepControl()
+		if req.GetVersion() != 10 || late.Add(-1) < 0 {
+			return nil, nil, false
+		}
+		res := req.ResponseKind().(*kmsg.MetadataResponse)
+		topic := kmsg.NewMetadataResponseTopic()
+		topic.Topic, topic.ErrorCode = kmsg.StringPtr("in"), kerr.UnknownTopicOrPartition.Code
+		res.Topics = append(res.Topics, topic)
+		return res, nil, true
+	})
+	a, job := newAdmin(t), jobOf(f, func(k *graph.KafkaSource) { k.Topics = []string{"in"} })
+	late.Store(2)
+	known, _, err := a.StartPositions(testContext(t), job)
+	if err != nil || len(known) != 1 || known[0].TopicID == (manifest.TopicID{}) {
+		t.Fatalf("%v, %v", known, err)
+	}
+	late.Store(1)
+	if found, topics, err := a.Discover(testContext(t), &job.Sources[0], nil); err == nil || len(found) > 0 || topics != nil {
+		t.Errorf("found without an id: %v, %v, %v", found, topics, err)
+	}
+	if found, _, err := a.Discover(testContext(t), &job.Sources[0], nil); err != nil || len(found) != 1 || found[0].TopicID != known[0].TopicID {
+		t.Errorf("%v, %v", found, err)
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 // topicIDVersion is the first Metadata that tells topic ids (Kafka 2.8), beyond what kafka-go speaks.
 const topicIDVersion = 10
 
-// TopicIDs gives the ids of those of the topics that exist; the zero id where the broker tells none. It is empty if
+// TopicIDs gives the ids of those of the topics that exist; the zero id where the broker tells none. It is nil if
 // the broker is too old for topic ids. Topics are never created by asking. Each call begins with another broker: one
 // that is cut off from the others may tell of a topic that has long been replaced, and who asks again must not hear the
 // same from it.
@@ -48,7 +48,7 @@ func (*topicIDTalk) key() protocol.ApiKey { return protocol.Metadata }
 
 // converse asks first what the broker speaks: kafka-go's answer is cut to what kafka-go speaks.
 func (t *topicIDTalk) converse(conn *protocol.Conn, h callHeader) error {
-	t.ids = map[string][16]byte{}
+	t.ids = nil
 	if h.version < h.key.MaxVersion() {
 		return nil
 	}
@@ -63,6 +63,7 @@ func (t *topicIDTalk) converse(conn *protocol.Conn, h callHeader) error {
 	if err != nil {
 		return err
 	}
+	t.ids = map[string][16]byte{}
 	t.read(in)
 	return in.end()
 }
