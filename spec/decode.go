@@ -250,7 +250,7 @@ func (d *decoder) properties(dst *map[string]string) setter {
 			if value.Kind != yaml.ScalarNode || isNull(value) {
 				hint := ""
 				if value.Kind == yaml.MappingNode {
-					hint = "property names are written whole: bootstrap.servers: …"
+					hint = `property names are written whole: bootstrap.servers: …, with --set properties["bootstrap.servers"]=…`
 				}
 				d.wrong(value, at, hint, "text")
 				return
