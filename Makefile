@@ -29,7 +29,7 @@ unit:
 	$(GO) test -count=1 -run Alloc ./connector/... ./operator/... ./state ./taskmanager/exchange
 
 integration:
-	$(GO) test -count=1 -p 1 -timeout 25m $(WHOLE)
+	$(GO) test -count=1 -p 1 -timeout 45m $(WHOLE)
 
 # Needs Go only: the broker is kfake, an embedded imitation of Kafka.
 demo:
