@@ -37,7 +37,7 @@ type Admin struct {
 	log         *slog.Logger
 
 	mu     sync.Mutex
-	pinned map[string]func()
+	pinned map[string]pin // by Config.connectionPlace
 }
 
 // NewAdmin connects to nothing yet. Close it.
@@ -45,7 +45,7 @@ func NewAdmin(log *slog.Logger) *Admin {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	a := &Admin{connections: NewConnections(log), zooKeepers: newZooKeepers(log), log: log, pinned: map[string]func(){}}
+	a := &Admin{connections: NewConnections(log), zooKeepers: newZooKeepers(log), log: log, pinned: map[string]pin{}}
 	a.connections.maxIdle = adminIdle
 	return a
 }
@@ -54,8 +54,8 @@ func NewAdmin(log *slog.Logger) *Admin {
 func (a *Admin) Close() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, release := range a.pinned {
-		release()
+	for _, p := range a.pinned {
+		p.release()
 	}
 	clear(a.pinned)
 	return errors.Join(a.connections.Close(), a.zooKeepers.close())
@@ -71,20 +71,42 @@ func (a *Admin) Assign(positions []manifest.Position, parallelism int) [][]manif
 	return Assign(positions, parallelism)
 }
 
-// acquire is Connections.acquire; the connections stay open until Close, for the next question.
+// acquire is Connections.acquire; the connections stay open until Close, for the next question, or until the
+// credentials change: what has the old ones would go on logging in with them.
 func (a *Admin) acquire(cfg *Config) (*wire.Cluster, func(), error) {
 	cluster, release, err := a.connections.acquire(cfg)
 	if err != nil {
 		return nil, nil, err
 	}
-	key := cfg.connectionKey()
+	var old []func()
+	defer func() {
+		for _, unpin := range old { // closes what nobody uses
+			unpin()
+		}
+	}()
+	place, key := cfg.connectionPlace(), cfg.connectionKey()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if _, ok := a.pinned[key]; !ok && len(a.pinned) < maxPinned {
-		a.pinned[key] = release
-		return cluster, func() {}, nil
+	p, ok := a.pinned[place]
+	if ok && p.key == key || !ok && len(a.pinned) == maxPinned {
+		return cluster, release, nil
 	}
+	if ok {
+		old = append(old, p.release)
+	}
+	_, unpin, err := a.connections.acquire(cfg)
+	if err != nil {
+		delete(a.pinned, place)
+		return cluster, release, nil // it can be used, only not be kept
+	}
+	a.pinned[place] = pin{key, unpin}
 	return cluster, release, nil
+}
+
+// pin keeps connections open.
+type pin struct {
+	key     string
+	release func()
 }
 
 // demand is what the parts of a job with the same connection need of a cluster.

@@ -126,6 +126,11 @@ func (c *Config) Servers() string {
 // connectionKey tells connections apart that cannot be shared. It holds references, not secrets, and a digest of what
 // they stand for now: a password that was changed is used from the next call on.
 func (c *Config) connectionKey() string {
+	return fmt.Sprintf("%s%x", c.connectionPlace(), c.credentialsDigest())
+}
+
+// connectionPlace is connectionKey without what the references stand for.
+func (c *Config) connectionPlace() string {
 	var b strings.Builder
 	for _, table := range [][]Property{connectionProperties, securityProperties} {
 		for i := range table {
@@ -134,7 +139,6 @@ func (c *Config) connectionKey() string {
 			}
 		}
 	}
-	fmt.Fprintf(&b, "%x", c.credentialsDigest())
 	return b.String()
 }
 

@@ -57,6 +57,9 @@ func TestChangedCredentialsAreUsed(t *testing.T) {
 	if acquire() == second {
 		t.Error("the old certificate authority is used on")
 	}
+	if open := len(admin.connections.open); open != 1 {
+		t.Errorf("%d clusters are open: what has old credentials logs in with them again and again", open)
+	}
 	if err := os.Remove(password); err != nil {
 		t.Fatal(err)
 	}
