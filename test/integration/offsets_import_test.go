@@ -25,7 +25,12 @@ type imported struct {
 // TestOffsetsImport: what an old consumer left in ZooKeeper is explained, compared with the logs and converted to a
 // startup, which a job then begins at.
 func TestOffsetsImport(t *testing.T) {
-	r := startedRig(t, 1)
+	onEveryKafka(t, []testCase{{"import", importOffsets}})
+}
+
+func importOffsets(t *testing.T, r *rig) {
+	r.create(t, 1, "in", "out")
+	r.start(t, 1)
 	o := newOffsetsRig(t, r)
 	r.kafka.CreateTopic(t, r.topic("old"), 3, nil)
 	r.kafka.Produce(t, r.numbered("old", 2, 5, 0, 100))

@@ -13,7 +13,12 @@ import (
 
 // TestOffsetsRefusals: what cannot be meant is refused with the reason, before anything runs.
 func TestOffsetsRefusals(t *testing.T) {
-	r := startedRig(t, 1)
+	onEveryKafka(t, []testCase{{"refused", refuseOffsets}})
+}
+
+func refuseOffsets(t *testing.T, r *rig) {
+	r.create(t, 1, "in", "out")
+	r.start(t, 1)
 	o := newOffsetsRig(t, r)
 	unused, err := process.FreePort()
 	if err != nil {
@@ -40,7 +45,12 @@ func TestOffsetsRefusals(t *testing.T) {
 // TestOffsetsWithDigest: the user and the password come from the environment of the job manager; the nodes that it
 // creates are that user's alone.
 func TestOffsetsWithDigest(t *testing.T) {
-	r := startedRig(t)
+	onEveryKafka(t, []testCase{{"digest", offsetsWithDigest}})
+}
+
+func offsetsWithDigest(t *testing.T, r *rig) {
+	r.create(t, 1, "in", "out")
+	r.start(t)
 	r.Term(t, r.JobManager())
 	o := newOffsetsRig(t, r)
 	r.kafka.Produce(t, r.numbered("in", 1, 5, 0, 10))
@@ -55,10 +65,13 @@ func TestOffsetsWithDigest(t *testing.T) {
 	r.SetEnvironment("ZK_PASSWORD=hunter2")
 	r.start(t, 1)
 	id := r.Submit(t, fillDigest(o, job("sluice")))
-	r.WaitFor(t, id, "publishing", patience, func(j *jobStatus) bool { return publication(j, "zookeeper").Checkpoint > 0 })
-	if _, _, err := o.nodes.Get(o.node(0)); !errors.Is(err, zk.ErrNoAuth) {
-		t.Errorf("somebody without a password reads the node: %v", err)
-	}
+	r.WaitFor(t, id, "publishing what nobody without a password reads", patience, func(*jobStatus) bool {
+		_, _, err := o.nodes.Get(o.node(0))
+		if err == nil {
+			t.Error("somebody without a password reads the node")
+		}
+		return err == nil || errors.Is(err, zk.ErrNoAuth)
+	})
 	if err := o.nodes.AddAuth("digest", []byte("sluice:hunter2")); err != nil {
 		t.Fatal(err)
 	}

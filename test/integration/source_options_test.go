@@ -11,7 +11,12 @@ import (
 // TestSourceOptionsRefusedAtSubmit has what only brokers can tell about the options of a source: told in time,
 // with the name, the reason and the way out. What a job file shows by itself is in cmd/sluice.
 func TestSourceOptionsRefusedAtSubmit(t *testing.T) {
-	r := startedRig(t, 1)
+	onEveryKafka(t, []testCase{{"refused at submit", refuseSourceOptions}})
+}
+
+func refuseSourceOptions(t *testing.T, r *rig) {
+	r.create(t, 1, "in", "out")
+	r.start(t, 1)
 	unused, err := process.FreePort()
 	if err != nil {
 		t.Fatal(err)
