@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -24,8 +25,11 @@ func zooKeeperOf(properties map[string]string) map[string]string {
 	return out
 }
 
-// zooKeeperKey tells sessions apart that cannot be shared. It holds references, not secrets.
-func (c *Config) zooKeeperKey() string { return fmt.Sprintf("%q", c.zooKeeper) } // maps are printed in order
+// zooKeeperKey tells sessions apart that cannot be shared. It holds references, not secrets, and a digest of what
+// they stand for now: a password that was changed is used from the next call on.
+func (c *Config) zooKeeperKey(settings *zookeeper.Config) string {
+	return fmt.Sprintf("%q %x", c.zooKeeper, sha256.Sum256([]byte(settings.Auth))) // maps are printed in order
+}
 
 // zooKeeperCallTimeout bounds one call. It is so short that after a server that hangs the next one can be asked
 // within adminTimeout.
@@ -86,7 +90,11 @@ func newZooKeepers(log *slog.Logger) *zooKeepers {
 
 // acquire gives a client, to be released after use.
 func (z *zooKeepers) acquire(cfg *Config) (client *zookeeper.Client, release func(), err error) {
-	key := cfg.zooKeeperKey()
+	settings, err := cfg.zooKeeperConfig(z.log)
+	if err != nil {
+		return nil, nil, err
+	}
+	key := cfg.zooKeeperKey(&settings)
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	if z.closed {
@@ -94,10 +102,6 @@ func (z *zooKeepers) acquire(cfg *Config) (client *zookeeper.Client, release fun
 	}
 	k := z.open[key]
 	if k == nil {
-		settings, err := cfg.zooKeeperConfig(z.log)
-		if err != nil {
-			return nil, nil, err
-		}
 		client, err := zookeeper.New(settings)
 		if err != nil {
 			return nil, nil, err

@@ -89,8 +89,13 @@ func TestZooKeeperConfig(t *testing.T) {
 		z.ConnectionTimeout != 15*time.Second || z.Auth != "sluice:hunter2" || z.ACL != zookeeper.ACLCreatorAll {
 		t.Errorf("%+v", z)
 	}
-	if key := cfg.zooKeeperKey(); strings.Contains(key, "hunter2") {
+	key := cfg.zooKeeperKey(&z)
+	if strings.Contains(key, "hunter2") {
 		t.Errorf("the key %s holds the secret", key)
+	}
+	t.Setenv("ZK_PASSWORD", "hunter3")
+	if changed, err := cfg.zooKeeperConfig(nil); err != nil || cfg.zooKeeperKey(&changed) == key {
+		t.Errorf("a changed password is not used: %v", err)
 	}
 	if _, err := resolved(t, propZooKeeper, "zk1", propZooKeeperUsername, "u", propZooKeeperPassword, "${env:ZK_NONE}").zooKeeperConfig(nil); err == nil ||
 		!strings.Contains(err.Error(), "ZK_NONE") {
