@@ -120,6 +120,7 @@ func (r *rig) waitClosed(t *testing.T, within time.Duration, topics ...string) {
 	for open := r.openOffsets(t, admin, topics...); open > 0; open = r.openOffsets(t, admin, topics...) {
 		if time.Since(began) > within {
 			t.Errorf("after %s readers of %v still cannot pass %d offsets: a transaction is open", within, topics, open)
+			r.describeOpen(t, admin, topics...)
 			return
 		}
 		time.Sleep(pollEvery)
@@ -127,6 +128,28 @@ func (r *rig) waitClosed(t *testing.T, within time.Duration, topics ...string) {
 	if took := time.Since(began); took > 100*time.Millisecond {
 		t.Logf("all transactions in %v were over after %d ms", topics, took.Milliseconds())
 	}
+}
+
+// describeOpen logs who holds transactions open in topics of this case, and how the coordinator sees it.
+func (r *rig) describeOpen(t *testing.T, admin *kadm.Client, topics ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for _, name := range topics {
+		set := kadm.TopicsSet{}
+		set.Add(r.topic(name))
+		producers, err := admin.DescribeProducers(ctx, set)
+		if err != nil {
+			t.Logf("describe the producers of %s: %v", name, err)
+		}
+		for _, p := range producers.SortedProducers() {
+			if p.CurrentTxnStartOffset >= 0 {
+				t.Logf("open in %s: %+v", name, p)
+			}
+		}
+	}
+	all, err := admin.DescribeTransactions(ctx)
+	t.Logf("transactions: %+v, %v", all.Sorted(), err)
 }
 
 // pollEvery is how often a test asks for what it waits for.
