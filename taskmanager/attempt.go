@@ -173,12 +173,20 @@ func (a *attempt) addTransactional(key sinkKey, sink operator.Transactional) {
 	}
 }
 
+// attemptOf is the attempt of this id if it is the newest of its job; nil: it is over, or was never deployed here.
+func (tm *TaskManager) attemptOf(id attemptID) *attempt {
+	tm.mu.Lock()
+	defer tm.mu.Unlock()
+	if a := tm.attempts[id.job]; a != nil && a.id == id {
+		return a
+	}
+	return nil
+}
+
 // onHandOut gives a sink more ids; a repeat and a late one change nothing.
 func (tm *TaskManager) onHandOut(id attemptID, key sinkKey, below int) {
-	tm.mu.Lock()
-	a := tm.attempts[id.job]
-	tm.mu.Unlock()
-	if a == nil || a.id != id {
+	a := tm.attemptOf(id)
+	if a == nil {
 		return
 	}
 	a.mu.Lock()
@@ -191,10 +199,8 @@ func (tm *TaskManager) onHandOut(id attemptID, key sinkKey, below int) {
 
 // onAddSplits gives a source subtask more splits; those that it has are passed over, so a repeat changes nothing.
 func (tm *TaskManager) onAddSplits(id attemptID, to ident.Subtask, splits []manifest.Position) {
-	tm.mu.Lock()
-	a := tm.attempts[id.job]
-	tm.mu.Unlock()
-	if a == nil || a.id != id {
+	a := tm.attemptOf(id)
+	if a == nil {
 		return
 	}
 	a.mu.Lock()
@@ -307,10 +313,8 @@ func (tm *TaskManager) cancelLocked(a *attempt, why error) {
 
 // each calls f for the tasks of exactly this attempt.
 func (tm *TaskManager) each(id attemptID, f func(*task)) {
-	tm.mu.Lock()
-	a := tm.attempts[id.job]
-	tm.mu.Unlock()
-	if a == nil || a.id != id {
+	a := tm.attemptOf(id)
+	if a == nil {
 		return
 	}
 	a.mu.Lock()

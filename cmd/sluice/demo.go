@@ -44,7 +44,6 @@ The broker is an embedded one (kfake, an imitation of Kafka), or a real Kafka wi
 	cmd.Flags().IntVar(&records, "records", records, "records to generate; rounded down to a multiple of 40000")
 	cmd.Flags().StringVar(&kill, "kill", kill, "what is killed: "+strings.Join(demo.Kills(), ", "))
 	cmd.Flags().StringVar(&servers, "bootstrap-servers", "", "brokers of a real Kafka, without TLS and login: HOST:PORT,…; empty: the embedded broker")
-	// Fails only for a flag that does not exist.
 	_ = cmd.RegisterFlagCompletionFunc("kill", cobra.FixedCompletions(demo.Kills(), cobra.ShellCompDirectiveNoFileComp)) // fails only for a flag that does not exist
 	return cmd
 }

@@ -154,45 +154,47 @@ func askEnds(ctx context.Context, cluster *wire.Cluster, isolation wire.Isolatio
 
 // committedOf reads what the group of a source has committed in Kafka, in the order of index.
 func (a *Admin) committedOf(ctx context.Context, s *graph.Source, index []int, ends []operator.LogEnd) []operator.PublishedOffset {
-	out := make([]operator.PublishedOffset, len(index))
 	parts := make([]wire.TopicPartition, len(index))
 	for n, i := range index {
-		out[n] = operator.PublishedOffset{Storage: graph.OffsetsKafka, Next: -1}
 		parts[n] = wire.TopicPartition{Topic: ends[i].Split.Topic, Partition: ends[i].Split.Partition}
 	}
-	err := a.withGroup(ctx, s, func(ctx context.Context, cluster *wire.Cluster, group string) error {
-		found, err := cluster.OffsetFetch(ctx, group, parts)
-		for n := range found {
-			out[n].Next, out[n].Err = found[n].Offset, found[n].Err
-		}
-		return err
+	return publishedIn(graph.OffsetsKafka, len(index), func(out []operator.PublishedOffset) error {
+		return a.withGroup(ctx, s, func(ctx context.Context, cluster *wire.Cluster, group string) error {
+			found, err := cluster.OffsetFetch(ctx, group, parts)
+			for n := range found {
+				out[n].Next, out[n].Err = found[n].Offset, found[n].Err
+			}
+			return err
+		})
 	})
-	if err != nil {
-		for n := range out {
-			out[n].Err = err
-		}
-	}
-	return out
 }
 
 // keptOf reads what ZooKeeper keeps for the group of a source, in the order of index.
 func (a *Admin) keptOf(ctx context.Context, s *graph.Source, index []int, ends []operator.LogEnd) []operator.PublishedOffset {
-	out := make([]operator.PublishedOffset, len(index))
 	parts := make([]zookeeper.Partition, len(index))
 	for n, i := range index {
-		out[n] = operator.PublishedOffset{Storage: graph.OffsetsZooKeeper, Next: -1}
 		parts[n] = zookeeper.Partition{Topic: ends[i].Split.Topic, Partition: ends[i].Split.Partition}
 	}
-	err := a.withZooKeeper(ctx, s, func(ctx context.Context, client *zookeeper.Client, group string) error {
-		found, err := client.ReadOffsets(ctx, group, parts)
-		for n := range found {
-			out[n].Next = nextOf(found[n].Value, s.Kafka.OffsetsMeaning)
-		}
-		return err
+	return publishedIn(graph.OffsetsZooKeeper, len(index), func(out []operator.PublishedOffset) error {
+		return a.withZooKeeper(ctx, s, func(ctx context.Context, client *zookeeper.Client, group string) error {
+			found, err := client.ReadOffsets(ctx, group, parts)
+			for n := range found {
+				out[n].Next = nextOf(found[n].Value, s.Kafka.OffsetsMeaning)
+			}
+			return err
+		})
 	})
-	if err != nil {
-		for n := range out {
-			out[n].Err = err
+}
+
+// publishedIn has n offsets of a storage filled in; an error is that of each.
+func publishedIn(storage graph.OffsetStorage, n int, read func([]operator.PublishedOffset) error) []operator.PublishedOffset {
+	out := make([]operator.PublishedOffset, n)
+	for i := range out {
+		out[i] = operator.PublishedOffset{Storage: storage, Next: -1}
+	}
+	if err := read(out); err != nil {
+		for i := range out {
+			out[i].Err = err
 		}
 	}
 	return out

@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"github.com/segmentio/kafka-go/protocol"
-	"github.com/segmentio/kafka-go/protocol/apiversions"
 )
 
 // fetchByIDVersion is the first Fetch that names topics by their ids (KIP-516, Kafka 3.1), beyond what kafka-go
@@ -38,7 +37,7 @@ func (f *fetchTalk) chooseVersion(conn *protocol.Conn, h *callHeader) error {
 	f.c.mu.Unlock()
 	if !asked {
 		var err error
-		if takes, err = takesIDs(conn, *h); err != nil {
+		if takes, err = offers(conn, *h, fetchByIDVersion); err != nil {
 			return err
 		}
 		f.c.mu.Lock()
@@ -49,23 +48,6 @@ func (f *fetchTalk) chooseVersion(conn *protocol.Conn, h *callHeader) error {
 		h.version = fetchByIDVersion
 	}
 	return nil
-}
-
-func takesIDs(conn *protocol.Conn, h callHeader) (bool, error) {
-	versions := &message{request: &apiversions.Request{}}
-	if err := versions.converse(conn, callHeader{key: protocol.ApiVersions, correlationID: h.correlationID, clientID: h.clientID, maxResponse: h.maxResponse}); err != nil {
-		return false, err
-	}
-	res, ok := versions.response.(*apiversions.Response)
-	if !ok || res.ErrorCode != 0 {
-		return false, nil
-	}
-	for _, k := range res.ApiKeys {
-		if protocol.ApiKey(k.ApiKey) == protocol.Fetch {
-			return k.MinVersion <= fetchByIDVersion && fetchByIDVersion <= k.MaxVersion, nil
-		}
-	}
-	return false, nil
 }
 
 // forgetVersion has the broker be asked again what it takes.

@@ -2271,7 +2271,7 @@ func (x *JobStatus) GetPublications() []*OffsetPublication {
 type OffsetPublication struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Source string                 `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
-	// kafka or zookeeper.
+	// kafka, zookeeper, or group: its consumer group keeps the offsets (mode group).
 	Storage string `protobuf:"bytes,2,opt,name=storage,proto3" json:"storage,omitempty"`
 	// The checkpoint whose offsets were published last, and when; 0 and none: none since the start of the job manager.
 	Checkpoint  uint64                 `protobuf:"varint,3,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
