@@ -27,8 +27,11 @@ func TestSupervised(t *testing.T) {
 // TestUnits asks systemd itself, where it is.
 func TestUnits(t *testing.T) {
 	analyze, err := exec.LookPath("systemd-analyze")
+	if err != nil && os.Getenv("CI") == "true" {
+		t.Fatalf("CI skips nothing, and this needs systemd-analyze (package systemd): %v", err)
+	}
 	if err != nil {
-		t.Skip("systemd-analyze is not installed")
+		t.Skipf("SKIPPED, THE UNITS ARE NOT VERIFIED: it needs systemd-analyze (package systemd): %v", err)
 	}
 	for _, program := range []string{"jobmanager", "taskmanager"} {
 		name := "sluice-" + program + ".service"
