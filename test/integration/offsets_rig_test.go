@@ -47,16 +47,7 @@ func newOffsetsRig(t *testing.T, r *rig) *offsetsRig {
 // look makes a new session; a server whose data is gone refuses those that have seen it.
 func (o *offsetsRig) look(t *testing.T) {
 	t.Helper()
-	conn, events, err := zk.Connect([]string{o.keeper.Addr()}, 10*time.Second, zk.WithLogInfo(false))
-	if err != nil {
-		t.Fatal(err)
-	}
-	o.nodes = conn
-	t.Cleanup(func() {
-		conn.Close()
-		for range events { // until its goroutines are gone
-		}
-	})
+	o.nodes = o.keeper.Session(t)
 }
 
 // job fills the words of a job file in pairs; what is not given has a default.

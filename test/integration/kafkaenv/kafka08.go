@@ -146,12 +146,6 @@ func (k *Kafka08) inZooKeeper(tb testing.TB, do func(*zk.Conn) error) {
 	}
 }
 
-// silent drops what the library logs.
-type silent struct{}
-
-// Printf drops a line.
-func (silent) Printf(string, ...any) {}
-
 // Restart starts the broker, at the same address with the same data, and waits until it answers.
 func (k *Kafka08) Restart(tb testing.TB) {
 	tb.Helper()

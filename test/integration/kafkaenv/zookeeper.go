@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-zookeeper/zk"
+
 	"github.com/sluice-stream/sluice/test/integration/process"
 )
 
@@ -120,6 +122,28 @@ func (z *ZooKeeper) data() string { return filepath.Join(z.dir, "data") }
 
 // Addr is HOST:PORT of the client port.
 func (z *ZooKeeper) Addr() string { return fmt.Sprintf("127.0.0.1:%d", z.port) }
+
+// Session is the library alone, to look at nodes and to make them as other programs do. It ends with the test. What the
+// library logs is dropped: that a server is down is what the tests do, and pages of it would bury what failed.
+func (z *ZooKeeper) Session(tb testing.TB) *zk.Conn {
+	tb.Helper()
+	conn, events, err := zk.Connect([]string{z.Addr()}, 10*time.Second, zk.WithLogInfo(false), zk.WithLogger(silent{}))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		conn.Close()
+		for range events { // until its goroutines are gone
+		}
+	})
+	return conn
+}
+
+// silent drops what the library logs.
+type silent struct{}
+
+// Printf drops a line.
+func (silent) Printf(string, ...any) {}
 
 // Server is the same for programs that are no tests.
 func (z *ZooKeeper) Server() ZooKeeperServer { return ZooKeeperServer{z} }

@@ -14,7 +14,7 @@ import (
 func TestUnknownOutcome(t *testing.T) {
 	z := start(t)
 	cut := newCutter(t, z.Addr())
-	client, conn := connect(t, cut.addr()), raw(t, z)
+	client, conn := connect(t, cut.addr()), z.Session(t)
 	value := int64(0)
 	for _, c := range []struct {
 		name string
@@ -90,7 +90,7 @@ func TestKillAndRestart(t *testing.T) {
 		check(t, client, "t", 3)
 	})
 	t.Run("node deleted", func(t *testing.T) {
-		conn := raw(t, z)
+		conn := z.Session(t)
 		if err := conn.Delete(node("t", 0), -1); err != nil {
 			t.Fatal(err)
 		}

@@ -61,21 +61,6 @@ func connect(t *testing.T, connect string, change ...func(*zookeeper.Config)) *z
 	return client
 }
 
-// raw is the library alone, to look at nodes and to make them as other programs do.
-func raw(t *testing.T, z *kafkaenv.ZooKeeper) *zk.Conn {
-	t.Helper()
-	conn, events, err := zk.Connect([]string{z.Addr()}, 10*time.Second, zk.WithLogInfo(false))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		conn.Close()
-		for range events { // until its goroutines are gone
-		}
-	})
-	return conn
-}
-
 // put makes a node, and what is above it, open to all.
 func put(t *testing.T, conn *zk.Conn, node, data string) {
 	t.Helper()

@@ -15,7 +15,7 @@ import (
 
 func TestOffsets(t *testing.T) {
 	z := start(t)
-	client, conn := connect(t, z.Addr()), raw(t, z)
+	client, conn := connect(t, z.Addr()), z.Session(t)
 
 	t.Run("nothing there", func(t *testing.T) { check(t, client, "none", -1, -1) })
 
@@ -142,7 +142,7 @@ func TestAuthenticationAndACL(t *testing.T) {
 	write(t, alice, 1, offset("t", 0, 5))
 	check(t, as("alice:secret", ""), "t", 5)
 
-	conn := raw(t, z)
+	conn := z.Session(t)
 	for path, open := range map[string]bool{"/consumers": true, "/consumers/group": false, "/consumers/group/offsets/t": false, node("t", 0): false} {
 		acl, _, err := conn.GetACL(path)
 		if err != nil && !errors.Is(err, zk.ErrNoAuth) {
@@ -179,7 +179,7 @@ func refused(t *testing.T, who string, err error) {
 
 func TestChroot(t *testing.T) {
 	z := start(t)
-	conn := raw(t, z)
+	conn := z.Session(t)
 	client := connect(t, z.Addr()+"/kafka/east")
 	for _, call := range []func() error{
 		func() error {
