@@ -92,6 +92,8 @@ func TestUsageErrors(t *testing.T) {
 		{"job", exitUsage, "job takes NAME|ID; got none"},
 		{"lag", exitUsage, "lag takes NAME|ID; got none"},
 		{"offsets import --zookeeper zk1 --group g --source orders", exitUsage, `--source "orders": it is a source of FILE, and no FILE is given`},
+		{"offsets import --zookeeper zk1 --group a/b", exitUsage, `group.id: the name "a/b" holds '/', which cannot stand in the name of a node`},
+		{"offsets import --zookeeper zk1 --group g --topic=", exitUsage, `topic: the name "" is empty`},
 		{"explain a b", exitUsage, `got ["a" "b"]`},
 		{"lag orders --jobmanager 127.0.0.1:1", exitFailed, "no job manager at 127.0.0.1:1"},
 		{"job a b", exitUsage, `got ["a" "b"]`},

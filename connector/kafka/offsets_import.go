@@ -77,6 +77,16 @@ func (q *ImportQuery) check() error {
 			faults = append(faults, &PropertyError{Name: name, Reason: "it is missing", Hint: "add it"})
 		}
 	}
+	if group := q.Properties[propGroup]; group != "" {
+		if err := zookeeper.CheckName("the name", group); err != nil {
+			faults = append(faults, &PropertyError{Name: propGroup, Reason: err.Error()})
+		}
+	}
+	for _, topic := range q.Topics {
+		if err := zookeeper.CheckName("the name", topic); err != nil {
+			faults = append(faults, &PropertyError{Name: "topic", Reason: err.Error()})
+		}
+	}
 	return errors.Join(faults...)
 }
 

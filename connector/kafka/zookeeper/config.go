@@ -109,7 +109,7 @@ func validateChroot(chroot string) error {
 		return fmt.Errorf("a part of chroot %q is empty; remove the slash that is too many", chroot)
 	}
 	for name := range strings.SplitSeq(chroot[1:], "/") {
-		if err := validateName("chroot "+strconv.Quote(chroot)+" with a part", name); err != nil {
+		if err := CheckName("chroot "+strconv.Quote(chroot)+" with a part", name); err != nil {
 			return err
 		}
 	}

@@ -19,7 +19,7 @@ const (
 // each runs work for every partition, some at once. A fault of a node is collected; no server, or the end
 // of the context, ends it all.
 func (c *Client) each(ctx context.Context, group string, partitions []Partition, work func(ctx context.Context, i int, path string) error) error {
-	if err := validateName("group", group); err != nil {
+	if err := CheckName("group", group); err != nil {
 		return fmt.Errorf("zookeeper: %w", err)
 	}
 	for _, p := range partitions {

@@ -13,7 +13,7 @@ import (
 
 // Topics lists the topics of which a group has stored offsets, in order; none if it has none.
 func (c *Client) Topics(ctx context.Context, group string) ([]string, error) {
-	if err := validateName("group", group); err != nil {
+	if err := CheckName("group", group); err != nil {
 		return nil, fmt.Errorf("zookeeper: %w", err)
 	}
 	topics, err := c.list(ctx, path.Join(c.consumers(), group, "offsets"))
@@ -24,7 +24,7 @@ func (c *Client) Topics(ctx context.Context, group string) ([]string, error) {
 // Partitions lists the partitions of a topic of which a group has stored offsets, in order. Nodes whose name is
 // no number are passed over.
 func (c *Client) Partitions(ctx context.Context, group, topic string) ([]Partition, error) {
-	if err := errors.Join(validateName("group", group), validatePartition(Partition{Topic: topic})); err != nil {
+	if err := errors.Join(CheckName("group", group), validatePartition(Partition{Topic: topic})); err != nil {
 		return nil, fmt.Errorf("zookeeper: %w", err)
 	}
 	names, err := c.list(ctx, path.Join(c.consumers(), group, "offsets", topic))

@@ -14,8 +14,8 @@ const maxName = 249
 // topicName is what Kafka accepts.
 var topicName = regexp.MustCompile(`^[a-zA-Z0-9._-]+$`)
 
-// validateName checks that a name is one node of a path, in the words of ZooKeeper's rules for paths.
-func validateName(what, name string) error {
+// CheckName refuses a name of something that cannot be one node of a path by ZooKeeper's rules; what says what it names.
+func CheckName(what, name string) error {
 	reason := ""
 	switch {
 	case name == "":
@@ -44,7 +44,7 @@ func allowed(r rune) bool {
 }
 
 func validatePartition(p Partition) error {
-	if err := validateName("topic", p.Topic); err != nil {
+	if err := CheckName("topic", p.Topic); err != nil {
 		return err
 	}
 	if !topicName.MatchString(p.Topic) {
