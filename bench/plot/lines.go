@@ -43,6 +43,7 @@ const (
 	legendRowPx = 18
 	legendPx    = 230 // of one entry
 	pointPx     = 3
+	rightPx     = 40 // right of the plot, for half of the last tick's name
 )
 
 // SVG draws the chart.
@@ -59,14 +60,14 @@ func (l *Lines) SVG() []byte {
 	}
 	for _, tick := range y.ticks {
 		at := y.at(tick.At)
-		c.line(axisPx, at, widthPx-marginPx, at, "grid")
+		c.line(axisPx, at, widthPx-rightPx, at, "grid")
 		c.text(axisPx-6, at+4, "end soft", tick.Name)
 	}
 	for _, line := range l.Lines {
 		drawLine(c, line, x, y)
 	}
-	c.text((axisPx+widthPx-marginPx)/2, top+plotPx+38, "mid", l.X.Name)
-	c.text(marginPx, top-8, "", l.Y.Name)
+	c.text((axisPx+widthPx-rightPx)/2, top+plotPx+38, "mid", l.X.Name)
+	c.text(marginPx, top-14, "", l.Y.Name)
 	c.heightPx = top + plotPx + 50
 	return c.svg(l.Title)
 }
@@ -97,7 +98,7 @@ func (s *scale) at(v float64) float64 {
 }
 
 func (l *Lines) scales(top float64) (x, y *scale) {
-	x, y = &scale{from: axisPx, to: widthPx - marginPx}, &scale{from: top + plotPx, to: top}
+	x, y = &scale{from: axisPx, to: widthPx - rightPx}, &scale{from: top + plotPx, to: top}
 	x.fit(l.X.Ticks, l.Lines, func(p Point) float64 { return p.X })
 	y.fit(l.Y.Ticks, l.Lines, func(p Point) float64 { return p.Y })
 	return x, y
