@@ -38,11 +38,11 @@ demo:
 bench:
 	$(GO) run ./bench
 
-# CPU profiles of the task managers while one of the benchmark's jobs runs: pass, filter or split.
+# CPU profiles of the task managers while one of the benchmark's jobs runs: pass, filter, split, json or count.
 JOB ?= pass
 profile:
 	mkdir -p bin/profiles
-	$(GO) run ./bench --only throughput --cases $(JOB) --sizes 100 --repeats 1 --profile bin/profiles --json bin/profiles/$(JOB).json
+	$(GO) run ./bench --only throughput --contestants sluice --cases $(JOB) --modes at-least-once/1s --sizes 100 --compression none --repeats 1 --profile bin/profiles --json bin/profiles/$(JOB).json
 
 # Every fault of test/chaos with three seeds, and random ones for two minutes, twenty times: hours. make test runs a
 # smoke of it. It goes on where it was interrupted; runs that were not right are made again when the code has changed.

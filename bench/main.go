@@ -1,11 +1,12 @@
-// Command bench measures Sluice on a real Kafka, beside a plain franz-go loop in the same run, and prints
-// the figures, their ratio and the goals. It asserts no time: figures belong to the machine they were
+// Command bench measures Sluice on a real Kafka, beside others in the same run, and prints the figures, their
+// ratios and the goals. It asserts no time: figures belong to the machine they were
 // measured on. A wrong output is an error all the same.
 //
-//	go run ./bench                                   # everything, some 40 minutes
+//	go run ./bench                                   # everything, nearly an hour
 //	go run ./bench --only throughput --sizes 100     # a part of it
+//	go run ./bench --only throughput --cases json,count --contestants sluice,franz-go --modes exactly-once/1s
 //	go run ./bench --only recovery,startup --kills 3
-//	go run ./bench --only exactly-once,latency --json figures.json
+//	go run ./bench --only checkpoints,latency --json figures.json
 //	go run ./bench --only throughput --profile DIR   # with a CPU profile of each run
 //
 // The fields of the JSON are documented at Report and the types in it.
@@ -34,7 +35,6 @@ import (
 const (
 	partStartup     = "startup"
 	partThroughput  = "throughput"
-	partExactlyOnce = "exactly-once"
 	partLatency     = "latency"
 	partCheckpoints = "checkpoints"
 	partRecovery    = "recovery"
@@ -43,8 +43,11 @@ const (
 // options are the flags.
 type options struct {
 	parts, cases []string
+	contestants  []string
 	sizes        []int
-	records      int // of 100-byte values; a fifth of larger ones
+	compressions []string
+	modes        []mode
+	records      int // of values of up to 256 bytes; a fifth of larger ones
 	repeats      int
 	kills        int
 	starts       int
@@ -64,7 +67,8 @@ type bench struct {
 	broker   *broker
 	programs *programs
 	progress io.Writer
-	topics   int // made for the copies so far
+	topics   int               // made for the copies so far
+	leftOut  map[string]string // contestants, and what the machine lacks for them
 }
 
 func (b *bench) say(format string, args ...any) { fmt.Fprintf(b.progress, format+"\n", args...) }
@@ -87,30 +91,37 @@ func main() {
 }
 
 func parseOptions(args []string) (options, error) {
-	parts := []string{partStartup, partThroughput, partExactlyOnce, partLatency, partCheckpoints, partRecovery}
+	parts := []string{partStartup, partThroughput, partLatency, partCheckpoints, partRecovery}
 	var o options
 	fs := pflag.NewFlagSet("bench", pflag.ContinueOnError)
 	fs.SortFlags = false
 	fs.StringSliceVar(&o.parts, "only", parts, "parts to run")
-	fs.StringSliceVar(&o.cases, "cases", []string{casePass, caseFilter}, "jobs of the throughput part: "+strings.Join(caseNames(), ", "))
-	fs.IntSliceVar(&o.sizes, "sizes", []int{100, 1024}, "bytes of a value in the throughput and exactly-once parts")
-	fs.IntVar(&o.records, "records", 10_000_000, "records of a run with values of up to 256 bytes; a fifth with larger ones")
+	fs.StringSliceVar(&o.cases, "cases", []string{casePass, caseFilter, caseJSON, caseCount}, "jobs of the throughput part: "+strings.Join(jobNames(), ", "))
+	fs.IntSliceVar(&o.sizes, "sizes", []int{100, 1024}, "bytes of a value in the throughput part; jobs other than pass use the first")
+	fs.StringSliceVar(&o.contestants, "contestants", contestantNames(), "who takes part in the throughput part")
+	fs.StringSliceVar(&o.compressions, "compression", []string{noCompression, lz4}, "of the topics of the throughput part; jobs other than pass use the first")
+	modes := fs.StringSlice("modes", []string{off.String(), atLeastOnce + "/1s", exactlyOnce + "/1s", exactlyOnce + "/100ms"}, "modes of the throughput part, for those who draw checkpoints")
+	fs.IntVar(&o.records, "records", 10_000_000, "records of a run with values of up to 256 bytes; a fifth with larger ones, half for json and count")
 	fs.IntVar(&o.repeats, "repeats", 3, "runs of each contestant, interleaved, and of the latency")
 	fs.IntVar(&o.kills, "kills", 20, "kills of a task manager with spare slots, without, and of the job manager: so many each")
 	fs.IntVar(&o.starts, "starts", 10, "starts of a cluster")
 	fs.IntVar(&o.checkpoints, "checkpoints", 60, "checkpoints to time at each rate")
 	fs.IntSliceVar(&o.rates, "rates", []int{0, 1000, 10_000}, "records per second while checkpoints are timed")
-	fs.DurationVar(&o.interval, "interval", time.Second, "checkpoint interval of the throughput and recovery parts")
-	fs.StringVar(&o.guarantee, "guarantee", exactlyOnce, "of the sinks in the exactly-once, latency and recovery parts")
+	fs.DurationVar(&o.interval, "interval", time.Second, "checkpoint interval of the recovery part")
+	fs.StringVar(&o.guarantee, "guarantee", exactlyOnce, "of the sinks in the latency and recovery parts")
 	fs.DurationVar(&o.latency, "latency", time.Minute, "how long each run of the latency part is timed")
-	fs.StringVar(&o.programs, "programs", "", "directory with jobmanager, taskmanager, sluice, franz and txn; built when empty")
-	fs.StringVar(&o.profile, "profile", "", "directory for CPU profiles of the throughput and exactly-once parts; empty: none are taken")
+	fs.StringVar(&o.programs, "programs", "", "directory with jobmanager, taskmanager, sluice and the programs of bench/rivals; built when empty")
+	fs.StringVar(&o.profile, "profile", "", "directory for CPU profiles of the throughput part; empty: none are taken")
 	fs.StringVar(&o.json, "json", "", "file for the JSON; empty: stdout, after the tables")
 	if err := fs.Parse(args); err != nil {
 		return o, err
 	}
+	var bad error
+	o.modes, bad = parseModes(*modes)
 	return o, errors.Join(
-		known("only", o.parts, parts), known("cases", o.cases, caseNames()), positive("records", o.records/(5*slabRecords)),
+		bad, known("contestants", o.contestants, contestantNames()), known("compression", o.compressions, []string{noCompression, lz4}),
+		positive("sizes", len(o.sizes)), positive("compression", len(o.compressions)),
+		known("only", o.parts, parts), known("cases", o.cases, jobNames()), positive("records", o.records/(5*slabRecords)),
 		positive("repeats", o.repeats), positive("kills", o.kills), positive("starts", o.starts), positive("checkpoints", o.checkpoints),
 		positive("interval", int(o.interval)), positive("latency", int(o.latency/time.Second)), known("guarantee", []string{o.guarantee}, []string{exactlyOnce, atLeastOnce}), validSizes(o.sizes), validRates(o.rates),
 	)
@@ -179,10 +190,9 @@ func (b *bench) measure(ctx context.Context, report *Report) (err error) {
 		report.Startup = &s
 	}
 	withBroker := map[string]func() error{
-		partThroughput: func() (err error) { report.Runs, err = b.throughput(ctx); return err },
-		partExactlyOnce: func() (err error) {
-			report.ExactlyOnce, err = b.exactlyOnce(ctx)
-			report.Ratios = exactlyOnceRatios(report.ExactlyOnce)
+		partThroughput: func() (err error) {
+			report.Runs, err = b.throughput(ctx)
+			report.Ratios, report.LeftOut = ratiosOf(report.Runs), b.leftOut
 			return err
 		},
 		partLatency:     func() (err error) { report.Latency, err = b.latency(ctx); return err },
@@ -204,7 +214,7 @@ func (b *bench) measure(ctx context.Context, report *Report) (err error) {
 	if err := b.warmUp(ctx); err != nil {
 		return err
 	}
-	for _, part := range []string{partThroughput, partExactlyOnce, partLatency, partCheckpoints, partRecovery} {
+	for _, part := range []string{partThroughput, partLatency, partCheckpoints, partRecovery} {
 		if !wants(part) {
 			continue
 		}

@@ -19,13 +19,13 @@ const profileSeconds = 3
 
 // profile takes a CPU profile of every task manager into --profile, and returns what waits for their end.
 // The runs that are profiled are a little slower.
-func (b *bench) profile(ctx context.Context, cl *cluster, c *testCase, how *contestant, data *dataset) (wait func() error) {
+func (b *bench) profile(ctx context.Context, cl *cluster, t *trial) (wait func() error) {
 	if b.opts.profile == "" {
 		return func() error { return nil }
 	}
 	var g errgroup.Group
 	for _, tm := range cl.tms {
-		file := filepath.Join(b.opts.profile, profileName(c, how, data, tm.id))
+		file := filepath.Join(b.opts.profile, profileName(t, tm.id))
 		g.Go(func() error {
 			if err := saveProfile(ctx, tm.http, file); err != nil {
 				return fmt.Errorf("profiling %s: %w", tm.id, err)
@@ -37,8 +37,9 @@ func (b *bench) profile(ctx context.Context, cl *cluster, c *testCase, how *cont
 }
 
 // profileName is the same in every repeat: the last one stays.
-func profileName(c *testCase, how *contestant, data *dataset, process string) string {
-	return strings.ReplaceAll(fmt.Sprintf("%s-%d-%s-%s.pprof", c.name, data.valueBytes, how.name, process), " ", "-")
+func profileName(t *trial, process string) string {
+	name := fmt.Sprintf("%s-%d-%s-%s-%s-%s.pprof", t.job.name, t.data.valueBytes, t.data.compression, t.by.name, t.mode, process)
+	return strings.NewReplacer(" ", "-", "/", "-").Replace(name)
 }
 
 func saveProfile(ctx context.Context, addr, file string) (err error) {

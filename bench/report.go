@@ -15,9 +15,9 @@ type Report struct {
 	Machine     Machine            `json:"machine"`
 	Settings    map[string]any     `json:"settings"`
 	Startup     *StartupReport     `json:"startup,omitempty"`
-	Runs        []Run              `json:"runs,omitempty"`        // Sluice beside a franz-go loop
-	ExactlyOnce []Run              `json:"exactlyOnce,omitempty"` // beside checkpoints off and a bare transactional loop
-	Ratios      []ThroughputRatio  `json:"exactlyOnceRatios,omitempty"`
+	Runs        []Run              `json:"runs,omitempty"`    // of all contestants, in the order of time
+	Ratios      []Ratio            `json:"ratios,omitempty"`  // from Runs
+	LeftOut     map[string]string  `json:"leftOut,omitempty"` // contestants asked for, and what the machine lacks for them
 	Latency     []LatencyReport    `json:"latency,omitempty"`
 	Checkpoints []CheckpointReport `json:"checkpoints,omitempty"`
 	Recovery    *RecoveryReport    `json:"recovery,omitempty"`
@@ -26,9 +26,10 @@ type Report struct {
 
 func (o *options) settings() map[string]any {
 	return map[string]any{
-		"parts": o.parts, "cases": o.cases, "sizes": o.sizes, "records": o.records, "repeats": o.repeats, "kills": o.kills,
-		"starts": o.starts, "checkpoints": o.checkpoints, "checkpointInterval": o.interval.String(), "partitions": partitions,
-		"taskManagers": partitions / slotsPerTM, "slotsPerTaskManager": slotsPerTM, "compression": "none", "guarantee": o.guarantee, "latencySeconds": o.latency.Seconds(),
+		"parts": o.parts, "contestants": o.contestants, "cases": o.cases, "sizes": o.sizes, "compressions": o.compressions, "modes": modeTexts(o.modes),
+		"records": o.records, "repeats": o.repeats, "kills": o.kills, "starts": o.starts, "checkpoints": o.checkpoints,
+		"interval": o.interval.String(), "guarantee": o.guarantee, "latencySeconds": o.latency.Seconds(),
+		"partitions": partitions, "taskManagers": partitions / slotsPerTM, "slotsPerTaskManager": slotsPerTM, "keys": keyedKeys,
 		"brokerHeapMiB": brokerHeapMiB, "recoveryRecordsPerSecond": recoveryRate, "checkpointRecordsPerSecond": o.rates,
 	}
 }
@@ -36,68 +37,20 @@ func (o *options) settings() map[string]any {
 // wrong names the runs whose output was not as it must be.
 func (r *Report) wrong() error {
 	var errs []error
-	for _, run := range slices.Concat(r.Runs, r.ExactlyOnce) {
-		if run.Wrong != "" {
-			errs = append(errs, fmt.Errorf("%s, %s, %d-byte values: wrong output: %s", run.Contestant, run.Case, run.ValueBytes, run.Wrong))
+	for i := range r.Runs {
+		if run := &r.Runs[i]; run.Wrong != "" {
+			errs = append(errs, fmt.Errorf("%s, %s, %s: wrong output: %s", run.who(), run.Case, run.values(), run.Wrong))
 		}
 	}
 	return errors.Join(errs...)
 }
-
-// of selects the valid runs of one contestant in one case.
-func (r *Report) of(name string, valueBytes int, contestant string) []Run {
-	return runsOf(r.Runs, name, valueBytes, contestant)
-}
-
-func runsOf(runs []Run, name string, valueBytes int, contestant string) []Run {
-	var out []Run
-	for _, run := range runs {
-		if run.Case == name && run.ValueBytes == valueBytes && run.Contestant == contestant && run.Wrong == "" {
-			out = append(out, run)
-		}
-	}
-	return out
-}
-
-// sizesOf and namesOf list the sizes and contestants in the order of the runs.
-func sizesOf(runs []Run) []int {
-	return distinct(runs, func(r *Run) int { return r.ValueBytes })
-}
-
-func namesOf(runs []Run) []string {
-	return distinct(runs, func(r *Run) string { return r.Contestant })
-}
-
-func distinct[T comparable](runs []Run, of func(*Run) T) []T {
-	var out []T
-	for i := range runs {
-		if v := of(&runs[i]); !slices.Contains(out, v) {
-			out = append(out, v)
-		}
-	}
-	return out
-}
-
-// pairs lists every case and size that was run, in the order of the runs.
-func (r *Report) pairs() []Run {
-	var out []Run
-	for _, run := range r.Runs {
-		if !slices.ContainsFunc(out, func(o Run) bool { return o.Case == run.Case && o.ValueBytes == run.ValueBytes }) {
-			out = append(out, run)
-		}
-	}
-	return out
-}
-
-func cpuPerMillion(r *Run) float64 { return r.CPUPerMillion }
-func recordsPerSec(r *Run) float64 { return r.RecordsPerSec }
 
 // print writes the tables for people.
 func (r *Report) print(w io.Writer) {
 	fmt.Fprintf(w, "\n%s\n", r.Machine)
 	r.printStartup(w)
 	r.printRuns(w)
-	r.printExactlyOnce(w)
+	r.printRatios(w)
 	r.printLatency(w)
 	r.printCheckpoints(w)
 	r.printRecovery(w)
@@ -119,41 +72,27 @@ func (r *Report) printRuns(w io.Writer) {
 	if len(r.Runs) == 0 {
 		return
 	}
-	table := newTable(w, "JOB", "VALUE", "CONTESTANT", "RECORDS/S median (min–max)", "MiB/S", "CPU-S PER MILLION median (min–max)", "BROKER", "FOREIGN CPU-S", "ALLOC/RECORD", "PEAK RSS MiB", "CHECKPOINTS")
-	for _, pair := range r.pairs() {
-		for _, contestant := range []string{sluiceName, franzName} {
-			runs := r.of(pair.Case, pair.ValueBytes, contestant)
-			if len(runs) == 0 {
-				table.row(pair.Case, fmt.Sprintf("%d B", pair.ValueBytes), contestant, "no valid run")
-				continue
-			}
-			speed, cpu := sampleOf(runs, recordsPerSec), sampleOf(runs, cpuPerMillion)
-			table.row(pair.Case, fmt.Sprintf("%d B", pair.ValueBytes), contestant,
-				thousands(speed),
-				fmt.Sprintf("%.0f", speed.Median*float64(pair.ValueBytes)/(1<<20)),
-				thirdDigit(cpu),
-				fmt.Sprintf("%.2f", sampleOf(runs, func(r *Run) float64 { return r.BrokerPerM }).Median),
-				fmt.Sprintf("%.1f", sampleOf(runs, func(r *Run) float64 { return r.ForeignCPU }).Median),
-				fmt.Sprintf("%.4f", sampleOf(runs, func(r *Run) float64 { return r.AllocsPerRecord }).Median),
-				peakText(runs), checkpointText(runs))
-		}
-	}
-	table.end()
-	r.printRatios(w)
-}
-
-func (r *Report) printRatios(w io.Writer) {
-	table := newTable(w, "JOB", "VALUE", "SLUICE / FRANZ-GO: CPU PER RECORD", "RECORDS/S")
-	for _, pair := range r.pairs() {
-		ours, theirs := r.of(pair.Case, pair.ValueBytes, sluiceName), r.of(pair.Case, pair.ValueBytes, franzName)
-		if len(ours) == 0 || len(theirs) == 0 {
+	table := newTable(w, "JOB", "VALUE", "CONTESTANT", "RECORDS/S, STEADY median (min–max)", "WHOLE RUN", "MiB/S", "CPU-S PER MILLION median (min–max)",
+		"BROKER", "FOREIGN CPU-S", "ALLOC/RECORD", "PEAK RSS MiB", "CHECKPOINTS")
+	for _, s := range selectionsOf(r.Runs) {
+		runs := s.of(r.Runs)
+		if len(runs) == 0 {
+			table.row(s.job, s.values(), s.who(), "no valid run")
 			continue
 		}
-		table.row(pair.Case, fmt.Sprintf("%d B", pair.ValueBytes),
-			fmt.Sprintf("%.2f", sampleOf(ours, cpuPerMillion).Median/sampleOf(theirs, cpuPerMillion).Median),
-			fmt.Sprintf("%.2f", sampleOf(ours, recordsPerSec).Median/sampleOf(theirs, recordsPerSec).Median))
+		median := func(figure func(*Run) float64) float64 { return sampleOf(runs, figure).Median }
+		table.row(s.job, s.values(), s.who(), thousands(sampleOf(runs, steadyPerSec)), thousands(sampleOf(runs, recordsPerSec)),
+			fmt.Sprintf("%.0f", median(func(r *Run) float64 { return r.MiBPerSec })),
+			thirdDigit(sampleOf(runs, cpuPerMillion)),
+			fmt.Sprintf("%.2f", median(func(r *Run) float64 { return r.BrokerPerM })),
+			fmt.Sprintf("%.1f", median(func(r *Run) float64 { return r.ForeignCPU })),
+			fmt.Sprintf("%.4f", median(func(r *Run) float64 { return r.AllocsPerRecord })),
+			peakText(runs), checkpointText(runs))
 	}
 	table.end()
+	for name, why := range r.LeftOut {
+		fmt.Fprintf(w, "left out: %s; this machine lacks %s\n", name, why)
+	}
 }
 
 // peakText shows the largest resident set of each process in any of the runs.
@@ -176,11 +115,14 @@ func peakText(runs []Run) string {
 }
 
 func checkpointText(runs []Run) string {
-	if runs[0].Contestant != sluiceName {
+	count := func(r *Run) float64 { return float64(r.Checkpoints) }
+	switch {
+	case runs[0].Transactions > 0:
+		return fmt.Sprintf("%.0f transactions of a partition", sampleOf(runs, func(r *Run) float64 { return r.perPartition() }).Median)
+	case runs[0].IntervalMs == 0:
 		return "-"
 	}
-	return fmt.Sprintf("%.0f of %.0f ms", sampleOf(runs, func(r *Run) float64 { return float64(r.Checkpoints) }).Median,
-		sampleOf(runs, func(r *Run) float64 { return r.CheckpointMs }).Median)
+	return fmt.Sprintf("%.0f of %.0f ms", sampleOf(runs, count).Median, sampleOf(runs, func(r *Run) float64 { return r.CheckpointMs }).Median)
 }
 
 func (r *Report) printStartup(w io.Writer) {

@@ -40,7 +40,7 @@ func TestValues(t *testing.T) {
 		const n = 400
 		for i := range n {
 			value := make([]byte, size)
-			g.fill(value, i)
+			g.fill(lines, value, i)
 			if seq, err := seqOf(value); err != nil || seq != i {
 				t.Fatalf("%d bytes: number of %q is %d, %v; want %d", size, value, seq, err, i)
 			}
@@ -63,12 +63,12 @@ func TestValues(t *testing.T) {
 
 func TestVerifySeesWhatIsWrong(t *testing.T) {
 	ctx, b := testContext(t), fakeBroker(t)
-	data, err := fillTopic(ctx, b, "in", 100, 4000)
+	data, err := fillTopic(ctx, b, "in", datasetSpec{lines, 100, noCompression, 4000})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if data.all.total() != 4000 || data.infos.total() != 3000 {
-		t.Fatalf("filled %d records, %d to pass the filter; want 4000 and 3000", data.all.total(), data.infos.total())
+	if data.all.total() != 4000 || data.kept.total() != 3000 {
+		t.Fatalf("filled %d records, %d to pass the filter; want 4000 and 3000", data.all.total(), data.kept.total())
 	}
 	if wrong, err := verify(ctx, b, "in", &data.all); err != nil || wrong != "" {
 		t.Fatalf("the input is %q, %v", wrong, err)
@@ -155,7 +155,7 @@ func TestTrafficCountsOnlyNewRecords(t *testing.T) {
 // A read_committed reader does not see what was aborted, and markers are not records.
 func TestVerifyReadsCommitted(t *testing.T) {
 	ctx, b := testContext(t), fakeBroker(t)
-	data, err := fillTopic(ctx, b, "in", 100, 400)
+	data, err := fillTopic(ctx, b, "in", datasetSpec{lines, 100, lz4, 400})
 	if err != nil {
 		t.Fatal(err)
 	}
