@@ -32,6 +32,9 @@ func cacheDir() (string, error) {
 	return dir, nil
 }
 
+// Cached is cached for other packages that fetch something large.
+func Cached(name string, fill func(dir string) error) (string, error) { return cached(name, fill) }
+
 // cached returns the directory NAME of the cache. If it is not complete, fill is called with an empty
 // directory, which then becomes it. A file lock makes test programs that run at once wait for each other.
 func cached(name string, fill func(dir string) error) (string, error) {
