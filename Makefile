@@ -8,7 +8,7 @@ FUZZTIME ?= 10s
 UNIT  = $$($(GO) list ./... | grep -v -e /test/integration -e /test/chaos)
 WHOLE = $$($(GO) list ./test/...)
 
-.PHONY: build test check unit integration demo bench profile chaos fuzz generate clean
+.PHONY: build test check unit integration demo bench bench-scale profile chaos fuzz generate clean
 
 build:
 	mkdir -p bin
@@ -37,6 +37,10 @@ demo:
 
 bench:
 	$(GO) run ./bench
+
+# What coordination costs at 10 to 10,000 subtasks: a real job manager, simulated task managers. Needs Go only; 5 minutes.
+bench-scale:
+	$(GO) run ./bench/scale
 
 # CPU profiles of the task managers while one of the benchmark's jobs runs: pass, filter, split, json or count.
 JOB ?= pass
