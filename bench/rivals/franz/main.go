@@ -1,10 +1,9 @@
-// Command franz is the rival of the benchmark: a plain loop with franz-go that reads a topic to its end
-// and writes every record, or those whose value passes a test, to the same partition of another topic.
+// Command franz is a rival of the benchmark: a plain loop with franz-go that reads a topic to its end and writes
+// every record, or what a task makes of it, to the same partition of another topic.
 // Its settings are those of a careful author: large fetches, batches near 1 MB, acks of all replicas.
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -20,6 +19,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/sluice-stream/sluice/bench/rivals/self"
+	"github.com/sluice-stream/sluice/bench/rivals/task"
 )
 
 // Settings of the client. The batch size is below Kafka's default max.message.bytes.
@@ -35,36 +35,23 @@ const (
 // settings are the flags.
 type settings struct {
 	brokers, source, target string
-	keep                    func(value []byte) bool
+	compression             string // none or lz4
+	task                    task.Task
 }
 
 func main() {
 	var s settings
-	var prefix, word string
 	flag.StringVar(&s.brokers, "brokers", "", "bootstrap list")
 	flag.StringVar(&s.source, "source", "", "topic to read")
 	flag.StringVar(&s.target, "target", "", "topic to write, with the same partitions")
-	flag.StringVar(&prefix, "prefix", "", "copy only values that begin with this")
-	flag.StringVar(&word, "word", "", "copy only values whose first word is this")
+	flag.StringVar(&s.compression, "compression", "none", "of what is written: none or lz4")
+	s.task.Flags(flag.CommandLine)
 	flag.Parse()
-	s.keep = test([]byte(prefix), []byte(word))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, s); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(1)
-	}
-}
-
-// test makes the filter; nil when every record is kept, so that the loop does not pay for it.
-func test(prefix, word []byte) func([]byte) bool {
-	switch {
-	case len(prefix) > 0:
-		return func(value []byte) bool { return bytes.HasPrefix(value, prefix) }
-	case len(word) > 0:
-		return func(value []byte) bool { first, _, _ := bytes.Cut(value, []byte(" ")); return bytes.Equal(first, word) }
-	default:
-		return nil
 	}
 }
 
@@ -101,23 +88,45 @@ func endsOf(ctx context.Context, s settings) (map[int32]int64, error) {
 	return ends, nil
 }
 
+// writing are the options of the producer. A count goes where Kafka's default partitioner puts its key.
+func (s *settings) writing() ([]kgo.Opt, error) {
+	opts := []kgo.Opt{
+		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.ProducerBatchMaxBytes(batchBytes), kgo.ProducerLinger(linger), kgo.MaxBufferedRecords(bufferedRecords),
+	}
+	switch s.compression {
+	case "none":
+		opts = append(opts, kgo.ProducerBatchCompression(kgo.NoCompression()))
+	case "lz4":
+		opts = append(opts, kgo.ProducerBatchCompression(kgo.Lz4Compression()))
+	default:
+		return nil, fmt.Errorf("-compression %s: want none or lz4", s.compression)
+	}
+	if s.task.Count {
+		return append(opts, kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil))), nil
+	}
+	return append(opts, kgo.RecordPartitioner(kgo.ManualPartitioner())), nil
+}
+
 func copyAll(ctx context.Context, s settings, ends map[int32]int64) (in, out int64, err error) {
 	starts, left := map[int32]kgo.Offset{}, int64(0)
 	for partition, end := range ends {
 		starts[partition] = kgo.NewOffset().At(0)
 		left += end
 	}
-	client, err := kgo.NewClient(
+	opts, err := s.writing()
+	if err != nil {
+		return 0, 0, err
+	}
+	client, err := kgo.NewClient(append(opts,
 		kgo.SeedBrokers(strings.Split(s.brokers, ",")...), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{s.source: starts}),
-		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.RequiredAcks(kgo.AllISRAcks()),
-		kgo.ProducerBatchMaxBytes(batchBytes), kgo.ProducerLinger(linger), kgo.MaxBufferedRecords(bufferedRecords),
 		kgo.FetchMaxBytes(fetchBytes), kgo.FetchMaxPartitionBytes(partitionFetchBytes),
-	)
+	)...)
 	if err != nil {
 		return 0, 0, fmt.Errorf("making a client: %w", err)
 	}
 	defer client.Close()
 	var failed failure
+	do := s.task.Start()
 	for left > 0 {
 		fetches := client.PollRecords(ctx, pollRecords)
 		if err := fetches.Err(); err != nil {
@@ -126,11 +135,17 @@ func copyAll(ctx context.Context, s settings, ends map[int32]int64) (in, out int
 		fetches.EachRecord(func(r *kgo.Record) {
 			left--
 			in++
-			if s.keep != nil && !s.keep(r.Value) {
+			value, keep := r.Value, true
+			if do != nil {
+				var err error
+				value, keep, err = do(r.Key, r.Value)
+				failed.note(r, err)
+			}
+			if !keep {
 				return
 			}
 			out++
-			client.Produce(ctx, &kgo.Record{Topic: s.target, Key: r.Key, Value: r.Value, Headers: r.Headers, Partition: r.Partition, Timestamp: r.Timestamp}, failed.note)
+			client.Produce(ctx, &kgo.Record{Topic: s.target, Key: r.Key, Value: value, Headers: r.Headers, Partition: r.Partition, Timestamp: r.Timestamp}, failed.note)
 		})
 	}
 	if err := client.Flush(ctx); err != nil {
@@ -139,7 +154,7 @@ func copyAll(ctx context.Context, s settings, ends map[int32]int64) (in, out int
 	return in, out, failed.first()
 }
 
-// failure keeps the first error of the producer.
+// failure keeps the first error of a task or of the producer.
 type failure struct {
 	mu  sync.Mutex
 	err error
@@ -152,7 +167,7 @@ func (f *failure) note(r *kgo.Record, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.err == nil {
-		f.err = fmt.Errorf("writing to %s, partition %d: %w", r.Topic, r.Partition, err)
+		f.err = fmt.Errorf("%s, partition %d: %w", r.Topic, r.Partition, err)
 	}
 }
 
