@@ -21,6 +21,13 @@ const (
 	managedMemory     = "0"
 )
 
+// Memory is what the processes are given, by Flink's names.
+func Memory() map[string]string {
+	return map[string]string{
+		"jobmanager.memory.process.size": jobManagerMemory, "taskmanager.memory.process.size": taskManagerMemory, "taskmanager.memory.managed.size": managedMemory,
+	}
+}
+
 // TunedRecovery are settings that make Flink notice a killed task manager in seconds instead of tens of seconds, and
 // restart at once.
 func TunedRecovery() map[string]string {
@@ -57,7 +64,6 @@ func settings(dir string, p ports, slots int, extra map[string]string) map[strin
 		"jobmanager.rpc.address": loopback, "jobmanager.rpc.port": strconv.Itoa(p.rpc), "jobmanager.bind-host": loopback, "blob.server.port": "0",
 		"rest.address": loopback, "rest.bind-address": loopback, "rest.port": strconv.Itoa(p.rest),
 		"taskmanager.host": loopback, "taskmanager.bind-host": loopback, "taskmanager.numberOfTaskSlots": strconv.Itoa(slots),
-		"jobmanager.memory.process.size": jobManagerMemory, "taskmanager.memory.process.size": taskManagerMemory, "taskmanager.memory.managed.size": managedMemory,
 		// Subtasks of a job go to all task managers, as Sluice's do.
 		"taskmanager.load-balance.mode": "SLOTS",
 		// The jobs are on the class path of the cluster: code compiled for one is there for the next.
@@ -66,6 +72,7 @@ func settings(dir string, p ports, slots int, extra map[string]string) map[strin
 		// How old an answer of the REST API may be; by default three seconds.
 		"web.refresh-interval": "20", "metrics.fetcher.update-interval": "500",
 	}
+	maps.Copy(out, Memory())
 	maps.Copy(out, extra)
 	return out
 }

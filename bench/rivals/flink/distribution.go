@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -20,7 +21,10 @@ import (
 // fetchTimeout bounds one run of Maven; a cold one takes 20 s.
 const fetchTimeout = 5 * time.Minute
 
-// Missing says what Flink needs and this machine does not have; empty when it can be built and run.
+// howToGet says how.
+const howToGet = "install a JDK 17 or newer and Maven"
+
+// Missing says what Flink needs and this machine does not have, and how to get it; empty when it can be built and run.
 func Missing() string {
 	var missing []string
 	for _, program := range []string{"java", "javac", "mvn"} {
@@ -28,20 +32,21 @@ func Missing() string {
 			missing = append(missing, program)
 		}
 	}
-	return strings.Join(missing, ", ")
+	if len(missing) == 0 {
+		return ""
+	}
+	return strings.Join(missing, ", ") + " in PATH (" + howToGet + ")"
 }
 
 // Distribution is Flink and the jobs, as jars.
 type Distribution struct {
 	lib string // directory of all jars
-	// Version names Flink and the connector.
-	Version string
 }
 
 // Fetch builds the jobs and fetches Flink by Maven, unless the cache that the integration tests have too holds them.
 func Fetch(ctx context.Context) (*Distribution, error) {
 	if missing := Missing(); missing != "" {
-		return nil, fmt.Errorf("Flink needs %s in PATH: install a JDK 17 or newer and Maven", missing)
+		return nil, fmt.Errorf("Flink needs %s", missing)
 	}
 	digest, err := projectDigest()
 	if err != nil {
@@ -51,9 +56,7 @@ func Fetch(ctx context.Context) (*Distribution, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Distribution{lib: filepath.Join(dir, "lib")}
-	d.Version, err = versionOf(d.lib)
-	return d, err
+	return &Distribution{lib: filepath.Join(dir, "lib")}, nil
 }
 
 // projectDigest names the project by its content, so that a change of it is built again.
@@ -88,25 +91,23 @@ func build(ctx context.Context, dir string) error {
 	return nil
 }
 
-// versionOf reads the versions from the names of the jars.
-func versionOf(lib string) (string, error) {
-	version := func(name string) (string, error) {
-		found, err := filepath.Glob(filepath.Join(lib, name+"-[0-9]*.jar"))
-		if err == nil && len(found) != 1 {
-			err = fmt.Errorf("found %d", len(found))
-		}
-		if err != nil {
-			return "", fmt.Errorf("looking for one jar of %s in %s: %w", name, lib, err)
-		}
-		return strings.TrimSuffix(strings.TrimPrefix(filepath.Base(found[0]), name+"-"), ".jar"), nil
+// Version names Flink and its connector, from the Maven project.
+func Version() (string, error) {
+	text, err := project.Project.ReadFile("pom.xml")
+	if err != nil {
+		return "", fmt.Errorf("reading the Maven project: %w", err)
 	}
-	runtime, err := version("flink-runtime")
-	connector, connectorErr := version("flink-connector-kafka")
-	clients, clientsErr := version("kafka-clients")
-	if err := errors.Join(err, connectorErr, clientsErr); err != nil {
-		return "", err
+	var pom struct {
+		Flink     string `xml:"properties>flink.version"`
+		Connector string `xml:"properties>connector.version"`
 	}
-	return fmt.Sprintf("Flink %s, flink-connector-kafka %s, kafka-clients %s", runtime, connector, clients), nil
+	if err := xml.Unmarshal(text, &pom); err != nil {
+		return "", fmt.Errorf("reading pom.xml: %w", err)
+	}
+	if pom.Flink == "" || pom.Connector == "" {
+		return "", errors.New("pom.xml has no flink.version or no connector.version")
+	}
+	return fmt.Sprintf("Flink %s, flink-connector-kafka %s", pom.Flink, pom.Connector), nil
 }
 
 // classPath is that of every process.

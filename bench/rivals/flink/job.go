@@ -15,7 +15,7 @@ type Kind string
 const (
 	Pass   Kind = "pass"   // writes it as it is
 	Filter Kind = "filter" // writes it if its value begins with Prefix
-	JSON   Kind = "json"   // parses the value, keeps some, writes another JSON value
+	JSON   Kind = "json"   // keeps and shortens JSON objects, as the benchmark's json job says
 	Count  Kind = "count"  // counts by key and writes the new count under the key, to the key's partition
 )
 

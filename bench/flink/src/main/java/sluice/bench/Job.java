@@ -32,6 +32,7 @@ public final class Job {
         switch (arguments.text("kind")) {
             case "pass" -> in.sinkTo(Topics.sink(arguments, new Topics.Copy(target)));
             case "filter" -> in.filter(new Filter(arguments.text("prefix"))).sinkTo(Topics.sink(arguments, new Topics.Copy(target)));
+            case "json" -> in.flatMap(new Shorten(target)).returns(Topics.PRODUCED).sinkTo(Topics.sink(arguments, new Topics.AsMade(target)));
             // Only the key travels between task managers; a timestamp goes with every element of Flink.
             case "count" -> in.map(r -> new String(r.key(), StandardCharsets.ISO_8859_1)).returns(Types.STRING)
                 .keyBy(key -> key, Types.STRING)
