@@ -56,6 +56,8 @@ type options struct {
 	interval     time.Duration
 	guarantee    string
 	latency      time.Duration
+	latencyModes []mode
+	latencyRates []latencyRate
 	programs     string
 	json         string
 	profile      string
@@ -108,18 +110,22 @@ func parseOptions(args []string) (options, error) {
 	fs.IntVar(&o.checkpoints, "checkpoints", 60, "checkpoints to time at each rate")
 	fs.IntSliceVar(&o.rates, "rates", []int{0, 1000, 10_000}, "records per second while checkpoints are timed")
 	fs.DurationVar(&o.interval, "interval", time.Second, "checkpoint interval of the recovery part")
-	fs.StringVar(&o.guarantee, "guarantee", exactlyOnce, "of the sinks in the latency and recovery parts")
-	fs.DurationVar(&o.latency, "latency", time.Minute, "how long each run of the latency part is timed")
+	fs.StringVar(&o.guarantee, "guarantee", exactlyOnce, "of the sinks in the recovery part")
+	fs.DurationVar(&o.latency, "latency", 20*time.Second, "how long each run of the latency part is timed")
+	latencyModes := fs.StringSlice("latency-modes", []string{exactlyOnce + "/100ms", atLeastOnce + "/100ms"}, "modes of the latency part")
+	latencyRates := fs.StringSlice("latency-rates", []string{"1000", "10000", "50%"}, "records per second of the latency part, or shares of what is sustainable")
 	fs.StringVar(&o.programs, "programs", "", "directory with jobmanager, taskmanager, sluice and the programs of bench/rivals; built when empty")
 	fs.StringVar(&o.profile, "profile", "", "directory for CPU profiles of the throughput part; empty: none are taken")
 	fs.StringVar(&o.json, "json", "", "file for the JSON; empty: stdout, after the tables")
 	if err := fs.Parse(args); err != nil {
 		return o, err
 	}
-	var bad error
-	o.modes, bad = parseModes(*modes)
+	var bad [3]error
+	o.modes, bad[0] = parseModes(*modes)
+	o.latencyModes, bad[1] = parseModes(*latencyModes)
+	o.latencyRates, bad[2] = parseLatencyRates(*latencyRates)
 	return o, errors.Join(
-		bad, known("contestants", o.contestants, contestantNames()), known("compression", o.compressions, []string{noCompression, lz4}),
+		errors.Join(bad[:]...), known("contestants", o.contestants, contestantNames()), known("compression", o.compressions, []string{noCompression, lz4}),
 		positive("sizes", len(o.sizes)), positive("compression", len(o.compressions)),
 		known("only", o.parts, parts), known("cases", o.cases, jobNames()), positive("records", o.records/(5*slabRecords)),
 		positive("repeats", o.repeats), positive("kills", o.kills), positive("starts", o.starts), positive("checkpoints", o.checkpoints),

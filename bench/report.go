@@ -28,7 +28,7 @@ func (o *options) settings() map[string]any {
 	return map[string]any{
 		"parts": o.parts, "contestants": o.contestants, "cases": o.cases, "sizes": o.sizes, "compressions": o.compressions, "modes": modeTexts(o.modes),
 		"records": o.records, "repeats": o.repeats, "kills": o.kills, "starts": o.starts, "checkpoints": o.checkpoints,
-		"interval": o.interval.String(), "guarantee": o.guarantee, "latencySeconds": o.latency.Seconds(),
+		"interval": o.interval.String(), "guarantee": o.guarantee, "latencySeconds": o.latency.Seconds(), "latencyModes": modeTexts(o.latencyModes), "latencyRates": fmt.Sprint(o.latencyRates),
 		"partitions": partitions, "taskManagers": partitions / slotsPerTM, "slotsPerTaskManager": slotsPerTM, "keys": keyedKeys,
 		"brokerHeapMiB": brokerHeapMiB, "recoveryRecordsPerSecond": recoveryRate, "checkpointRecordsPerSecond": o.rates,
 	}

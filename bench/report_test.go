@@ -154,7 +154,7 @@ func sampleReport() *Report {
 		Recovery: &RecoveryReport{
 			SpareSlots: []Recovery{{FirstMs: 150}, {FirstMs: 3300}, {FirstMs: 150}}, MissingSlot: []Recovery{{FirstMs: 5000, SlotToFirstMs: 200}}, JobManager: []Recovery{{FirstMs: 500, ReadyMs: 40}},
 		},
-		Latency: []LatencyReport{{LatencyMs: newSample([]float64{100})}, {LatencyMs: newSample([]float64{20})}, {LatencyMs: newSample([]float64{300})}},
+		Latency: []LatencyReport{latencyAt(exactlyOnce, 1000, 100), latencyAt(exactlyOnce, 1000, 20), latencyAt(exactlyOnce, 1000, 300), latencyAt(exactlyOnce, 10_000, 900), latencyAt(atLeastOnce, 1000, 5)},
 	}
 }
 

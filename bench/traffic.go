@@ -21,6 +21,11 @@ const (
 	trafficTick   = 5 * time.Millisecond
 	trafficLinger = time.Millisecond
 	ackEvery      = 16
+	// unlimited is the rate of a traffic that is as fast as its records are taken.
+	unlimited = math.MaxInt
+	// minBuffered is franz-go's own limit of records on their way; a faster traffic may have a second of them.
+	minBuffered = 10_000
+	maxBuffered = 1_000_000
 )
 
 // traffic writes records to a topic at a steady rate, each with the time when it was due, whenever it could
@@ -30,6 +35,7 @@ type traffic struct {
 	source, target string
 	producer       *kgo.Client
 	consumer       *kgo.Client
+	start          time.Time
 	rate           int           // records per second, over all partitions
 	tick           time.Duration // records are written in groups of what became due in it
 	done           sync.WaitGroup
@@ -38,11 +44,11 @@ type traffic struct {
 	mu      sync.Mutex
 	err     error
 	armedAt time.Time             // guarded by mu: records due from here on are watched for
-	timedAt time.Time             // guarded by mu: records due from here on are timed; zero: none
-	delays  []float64             // guarded by mu: from due to read, milliseconds
+	timing  *timing               // guarded by mu; nil: no records are timed
 	arrived [partitions]time.Time // guarded by mu: the first such record
 	news    chan struct{}         // a token when arrived has changed
 	acks    []float64             // guarded by mu: how long writes to the source took, milliseconds
+	late    histogram             // guarded by mu: how long after their time groups of records were begun
 	written produceError
 }
 
@@ -55,7 +61,7 @@ func startTraffic(ctx context.Context, b *broker, name string, rate int, tick ti
 		}
 	}
 	var err error
-	if t.producer, err = kgo.NewClient(b.options(kgo.DefaultProduceTopic(t.source), kgo.ProducerLinger(trafficLinger))...); err != nil {
+	if t.producer, err = kgo.NewClient(b.options(kgo.DefaultProduceTopic(t.source), kgo.ProducerLinger(trafficLinger), kgo.MaxBufferedRecords(min(max(rate, minBuffered), maxBuffered)))...); err != nil {
 		return nil, fmt.Errorf("making a client: %w", err)
 	}
 	starts := map[int32]kgo.Offset{}
@@ -67,8 +73,15 @@ func startTraffic(ctx context.Context, b *broker, name string, rate int, tick ti
 		t.producer.Close()
 		return nil, fmt.Errorf("making a client: %w", err)
 	}
+	t.start = time.Now()
 	ctx, t.stop = context.WithCancel(ctx)
-	t.done.Go(func() { t.produce(ctx) })
+	t.done.Go(func() {
+		if rate == unlimited {
+			t.flood(ctx)
+		} else {
+			t.produce(ctx)
+		}
+	})
 	t.done.Go(func() { t.consume(ctx) })
 	return t, nil
 }
@@ -91,12 +104,12 @@ func (t *traffic) close() error {
 func (t *traffic) produce(ctx context.Context) {
 	tick := time.NewTicker(t.tick)
 	defer tick.Stop()
-	start := time.Now()
 	for i := 0; ; {
-		due := int(time.Since(start).Seconds() * float64(t.rate))
-		for ; i < due; i++ {
-			at := start.Add(time.Duration(i) * time.Second / time.Duration(t.rate))
-			t.producer.Produce(ctx, &kgo.Record{Value: stamp(at, i), Partition: int32(i % partitions), Timestamp: time.Now()}, t.acked)
+		if due := t.dueBy(time.Now()); i < due {
+			t.began(t.due(i))
+			for ; i < due; i++ {
+				t.write(ctx, t.due(i), i)
+			}
 		}
 		select {
 		case <-tick.C:
@@ -104,6 +117,41 @@ func (t *traffic) produce(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// flood writes as fast as records are taken; each is due when it is written.
+func (t *traffic) flood(ctx context.Context) {
+	for i := 0; ctx.Err() == nil; i++ {
+		t.write(ctx, time.Now(), i)
+	}
+}
+
+// began notes how late a group of records is begun that was due from then on.
+func (t *traffic) began(due time.Time) {
+	late := time.Since(due)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.late.add(late)
+}
+
+// dueBy is how many records are due before a time.
+func (t *traffic) dueBy(at time.Time) int {
+	since := at.Sub(t.start)
+	if t.rate == 0 || since <= 0 {
+		return 0
+	}
+	whole, part := int(since/time.Second), since%time.Second
+	return whole*t.rate + int((part*time.Duration(t.rate)+time.Second-1)/time.Second)
+}
+
+// due is when record i is due.
+func (t *traffic) due(i int) time.Time {
+	return t.start.Add(time.Duration(i/t.rate)*time.Second + time.Duration(i%t.rate)*time.Second/time.Duration(t.rate))
+}
+
+// write begins to write a record; it waits while too many are on their way.
+func (t *traffic) write(ctx context.Context, due time.Time, i int) {
+	t.producer.Produce(ctx, &kgo.Record{Value: stamp(due, i), Partition: int32(i % partitions), Timestamp: time.Now()}, t.acked)
 }
 
 // acked notes how long one record in ackEvery took; its timestamp is when it was written.
@@ -133,7 +181,7 @@ func stamp(at time.Time, i int) []byte {
 	for k := range value {
 		value[k] = '.'
 	}
-	copy(value, fmt.Sprintf("%0*d", stampDigits, at.UnixNano()))
+	putDigits(value[:stampDigits], int(at.UnixNano()))
 	putSeq(value, i)
 	return value
 }
@@ -156,14 +204,21 @@ func (t *traffic) consume(ctx context.Context) {
 			}
 			return
 		}
+		t.mu.Lock()
 		fetches.EachRecord(func(r *kgo.Record) { t.see(r, now) })
+		t.mu.Unlock()
 	}
 }
 
 func (t *traffic) fail(err error) {
 	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.failed(err)
+}
+
+// failed is fail under mu.
+func (t *traffic) failed(err error) {
 	t.err = errors.Join(t.err, err)
-	t.mu.Unlock()
 	t.tell()
 }
 
@@ -174,37 +229,28 @@ func (t *traffic) tell() {
 	}
 }
 
+// see takes note of a record of the target. Under mu.
 func (t *traffic) see(r *kgo.Record, now time.Time) {
 	due, err := stampOf(r.Value)
 	if err != nil {
-		t.fail(fmt.Errorf("partition %d of %s, offset %d: %w", r.Partition, t.target, r.Offset, err))
+		t.failed(fmt.Errorf("partition %d of %s, offset %d: %w", r.Partition, t.target, r.Offset, err))
 		return
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	if !due.Before(t.armedAt) && t.arrived[r.Partition].IsZero() {
 		t.arrived[r.Partition] = now
 		t.tell()
 	}
-	if !t.timedAt.IsZero() && !due.Before(t.timedAt) {
-		t.delays = append(t.delays, ms(now.Sub(due)))
+	if t.timing == nil {
+		return
 	}
-}
-
-// times begins to time the records that are due from now on.
-func (t *traffic) times() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.timedAt, t.delays = time.Now(), nil
-}
-
-// timed ends that and sums up the times from due to read of those that have been read.
-func (t *traffic) timed() (Sample, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	out := newSample(t.delays)
-	t.timedAt, t.delays = time.Time{}, nil
-	return out, t.err
+	i, err := seqOf(r.Value)
+	if err != nil {
+		t.failed(fmt.Errorf("partition %d of %s, offset %d: %w", r.Partition, t.target, r.Offset, err))
+		return
+	}
+	if t.timing.see(i, now.Sub(due)) {
+		t.tell()
+	}
 }
 
 // watch forgets what has arrived and watches for records that are due from now on.

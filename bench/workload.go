@@ -140,8 +140,10 @@ func (g *generator) shortened(out []byte, i int) []byte {
 }
 
 // putSeq writes the number of a record as the last digits of value.
-func putSeq(value []byte, i int) {
-	digits := value[len(value)-seqDigits:]
+func putSeq(value []byte, i int) { putDigits(value[len(value)-seqDigits:], i) }
+
+// putDigits writes a number over all of digits.
+func putDigits(digits []byte, i int) {
 	for d := len(digits) - 1; d >= 0; d-- {
 		digits[d] = byte('0' + i%10)
 		i /= 10

@@ -183,23 +183,6 @@ func TestVerifyReadsCommitted(t *testing.T) {
 	}
 }
 
-// Delays are from when a record was due, not from when it was written.
-func TestTrafficTimesFromDue(t *testing.T) {
-	tr := &traffic{news: make(chan struct{}, 1), armedAt: time.Unix(1<<40, 0)}
-	now := time.Now()
-	see := func(due time.Time, delay time.Duration) {
-		tr.see(&kgo.Record{Value: stamp(due, 0), Timestamp: due.Add(time.Hour)}, due.Add(delay))
-	}
-	see(now, time.Second)
-	tr.times()
-	see(now.Add(-time.Minute), time.Second)
-	see(now.Add(time.Minute), 20*time.Millisecond)
-	see(now.Add(time.Minute), 40*time.Millisecond)
-	if got, err := tr.timed(); err != nil || got != newSample([]float64{20, 40}) {
-		t.Errorf("%+v, %v", got, err)
-	}
-}
-
 func TestMarkerProbe(t *testing.T) {
 	ctx, b := testContext(t), fakeBroker(t)
 	p, err := startMarkerProbe(ctx, b, "marker", time.Millisecond)
