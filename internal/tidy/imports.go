@@ -38,7 +38,7 @@ var reserved = []struct {
 	{path: Module + "/jobmanager", by: []string{"jobmanager", "cmd", "test"}, because: "only cmd wires the job manager; the task manager speaks to it by the protocol"},
 	{path: Module + "/taskmanager", by: []string{"taskmanager", "cmd", "test", "bench/scale"}, because: "only cmd wires the task manager; the job manager speaks to it by the protocol"},
 	{path: Module + "/test", by: []string{"test", "bench"}, because: "nothing depends on tests"},
-	{path: "github.com/segmentio/kafka-go", by: []string{"connector/kafka/wire"}, because: "connector/kafka/wire is the only place that knows kafka-go"},
+	{path: "github.com/segmentio/kafka-go", by: []string{"connector/kafka/wire", "bench/rivals"}, because: "connector/kafka/wire is the only place that knows kafka-go, but for rivals of the benchmark that are made of it"},
 	{path: "github.com/go-zookeeper/zk", by: []string{"connector/kafka/zookeeper", "test"}, because: "connector/kafka/zookeeper is the only adapter to ZooKeeper, and checks what that library does not"},
 	{path: "github.com/twmb/franz-go", by: []string{"cmd/internal/demo", "test", "bench"}, tests: true, because: "franz-go is the independent client of tests and the demo's broker, not a part of the product"},
 	{path: "go.etcd.io/bbolt", by: []string{"checkpoint/boltstore"}, because: "checkpoint/boltstore is the only adapter to bbolt"},
