@@ -46,8 +46,11 @@ func buildPrograms(ctx context.Context, dir string) (*programs, error) {
 	}
 	const module = "github.com/sluice-stream/sluice"
 	// As `make build` does.
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", dir+string(filepath.Separator),
-		module+"/cmd/jobmanager", module+"/cmd/taskmanager", module+"/cmd/sluice", module+"/bench/rivals/franz", module+"/bench/rivals/txn")
+	args := []string{"build", "-trimpath", "-ldflags", "-s -w", "-o", dir + string(filepath.Separator)}
+	for _, program := range slices.Concat([]string{"cmd/jobmanager", "cmd/taskmanager", "cmd/sluice"}, rivalPrograms) {
+		args = append(args, module+"/"+program)
+	}
+	build := exec.CommandContext(ctx, "go", args...)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if output, err := build.CombinedOutput(); err != nil {
 		return nil, errors.Join(fmt.Errorf("building the programs: %w\n%s", err, output), os.RemoveAll(dir))

@@ -14,16 +14,16 @@ const (
 	sluiceName  = "sluice"
 	franzName   = "franz-go"
 	kafkaGoName = "kafka-go"
-	bareName    = "bare"     // batches with a new header, nothing decoded
-	recodeName  = "bare-rec" // every record decoded and encoded again
-	txnName     = "bare-txn" // as bare, in transactions
+	bareName    = "bare"        // batches with a new header, nothing decoded
+	recodeName  = "bare-recode" // every record decoded and encoded again
+	txnName     = "bare-txn"    // as bare, in transactions
 	flinkName   = "flink"
 )
 
 // contestants is everyone who can take part, in the order of the tables. Who is not named by --contestants
 // is left out.
 func contestants() []*contestant {
-	return []*contestant{sluice, franzLoop, txnLoop, flinkRival}
+	return []*contestant{sluice, franzLoop, bareLoop, recodeLoop, txnLoop, flinkRival}
 }
 
 // contestant is one that does the jobs of the benchmark: it reads a topic from its start to what was its end

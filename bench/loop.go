@@ -17,19 +17,33 @@ import (
 // txnIDs are the transactional ids of a partition that take turns.
 const txnIDs = 4
 
+// rivalPrograms are the programs of the rivals.
+var rivalPrograms = []string{"bench/rivals/franz", "bench/rivals/txn", "bench/rivals/bare"}
+
 // The rivals that are a program of bench/rivals each. It runs once, copies and ends.
 var (
 	franzLoop = &contestant{name: franzName, jobs: jobNames(), modes: noMode, run: func(ctx context.Context, b *bench, t *trial) (outcome, error) {
 		return b.runLoop(ctx, t, "franz", slices.Concat(compressionArgs(t), t.job.loopArgs)...)
 	}}
+	bareLoop = &contestant{name: bareName, jobs: []string{casePass}, modes: noMode, run: func(ctx context.Context, b *bench, t *trial) (outcome, error) {
+		return b.runLoop(ctx, t, "bare", b.profileArgs(t, "bare")...)
+	}}
+	recodeLoop = &contestant{name: recodeName, jobs: []string{casePass, caseFilter}, modes: noMode, run: func(ctx context.Context, b *bench, t *trial) (outcome, error) {
+		args := slices.Concat([]string{"-recode"}, compressionArgs(t), t.job.loopArgs, b.profileArgs(t, "bare"))
+		return b.runLoop(ctx, t, "bare", args...)
+	}}
 	txnLoop = &contestant{name: txnName, jobs: []string{casePass}, modes: transactions, run: func(ctx context.Context, b *bench, t *trial) (outcome, error) {
 		args := []string{"-interval", t.mode.interval.String(), "-ids", fmt.Sprint(txnIDs)}
-		if b.opts.profile != "" {
-			args = append(args, "-profile", filepath.Join(b.opts.profile, profileName(t, "txn")))
-		}
-		return b.runLoop(ctx, t, "txn", args...)
+		return b.runLoop(ctx, t, "txn", append(args, b.profileArgs(t, "txn")...)...)
 	}}
 )
+
+func (b *bench) profileArgs(t *trial, program string) []string {
+	if b.opts.profile == "" {
+		return nil
+	}
+	return []string{"-profile", filepath.Join(b.opts.profile, profileName(t, program))}
+}
 
 func compressionArgs(t *trial) []string { return []string{"-compression", t.data.compression} }
 

@@ -3,9 +3,12 @@ package self
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"os"
 	"runtime"
+	"runtime/pprof"
 
 	"github.com/prometheus/procfs"
 )
@@ -25,4 +28,21 @@ func Report(w io.Writer, counts map[string]uint64) error {
 	runtime.ReadMemStats(&memory)
 	counts["mallocs"], counts["peakRSSBytes"] = memory.Mallocs, status.VmHWM
 	return json.NewEncoder(w).Encode(counts)
+}
+
+// Profiled takes a CPU profile of work, if there is a file for it.
+func Profiled(file string, work func() error) (err error) {
+	if file == "" {
+		return work()
+	}
+	out, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	if err := pprof.StartCPUProfile(out); err != nil {
+		return err
+	}
+	defer pprof.StopCPUProfile()
+	return work()
 }

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime/pprof"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -48,7 +47,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	var n counters
-	err := profiled(s.profile, func() error { return copyAll(ctx, s, &n) })
+	err := self.Profiled(s.profile, func() error { return copyAll(ctx, s, &n) })
 	if err == nil {
 		err = self.Report(os.Stdout, map[string]uint64{
 			"recordsIn": n.records.Load(), "recordsOut": n.records.Load(), "transactions": n.transactions.Load(),
@@ -59,23 +58,6 @@ func main() {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(1)
 	}
-}
-
-// profiled takes a CPU profile of work, if there is a file for it.
-func profiled(file string, work func() error) (err error) {
-	if file == "" {
-		return work()
-	}
-	out, err := os.Create(file)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, out.Close()) }()
-	if err := pprof.StartCPUProfile(out); err != nil {
-		return err
-	}
-	defer pprof.StopCPUProfile()
-	return work()
 }
 
 // copyAll copies every partition that is not empty, each in a loop of its own.
