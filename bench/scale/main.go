@@ -4,7 +4,7 @@
 // costs (the slope), the goals, and JSON. It asserts no time: figures belong to the machine they were measured on.
 //
 //	go run ./bench/scale                                      # everything, some 5 minutes
-//	go run ./bench/scale --steps 1000 --exactly-once ''       # a part of it
+//	go run ./bench/scale --steps 1000 --guarantees exactly-once   # a part of it
 //	go run ./bench/scale --steps 10000 --profile DIR          # with CPU and heap profiles of the job manager
 //	go run ./bench/scale --json scale.json
 //
@@ -18,7 +18,9 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -35,7 +37,9 @@ const (
 
 // options are the flags.
 type options struct {
-	steps, exactlyOnce      []int // subtasks
+	steps                   []int // subtasks
+	guarantees              []string
+	maxExactlyOnce          int // subtasks
 	deployments             int
 	checkpoints             int
 	interval, smallInterval time.Duration
@@ -63,11 +67,13 @@ func main() {
 }
 
 func parseOptions(args []string) (*options, error) {
+	guarantees := []string{string(graph.AtLeastOnce), string(graph.ExactlyOnce)}
 	o := &options{}
 	fs := pflag.NewFlagSet("scale", pflag.ContinueOnError)
 	fs.SortFlags = false
-	fs.IntSliceVar(&o.steps, "steps", []int{10, 100, 1000, 10_000}, "subtasks of the jobs with an at-least-once sink")
-	fs.IntSliceVar(&o.exactlyOnce, "exactly-once", []int{10, 100, 1000}, "subtasks of the jobs with an exactly-once sink; their transactions run on kfake, in this process")
+	fs.IntSliceVar(&o.steps, "steps", []int{10, 100, 1000, 10_000}, "subtasks of the jobs")
+	fs.StringSliceVar(&o.guarantees, "guarantees", guarantees, "of their sinks")
+	fs.IntVar(&o.maxExactlyOnce, "max-exactly-once", 1000, "steps of an exactly-once sink have at most so many subtasks: their transactions run on kfake, in this process")
 	fs.IntVar(&o.deployments, "deployments", 3, "deployments to time at each step, beside that of the job whose checkpoints are timed")
 	fs.IntVar(&o.checkpoints, "checkpoints", 40, "checkpoints to time at each step")
 	fs.DurationVar(&o.interval, "interval", time.Second, "checkpoint interval of large jobs")
@@ -81,14 +87,19 @@ func parseOptions(args []string) (*options, error) {
 	if err := fs.Parse(args); err != nil {
 		return nil, err
 	}
+	for _, g := range o.guarantees {
+		if !slices.Contains(guarantees, g) {
+			return nil, fmt.Errorf("--guarantees: %q is unknown, want some of %s", g, strings.Join(guarantees, ", "))
+		}
+	}
 	return o, o.validate()
 }
 
 func (o *options) validate() error {
 	var errs []error
-	for _, n := range append(append([]int(nil), o.steps...), o.exactlyOnce...) {
+	for _, n := range o.steps {
 		if n < 1 || n > graph.MaxSubtasks {
-			errs = append(errs, fmt.Errorf("--steps, --exactly-once: %d is not within 1 and %d", n, graph.MaxSubtasks))
+			errs = append(errs, fmt.Errorf("--steps: %d is not within 1 and %d", n, graph.MaxSubtasks))
 		}
 	}
 	for flag, value := range map[string]int64{
@@ -104,7 +115,7 @@ func (o *options) validate() error {
 
 func (o *options) settings() map[string]any {
 	return map[string]any{
-		"steps": o.steps, "exactlyOnce": o.exactlyOnce, "deployments": o.deployments, "checkpoints": o.checkpoints, "intervalMs": ms(o.interval),
+		"steps": o.steps, "guarantees": o.guarantees, "maxExactlyOnce": o.maxExactlyOnce, "deployments": o.deployments, "checkpoints": o.checkpoints, "intervalMs": ms(o.interval),
 		"smallIntervalMs": ms(o.smallInterval), "smallSubtasks": o.smallSubtasks, "idleSeconds": o.idle.Seconds(), "timeoutSeconds": o.timeout.Seconds(),
 		"broker": "kfake, in the process of the simulated task managers", "profiled": strconv.FormatBool(o.profile != ""),
 	}
@@ -132,25 +143,25 @@ func run(ctx context.Context, opts *options, stdout, progress io.Writer) (err er
 
 func measureAll(ctx context.Context, opts *options, program string, progress io.Writer) (out []Step, err error) {
 	say := func(format string, args ...any) { fmt.Fprintf(progress, format+"\n", args...) }
-	measure := func(sizes []int, guarantee graph.Guarantee) error {
-		for _, n := range sizes {
+	for _, guarantee := range opts.guarantees {
+		for _, n := range opts.steps {
+			if guarantee == string(graph.ExactlyOnce) && n > opts.maxExactlyOnce {
+				say("%d subtasks, %s: left out, --max-exactly-once is %d", n, guarantee, opts.maxExactlyOnce)
+				continue
+			}
 			s := &step{opts: opts, program: program, say: say, out: sized(n, guarantee)}
 			done, err := s.measure(ctx)
 			out = append(out, done)
 			if err != nil {
-				return fmt.Errorf("%d subtasks, %s: %w", n, guarantee, err)
+				return out, fmt.Errorf("%d subtasks, %s: %w", n, guarantee, err)
 			}
 		}
-		return nil
 	}
-	if err := measure(opts.steps, graph.AtLeastOnce); err != nil {
-		return out, err
-	}
-	return out, measure(opts.exactlyOnce, graph.ExactlyOnce)
+	return out, nil
 }
 
 // sized spreads the subtasks of a job over task managers.
-func sized(subtasks int, guarantee graph.Guarantee) Step {
+func sized(subtasks int, guarantee string) Step {
 	n := min(max(subtasks/subtasksPerSmallFleet, 1), maxTaskManagers)
-	return Step{Subtasks: subtasks, Guarantee: string(guarantee), TaskManagers: n, SlotsPerTaskManager: (subtasks + n - 1) / n}
+	return Step{Subtasks: subtasks, Guarantee: guarantee, TaskManagers: n, SlotsPerTaskManager: (subtasks + n - 1) / n}
 }
