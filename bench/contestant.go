@@ -23,7 +23,7 @@ const (
 // contestants is everyone who can take part, in the order of the tables. Who is not named by --contestants
 // is left out.
 func contestants() []*contestant {
-	return []*contestant{sluice, franzLoop, bareLoop, recodeLoop, txnLoop, flinkRival}
+	return []*contestant{sluice, franzLoop, kafkaGoLoop, bareLoop, recodeLoop, txnLoop, flinkRival}
 }
 
 // contestant is one that does the jobs of the benchmark: it reads a topic from its start to what was its end

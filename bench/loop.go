@@ -18,12 +18,15 @@ import (
 const txnIDs = 4
 
 // rivalPrograms are the programs of the rivals.
-var rivalPrograms = []string{"bench/rivals/franz", "bench/rivals/txn", "bench/rivals/bare"}
+var rivalPrograms = []string{"bench/rivals/franz", "bench/rivals/kafkago", "bench/rivals/txn", "bench/rivals/bare"}
 
 // The rivals that are a program of bench/rivals each. It runs once, copies and ends.
 var (
 	franzLoop = &contestant{name: franzName, jobs: jobNames(), modes: noMode, run: func(ctx context.Context, b *bench, t *trial) (outcome, error) {
 		return b.runLoop(ctx, t, "franz", slices.Concat(compressionArgs(t), t.job.loopArgs)...)
+	}}
+	kafkaGoLoop = &contestant{name: kafkaGoName, jobs: []string{casePass, caseFilter, caseSplit, caseJSON}, modes: noMode, run: func(ctx context.Context, b *bench, t *trial) (outcome, error) {
+		return b.runLoop(ctx, t, "kafkago", slices.Concat(compressionArgs(t), t.job.loopArgs, b.profileArgs(t, "kafkago"))...)
 	}}
 	bareLoop = &contestant{name: bareName, jobs: []string{casePass}, modes: noMode, run: func(ctx context.Context, b *bench, t *trial) (outcome, error) {
 		return b.runLoop(ctx, t, "bare", b.profileArgs(t, "bare")...)
