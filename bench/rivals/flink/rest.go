@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -275,31 +276,50 @@ type subtask struct {
 	TaskManager string `json:"taskmanager-id"`
 }
 
-// WaitRunning waits until every subtask of a job runs: Flink says that a job is RUNNING before.
+// Running says how many subtasks of a job run, and how many there are. Flink says that a job is RUNNING while some of
+// its subtasks are not.
+func (c *Cluster) Running(ctx context.Context, id string) (running, all int, err error) {
+	var job struct {
+		State    string `json:"state"`
+		Vertices []struct {
+			Parallelism int            `json:"parallelism"`
+			Tasks       map[string]int `json:"tasks"`
+		} `json:"vertices"`
+	}
+	if err := c.call(ctx, http.MethodGet, "/jobs/"+id, nil, &job); err != nil {
+		return 0, 0, err
+	}
+	if slices.Contains([]string{stateFailed, stateFinished, stateCanceled}, job.State) {
+		return 0, 0, fmt.Errorf("Flink's job is %s: %s", job.State, c.failure(ctx, id))
+	}
+	for _, v := range job.Vertices {
+		running += v.Tasks[stateRunning]
+		all += v.Parallelism
+	}
+	return running, all, nil
+}
+
+// WaitRunning waits until every subtask of a job runs.
 func (c *Cluster) WaitRunning(ctx context.Context, id string) error {
+	return c.waitSubtasks(ctx, id, "run", func(running, all int) bool { return all > 0 && running == all })
+}
+
+// WaitInterrupted waits until some subtask of a job does not run.
+func (c *Cluster) WaitInterrupted(ctx context.Context, id string) error {
+	return c.waitSubtasks(ctx, id, "be interrupted", func(running, all int) bool { return running < all })
+}
+
+func (c *Cluster) waitSubtasks(ctx context.Context, id, what string, wanted func(running, all int) bool) error {
 	for {
-		var job struct {
-			State    string `json:"state"`
-			Vertices []struct {
-				Parallelism int            `json:"parallelism"`
-				Tasks       map[string]int `json:"tasks"`
-			} `json:"vertices"`
+		running, all, err := c.Running(ctx, id)
+		if err != nil {
+			return fmt.Errorf("waiting for Flink's job to %s: %w", what, err)
 		}
-		if err := c.call(ctx, http.MethodGet, "/jobs/"+id, nil, &job); err != nil {
-			return err
-		}
-		running := job.State == stateRunning && len(job.Vertices) > 0
-		for _, v := range job.Vertices {
-			running = running && v.Tasks[stateRunning] == v.Parallelism
-		}
-		if running {
+		if wanted(running, all) {
 			return nil
 		}
-		if job.State == stateFailed || job.State == stateFinished {
-			return fmt.Errorf("waiting for Flink's job to run: it is %s: %s", job.State, c.failure(ctx, id))
-		}
 		if err := c.pause(ctx); err != nil {
-			return fmt.Errorf("waiting for Flink's job to run, it is %s: %w\n%s", job.State, err, c.Logs())
+			return fmt.Errorf("waiting for Flink's job to %s, %d of %d subtasks run: %w\n%s", what, running, all, err, c.Logs())
 		}
 	}
 }

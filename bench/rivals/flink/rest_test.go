@@ -70,10 +70,15 @@ func TestCheckpoints(t *testing.T) {
 // Flink calls a job RUNNING while some of its subtasks are not.
 func TestWaitRunningCountsSubtasks(t *testing.T) {
 	c := fakeCluster(t, map[string][]string{"/jobs/j": {
+		`{"state":"RUNNING","vertices":[{"parallelism":4,"status":"RUNNING","tasks":{"RUNNING":4,"SCHEDULED":0}}]}`,
+		`{"state":"RUNNING","vertices":[{"parallelism":4,"status":"RUNNING","tasks":{"RUNNING":2,"SCHEDULED":2}}]}`,
 		`{"state":"RUNNING","vertices":[{"parallelism":4,"status":"RUNNING","tasks":{"RUNNING":2,"SCHEDULED":2}}]}`,
 		`{"state":"RUNNING","vertices":[{"parallelism":4,"status":"RUNNING","tasks":{"RUNNING":4,"SCHEDULED":0}}]}`,
 		`{"state":"FINISHED","vertices":[]}`,
 	}})
+	if err := c.WaitInterrupted(t.Context(), "j"); err != nil {
+		t.Error(err)
+	}
 	if err := c.WaitRunning(t.Context(), "j"); err != nil {
 		t.Error(err)
 	}
