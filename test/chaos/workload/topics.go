@@ -3,9 +3,11 @@ package workload
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // Topic is a topic to make.
@@ -46,5 +48,53 @@ func (w *Workload) CreateTopics(ctx context.Context, brokers ...string) error {
 			return fmt.Errorf("create topic %s: %w", t.Name, err)
 		}
 	}
+	for _, broker := range client.SeedBrokers() {
+		if err := w.waitKnown(ctx, broker); err != nil {
+			return fmt.Errorf("create topics at %v: %w", brokers, err)
+		}
+	}
 	return nil
+}
+
+// knownEvery is how often a broker is asked for new topics.
+const knownEvery = 20 * time.Millisecond
+
+// waitKnown waits until a broker tells the leaders of all partitions: the one that made the topics is ahead of others,
+// and a job that asks one of those would be refused.
+func (w *Workload) waitKnown(ctx context.Context, broker *kgo.Broker) error {
+	request := kmsg.NewPtrMetadataRequest()
+	for _, t := range w.Topics() {
+		topic := kmsg.NewMetadataRequestTopic()
+		topic.Topic = kmsg.StringPtr(t.Name)
+		request.Topics = append(request.Topics, topic)
+	}
+	for {
+		response, err := broker.RetriableRequest(ctx, request)
+		if err != nil {
+			return fmt.Errorf("asking a broker for the new topics: %w", err)
+		}
+		if led(response.(*kmsg.MetadataResponse)) {
+			return nil
+		}
+		select {
+		case <-time.After(knownEvery):
+		case <-ctx.Done():
+			return fmt.Errorf("waiting until a broker knows the new topics: %w", context.Cause(ctx))
+		}
+	}
+}
+
+// led says that every partition of the answer has a leader.
+func led(response *kmsg.MetadataResponse) bool {
+	for _, t := range response.Topics {
+		if t.ErrorCode != 0 || len(t.Partitions) == 0 {
+			return false
+		}
+		for _, p := range t.Partitions {
+			if p.ErrorCode != 0 || p.Leader < 0 {
+				return false
+			}
+		}
+	}
+	return true
 }
