@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// startTimeout bounds the start of a cluster and of a task manager: 9-18 s on two cores.
-	startTimeout = 2 * time.Minute
+	// startTimeout bounds the start of a cluster and of a task manager: 9-18 s on two cores that do nothing else.
+	startTimeout = 5 * time.Minute
 	httpTimeout  = 30 * time.Second
 	pollEvery    = 20 * time.Millisecond
 	// JobManagerName names the process of the job manager.
