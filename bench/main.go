@@ -34,6 +34,7 @@ import (
 // The parts of the benchmark.
 const (
 	partStartup     = "startup"
+	partFirstOutput = "first-output"
 	partThroughput  = "throughput"
 	partLatency     = "latency"
 	partCheckpoints = "checkpoints"
@@ -93,7 +94,7 @@ func main() {
 }
 
 func parseOptions(args []string) (options, error) {
-	parts := []string{partStartup, partThroughput, partLatency, partCheckpoints, partRecovery}
+	parts := []string{partStartup, partFirstOutput, partThroughput, partLatency, partCheckpoints, partRecovery}
 	var o options
 	fs := pflag.NewFlagSet("bench", pflag.ContinueOnError)
 	fs.SortFlags = false
@@ -106,7 +107,7 @@ func parseOptions(args []string) (options, error) {
 	fs.IntVar(&o.records, "records", 10_000_000, "records of a run with values of up to 256 bytes; a fifth with larger ones, half for json and count")
 	fs.IntVar(&o.repeats, "repeats", 3, "runs of each contestant, interleaved, and of the latency")
 	fs.IntVar(&o.kills, "kills", 20, "kills of a task manager with spare slots, without, and of the job manager: so many each")
-	fs.IntVar(&o.starts, "starts", 10, "starts of a cluster")
+	fs.IntVar(&o.starts, "starts", 10, "starts of a cluster, and of a job in the first-output part")
 	fs.IntVar(&o.checkpoints, "checkpoints", 60, "checkpoints to time at each rate")
 	fs.IntSliceVar(&o.rates, "rates", []int{0, 1000, 10_000}, "records per second while checkpoints are timed")
 	fs.DurationVar(&o.interval, "interval", time.Second, "checkpoint interval of the recovery part")
@@ -201,6 +202,7 @@ func (b *bench) measure(ctx context.Context, report *Report) (err error) {
 			report.Ratios, report.LeftOut = ratiosOf(report.Runs), b.leftOut
 			return err
 		},
+		partFirstOutput: func() (err error) { report.FirstOutputMs, err = b.firstOutput(ctx); return err },
 		partLatency:     func() (err error) { report.Latency, err = b.latency(ctx); return err },
 		partCheckpoints: func() (err error) { report.Checkpoints, err = b.checkpoints(ctx); return err },
 		partRecovery: func() error {
@@ -220,7 +222,7 @@ func (b *bench) measure(ctx context.Context, report *Report) (err error) {
 	if err := b.warmUp(ctx); err != nil {
 		return err
 	}
-	for _, part := range []string{partThroughput, partLatency, partCheckpoints, partRecovery} {
+	for _, part := range []string{partFirstOutput, partThroughput, partLatency, partCheckpoints, partRecovery} {
 		if !wants(part) {
 			continue
 		}

@@ -12,16 +12,19 @@ import (
 // Report is everything that was measured; its JSON is what docs are written from. A part that was not run
 // is absent. Each Sample has n, min, median, p99 and max.
 type Report struct {
-	Machine     Machine            `json:"machine"`
-	Settings    map[string]any     `json:"settings"`
-	Startup     *StartupReport     `json:"startup,omitempty"`
-	Runs        []Run              `json:"runs,omitempty"`    // of all contestants, in the order of time
-	Ratios      []Ratio            `json:"ratios,omitempty"`  // from Runs
-	LeftOut     map[string]string  `json:"leftOut,omitempty"` // contestants asked for, and what the machine lacks for them
-	Latency     []LatencyReport    `json:"latency,omitempty"`
-	Checkpoints []CheckpointReport `json:"checkpoints,omitempty"`
-	Recovery    *RecoveryReport    `json:"recovery,omitempty"`
-	Goals       []Goal             `json:"goals"`
+	Machine  Machine        `json:"machine"`
+	Settings map[string]any `json:"settings"`
+	Startup  *StartupReport `json:"startup,omitempty"`
+	// FirstOutputMs is from before the submission of a job, at-least-once on an idle cluster and a warm broker,
+	// until a reader has its first record.
+	FirstOutputMs Sample             `json:"firstOutputMs,omitzero"`
+	Runs          []Run              `json:"runs,omitempty"`    // of all contestants, in the order of time
+	Ratios        []Ratio            `json:"ratios,omitempty"`  // from Runs
+	LeftOut       map[string]string  `json:"leftOut,omitempty"` // contestants asked for, and what the machine lacks for them
+	Latency       []LatencyReport    `json:"latency,omitempty"`
+	Checkpoints   []CheckpointReport `json:"checkpoints,omitempty"`
+	Recovery      *RecoveryReport    `json:"recovery,omitempty"`
+	Goals         []Goal             `json:"goals"`
 }
 
 func (o *options) settings() map[string]any {
@@ -63,7 +66,7 @@ func (r *Report) printGoals(w io.Writer) {
 	}
 	table := newTable(w, "GOAL", "LIMIT", "MEASURED", "MEASURED / LIMIT", "")
 	for _, g := range r.Goals {
-		table.row(g.Name, g.limitText(), fmt.Sprintf("%.4g %s", g.Measured, g.Unit), g.ratioText(), g.verdict())
+		table.row(g.Name, g.limitText(), g.measuredText(), g.ratioText(), g.verdictText())
 	}
 	table.end()
 }
@@ -126,6 +129,9 @@ func checkpointText(runs []Run) string {
 }
 
 func (r *Report) printStartup(w io.Writer) {
+	if first := r.FirstOutputMs; first.N > 0 {
+		fmt.Fprintf(w, "\nfirst output after submission, at-least-once: %s\n", milliseconds(first))
+	}
 	s := r.Startup
 	if s == nil {
 		return

@@ -22,14 +22,9 @@ func runSluice(ctx context.Context, b *bench, t *trial) (out outcome, err error)
 		return out, err
 	}
 	defer func() { err = errors.Join(err, cl.close()) }()
-	spec := jobSpec{
-		broker: b.broker.addr, source: t.data.topic, target: t.target, compression: t.data.compression,
-		operators: t.job.operators, last: t.job.last, format: t.job.format, keyFormat: t.job.keyFormat, partitioner: t.job.partitioner,
-		startup: "earliest", bounded: true, interval: t.mode.interval, guarantee: t.mode.guarantee,
-	}
 	profiled := b.profile(ctx, cl, t)
 	start := time.Now()
-	answer, err := cl.submit(ctx, spec.yaml(), "--wait")
+	answer, err := cl.submit(ctx, jobOf(b, t).yaml(), "--wait")
 	out.elapsed = time.Since(start)
 	if err = errors.Join(err, profiled()); err != nil {
 		return out, err
@@ -55,6 +50,15 @@ func runSluice(ctx context.Context, b *bench, t *trial) (out outcome, err error)
 	}
 	out.checkpoints, err = cl.checkpointTimes()
 	return out, err
+}
+
+// jobOf is the job file of a trial; the job ends where the source ends now.
+func jobOf(b *bench, t *trial) jobSpec {
+	return jobSpec{
+		broker: b.broker.addr, source: t.data.topic, target: t.target, compression: t.data.compression,
+		operators: t.job.operators, last: t.job.last, format: t.job.format, keyFormat: t.job.keyFormat, partitioner: t.job.partitioner,
+		startup: "earliest", bounded: true, interval: t.mode.interval, guarantee: t.mode.guarantee,
+	}
 }
 
 // processes is every process by name.

@@ -2,7 +2,11 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -107,6 +111,85 @@ func TestVerifySeesWhatIsWrong(t *testing.T) {
 				t.Errorf("verify says %q, %v; want %q", wrong, err, c.want)
 			}
 		})
+	}
+}
+
+// What the objects say is what the JSON job makes of them.
+func TestObjects(t *testing.T) {
+	f := newFiller("in", datasetSpec{objects, objectBytes, noCompression, 4000})
+	want := digest{}
+	for _, r := range f.slab(0, 4000, time.UnixMilli(1000)) {
+		var in struct {
+			ID, Status, DurationMs int
+			Level, Region, Seq     string
+		}
+		if err := json.Unmarshal(r.Value, &in); err != nil {
+			t.Fatalf("%s: %v", r.Value, err)
+		}
+		if seq, err := seqOf(r.Value); err != nil || seq != in.ID || fmt.Sprintf("%012d", in.ID) != in.Seq || len(r.Value) != objectBytes {
+			t.Fatalf("record %d is %s", seq, r.Value)
+		}
+		if (in.Status < 500) != (in.Level == "info") {
+			t.Fatalf("%s", r.Value)
+		}
+		if in.Status < 500 {
+			out := fmt.Appendf(nil, `{"durationMs":%d,"late":%t,"region":"%s","seq":"%s"}`, in.DurationMs, in.DurationMs > lateAfterMs, in.Region, in.Seq)
+			want.add(r.Partition, nil, out, r.Timestamp.UnixMilli())
+		}
+	}
+	if f.data.kept != want || want.total() != 3000 {
+		t.Errorf("kept %+v, want %+v", f.data.kept, want)
+	}
+}
+
+func TestCountsAreChecked(t *testing.T) {
+	f := newFiller("in", datasetSpec{keyed, keyedBytes, noCompression, 2000})
+	seen, right := map[string]int{}, []*kgo.Record{}
+	twice := "" // a key that comes twice
+	for _, r := range f.slab(0, 2000, time.UnixMilli(1000)) {
+		key := string(r.Key)
+		if seen[key]++; seen[key] == 2 {
+			twice = key
+		}
+		partition := int32(key[len(key)-1]-'0') % partitions
+		right = append(right, &kgo.Record{Partition: partition, Key: r.Key, Value: []byte(strconv.Itoa(seen[key]))})
+	}
+	if f.data.counts.total() != 2000 || twice == "" {
+		t.Fatalf("%d records, %q comes twice", f.data.counts.total(), twice)
+	}
+	at := slices.IndexFunc(right, func(r *kgo.Record) bool { return string(r.Key) == twice && string(r.Value) == "2" })
+	for name, c := range map[string]struct {
+		change func(r *kgo.Record)
+		want   string
+	}{
+		"nothing":   {func(*kgo.Record) {}, ""},
+		"count":     {func(r *kgo.Record) { r.Value = []byte("3") }, "is 3 after 1"},
+		"repeat":    {func(r *kgo.Record) { r.Value = []byte("1") }, "is 1 after 1"},
+		"text":      {func(r *kgo.Record) { r.Value = []byte("two") }, "the count of " + twice},
+		"partition": {func(r *kgo.Record) { r.Partition = (r.Partition + 1) % partitions }, twice + " was in partition"},
+		"key":       {func(r *kgo.Record) { r.Key = []byte("key-00100000") }, "is none of the input"},
+		"no key":    {func(r *kgo.Record) { r.Key = nil }, "is none of the input"},
+	} {
+		check := f.data.counts.checker()
+		for i, r := range right {
+			changed := *r
+			if i == at {
+				c.change(&changed)
+			}
+			check.add(&changed)
+		}
+		if wrong := check.wrong(); !strings.Contains(wrong, c.want) || (wrong == "") != (c.want == "") {
+			t.Errorf("%s: %q, want %q", name, wrong, c.want)
+		}
+	}
+	check := f.data.counts.checker()
+	for i, r := range right {
+		if i != at {
+			check.add(r)
+		}
+	}
+	if wrong := check.wrong(); wrong == "" {
+		t.Error("a lost record is not noticed")
 	}
 }
 
