@@ -43,6 +43,9 @@ var excluded = map[Kind][]artifact{
 	Kafka010: {"log4j:log4j"},
 }
 
+// ClassPath is that of a server and of the tools that come with it, fetched if need be.
+func ClassPath(ctx context.Context, kind Kind) (string, error) { return jars(ctx, kind) }
+
 // jars returns the class path of a server, after fetching it if the cache does not hold it yet.
 func jars(ctx context.Context, kind Kind) (string, error) {
 	dir, err := cached("jars-"+string(kind), func(dir string) error {
