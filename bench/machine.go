@@ -23,6 +23,7 @@ type Machine struct {
 	Kernel    string    `json:"kernel"`
 	Go        string    `json:"go"`
 	Kafka     string    `json:"kafka"`
+	Java      string    `json:"java"` // that of Kafka and Flink
 	Revision  string    `json:"revision"`
 	Load1     float64   `json:"loadAverage1"` // before the first run
 	At        time.Time `json:"at"`
@@ -30,8 +31,8 @@ type Machine struct {
 
 // String is one line.
 func (m Machine) String() string {
-	return fmt.Sprintf("%s, %d CPUs shared by all processes, %.0f GiB, Linux %s, %s, %s, revision %s, load %.1f before the first run, %s",
-		m.CPU, m.CPUs, m.MemoryGiB, m.Kernel, m.Go, m.Kafka, m.Revision, m.Load1, m.At.Format(time.DateTime))
+	return fmt.Sprintf("%s, %d CPUs shared by all processes, %.0f GiB, Linux %s, %s, %s on %s, revision %s, load %.1f before the first run, %s",
+		m.CPU, m.CPUs, m.MemoryGiB, m.Kernel, m.Go, m.Kafka, m.Java, m.Revision, m.Load1, m.At.Format(time.DateTime))
 }
 
 // describeMachine leaves empty what the machine does not tell.
@@ -48,8 +49,18 @@ func describeMachine(ctx context.Context) Machine {
 	if release, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
 		m.Kernel = strings.TrimSpace(string(release))
 	}
-	m.Revision = revision(ctx)
+	m.Java, m.Revision = javaVersion(ctx), revision(ctx)
 	return m
+}
+
+// javaVersion is the last line of what the Java in PATH says, which names its build.
+func javaVersion(ctx context.Context) string {
+	output, err := exec.CommandContext(ctx, "java", "-version").CombinedOutput()
+	lines := strings.Split(strings.TrimSpace(string(output)), "\n")
+	if err != nil {
+		return "an unknown Java"
+	}
+	return lines[len(lines)-1]
 }
 
 // revision is the commit that was built, marked when the working tree differs from it.

@@ -51,6 +51,7 @@ type options struct {
 	records      int // of values of up to 256 bytes; a fifth of larger ones
 	repeats      int
 	kills        int
+	flinkKills   int
 	starts       int
 	checkpoints  int
 	rates        []int // records per second while checkpoints are timed
@@ -101,12 +102,13 @@ func parseOptions(args []string) (options, error) {
 	fs.StringSliceVar(&o.parts, "only", parts, "parts to run")
 	fs.StringSliceVar(&o.cases, "cases", []string{casePass, caseFilter, caseJSON, caseCount}, "jobs of the throughput part: "+strings.Join(jobNames(), ", "))
 	fs.IntSliceVar(&o.sizes, "sizes", []int{100, 1024}, "bytes of a value in the throughput part; jobs other than pass use the first")
-	fs.StringSliceVar(&o.contestants, "contestants", contestantNames(), "who takes part in the throughput part")
+	fs.StringSliceVar(&o.contestants, "contestants", contestantNames(), "who takes part in the throughput part; flink in the recovery part, too")
 	fs.StringSliceVar(&o.compressions, "compression", []string{noCompression, lz4}, "of the topics of the throughput part; jobs other than pass use the first")
 	modes := fs.StringSlice("modes", []string{off.String(), atLeastOnce + "/1s", exactlyOnce + "/1s", exactlyOnce + "/100ms"}, "modes of the throughput part, for those who draw checkpoints")
 	fs.IntVar(&o.records, "records", 10_000_000, "records of a run with values of up to 256 bytes; a fifth with larger ones, half for json and count")
 	fs.IntVar(&o.repeats, "repeats", 3, "runs of each contestant, interleaved, and of the latency")
 	fs.IntVar(&o.kills, "kills", 20, "kills of a task manager with spare slots, without, and of the job manager: so many each")
+	fs.IntVar(&o.flinkKills, "flink-kills", 5, "kills of a task manager of Flink with its own heartbeats, with tuned ones, and without spare slots, when flink takes part: so many each")
 	fs.IntVar(&o.starts, "starts", 10, "starts of a cluster, and of a job in the first-output part")
 	fs.IntVar(&o.checkpoints, "checkpoints", 60, "checkpoints to time at each rate")
 	fs.IntSliceVar(&o.rates, "rates", []int{0, 1000, 10_000}, "records per second while checkpoints are timed")
@@ -129,7 +131,7 @@ func parseOptions(args []string) (options, error) {
 		errors.Join(bad[:]...), known("contestants", o.contestants, contestantNames()), known("compression", o.compressions, []string{noCompression, lz4}),
 		positive("sizes", len(o.sizes)), positive("compression", len(o.compressions)),
 		known("only", o.parts, parts), known("cases", o.cases, jobNames()), positive("records", o.records/(5*slabRecords)),
-		positive("repeats", o.repeats), positive("kills", o.kills), positive("starts", o.starts), positive("checkpoints", o.checkpoints),
+		positive("repeats", o.repeats), positive("kills", o.kills), positive("flink-kills", o.flinkKills), positive("starts", o.starts), positive("checkpoints", o.checkpoints),
 		positive("interval", int(o.interval)), positive("latency", int(o.latency/time.Second)), known("guarantee", []string{o.guarantee}, []string{exactlyOnce, atLeastOnce}), validSizes(o.sizes), validRates(o.rates),
 	)
 }

@@ -52,6 +52,8 @@ type RecoveryReport struct {
 	SpareSlots  []Recovery `json:"spareSlots"`
 	MissingSlot []Recovery `json:"missingSlot"`
 	JobManager  []Recovery `json:"jobManager"`
+	// Flink is absent when it did not take part.
+	Flink *FlinkRecovery `json:"flink,omitempty"`
 }
 
 // recovery kills task managers and job managers under a running pass-through job.
@@ -64,7 +66,8 @@ func (b *bench) recovery(ctx context.Context) (report RecoveryReport, err error)
 			return report, err
 		}
 	}
-	return report, nil
+	report.Flink, err = b.flinkRecovery(ctx)
+	return report, err
 }
 
 // drill is one cluster with its job, of which a process is killed.

@@ -27,5 +27,6 @@ func (r *Report) printRecovery(w io.Writer) {
 	row("job manager: kill to serving again", r.Recovery.JobManager, func(r *Recovery) float64 { return r.ReadyMs })
 	row("job manager: kill to first new committed output", r.Recovery.JobManager, first)
 	row("job manager: kill to new committed output of every partition", r.Recovery.JobManager, all)
+	r.Recovery.Flink.rows(row)
 	table.end()
 }

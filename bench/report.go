@@ -28,13 +28,17 @@ type Report struct {
 }
 
 func (o *options) settings() map[string]any {
-	return map[string]any{
+	out := map[string]any{
 		"parts": o.parts, "contestants": o.contestants, "cases": o.cases, "sizes": o.sizes, "compressions": o.compressions, "modes": modeTexts(o.modes),
-		"records": o.records, "repeats": o.repeats, "kills": o.kills, "starts": o.starts, "checkpoints": o.checkpoints,
+		"records": o.records, "repeats": o.repeats, "kills": o.kills, "flinkKills": o.flinkKills, "starts": o.starts, "checkpoints": o.checkpoints,
 		"interval": o.interval.String(), "guarantee": o.guarantee, "latencySeconds": o.latency.Seconds(), "latencyModes": modeTexts(o.latencyModes), "latencyRates": fmt.Sprint(o.latencyRates),
 		"partitions": partitions, "taskManagers": partitions / slotsPerTM, "slotsPerTaskManager": slotsPerTM, "keys": keyedKeys,
 		"brokerHeapMiB": brokerHeapMiB, "recoveryRecordsPerSecond": recoveryRate, "checkpointRecordsPerSecond": o.rates,
 	}
+	if slices.Contains(o.contestants, flinkName) {
+		out["flink"] = flinkSettings()
+	}
+	return out
 }
 
 // wrong names the runs whose output was not as it must be.
