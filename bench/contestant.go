@@ -18,12 +18,13 @@ const (
 	recodeName  = "bare-recode" // every record decoded and encoded again
 	txnName     = "bare-txn"    // as bare, in transactions
 	flinkName   = "flink"
+	perfName    = "kafka-perf" // Kafka's own tools
 )
 
 // contestants is everyone who can take part, in the order of the tables. Who is not named by --contestants
 // is left out.
 func contestants() []*contestant {
-	return []*contestant{sluice, franzLoop, kafkaGoLoop, bareLoop, recodeLoop, txnLoop, flinkRival}
+	return []*contestant{sluice, franzLoop, kafkaGoLoop, bareLoop, recodeLoop, txnLoop, flinkRival, perfTools}
 }
 
 // contestant is one that does the jobs of the benchmark: it reads a topic from its start to what was its end

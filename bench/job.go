@@ -9,6 +9,9 @@ const (
 	caseSplit  = "split"
 	caseJSON   = "json"
 	caseCount  = "count"
+	// Of Kafka's own tools, as a ceiling.
+	caseProduce = "produce"
+	caseConsume = "consume"
 )
 
 // job is one of them, for every contestant.
@@ -21,6 +24,10 @@ type job struct {
 	format, keyFormat, partitioner string
 	// loopArgs make the franz-go and kafka-go loops do the same.
 	loopArgs []string
+	// everywhere jobs are done at every size and compression, the others once.
+	everywhere bool
+	// half jobs only write or only read: they say what Kafka's tools do with a topic, and nobody else does them.
+	half bool
 	// want is what must be in the output.
 	want func(*dataset) expectation
 }
@@ -46,8 +53,11 @@ type job struct {
 // the number of records of the key so far, itself included, as decimal text: 1, 2, 3 and so on. All records of
 // a key go to the same partition, which one is up to the contestant, in the order of the numbers. Timestamps
 // are not compared. Data: keyed. Contestants of several processes exchange by hash of the key.
+//
+// produce writes as many records as the data has, values taken at random from its lines. consume reads the data
+// and writes nothing.
 var jobs = []*job{
-	{name: casePass, kind: lines, last: "in", want: everything},
+	{name: casePass, kind: lines, everywhere: true, last: "in", want: everything},
 	{name: caseFilter, kind: lines, operators: `kept: {from: in, filter: 'value.startsWith("` + infoStart + `")'}`, last: "kept",
 		loopArgs: []string{"-prefix", infoStart}, want: keptOnly},
 	{name: caseSplit, kind: lines, operators: `kept: {from: in, filter: 'value.split(" ")[0] == "` + infoStart + `"'}`, last: "kept",
@@ -57,6 +67,8 @@ var jobs = []*job{
   short: {from: kept, map: {value: '{"durationMs": value.durationMs, "late": value.durationMs > 250, "region": value.region, "seq": value.seq}'}}`},
 	{name: caseCount, kind: keyed, keyFormat: "string", partitioner: "key", operators: `counted: {from: in, keyBy: key, count: {}}`, last: "counted",
 		loopArgs: []string{"-count"}, want: func(d *dataset) expectation { return d.counts }},
+	{name: caseProduce, kind: lines, everywhere: true, half: true, want: func(d *dataset) expectation { return amount(d.records) }},
+	{name: caseConsume, kind: lines, everywhere: true, half: true, want: func(*dataset) expectation { return amount(0) }},
 }
 
 func everything(d *dataset) expectation { return &d.all }
@@ -68,6 +80,11 @@ func jobNames() []string {
 		names = append(names, j.name)
 	}
 	return names
+}
+
+// wholeJobs are the names of those that read and write.
+func wholeJobs() []string {
+	return slices.DeleteFunc(jobNames(), func(name string) bool { return jobByName(name).half })
 }
 
 // jobByName finds one of jobs; nil: there is none.

@@ -22,7 +22,7 @@ var rivalPrograms = []string{"bench/rivals/franz", "bench/rivals/kafkago", "benc
 
 // The rivals that are a program of bench/rivals each. It runs once, copies and ends.
 var (
-	franzLoop = &contestant{name: franzName, jobs: jobNames(), modes: noMode, run: func(ctx context.Context, b *bench, t *trial) (outcome, error) {
+	franzLoop = &contestant{name: franzName, jobs: wholeJobs(), modes: noMode, run: func(ctx context.Context, b *bench, t *trial) (outcome, error) {
 		return b.runLoop(ctx, t, "franz", slices.Concat(compressionArgs(t), t.job.loopArgs)...)
 	}}
 	kafkaGoLoop = &contestant{name: kafkaGoName, jobs: []string{casePass, caseFilter, caseSplit, caseJSON}, modes: noMode, run: func(ctx context.Context, b *bench, t *trial) (outcome, error) {
@@ -31,7 +31,7 @@ var (
 	bareLoop = &contestant{name: bareName, jobs: []string{casePass}, modes: noMode, run: func(ctx context.Context, b *bench, t *trial) (outcome, error) {
 		return b.runLoop(ctx, t, "bare", b.profileArgs(t, "bare")...)
 	}}
-	recodeLoop = &contestant{name: recodeName, jobs: []string{casePass, caseFilter}, modes: noMode, run: func(ctx context.Context, b *bench, t *trial) (outcome, error) {
+	recodeLoop = &contestant{name: recodeName, jobs: []string{caseFilter}, modes: noMode, run: func(ctx context.Context, b *bench, t *trial) (outcome, error) {
 		args := slices.Concat([]string{"-recode"}, compressionArgs(t), t.job.loopArgs, b.profileArgs(t, "bare"))
 		return b.runLoop(ctx, t, "bare", args...)
 	}}

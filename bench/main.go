@@ -100,10 +100,10 @@ func parseOptions(args []string) (options, error) {
 	fs := pflag.NewFlagSet("bench", pflag.ContinueOnError)
 	fs.SortFlags = false
 	fs.StringSliceVar(&o.parts, "only", parts, "parts to run")
-	fs.StringSliceVar(&o.cases, "cases", []string{casePass, caseFilter, caseJSON, caseCount}, "jobs of the throughput part: "+strings.Join(jobNames(), ", "))
-	fs.IntSliceVar(&o.sizes, "sizes", []int{100, 1024}, "bytes of a value in the throughput part; jobs other than pass use the first")
+	fs.StringSliceVar(&o.cases, "cases", []string{casePass, caseFilter, caseJSON, caseCount, caseProduce, caseConsume}, "jobs of the throughput part: "+strings.Join(jobNames(), ", "))
+	fs.IntSliceVar(&o.sizes, "sizes", []int{100, 1024}, "bytes of a value in the throughput part; jobs other than pass, produce and consume use the first")
 	fs.StringSliceVar(&o.contestants, "contestants", contestantNames(), "who takes part in the throughput part; flink in the recovery part, too")
-	fs.StringSliceVar(&o.compressions, "compression", []string{noCompression, lz4}, "of the topics of the throughput part; jobs other than pass use the first")
+	fs.StringSliceVar(&o.compressions, "compression", []string{noCompression, lz4}, "of the topics of the throughput part; jobs other than pass, produce and consume use the first")
 	modes := fs.StringSlice("modes", []string{off.String(), atLeastOnce + "/1s", exactlyOnce + "/1s", exactlyOnce + "/100ms"}, "modes of the throughput part, for those who draw checkpoints")
 	fs.IntVar(&o.records, "records", 10_000_000, "records of a run with values of up to 256 bytes; a fifth with larger ones, half for json and count")
 	fs.IntVar(&o.repeats, "repeats", 3, "runs of each contestant, interleaved, and of the latency")

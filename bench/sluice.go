@@ -12,7 +12,7 @@ import (
 )
 
 // sluice is a job manager and two task managers as processes.
-var sluice = &contestant{name: sluiceName, jobs: jobNames(), modes: everyMode, run: runSluice}
+var sluice = &contestant{name: sluiceName, jobs: wholeJobs(), modes: everyMode, run: runSluice}
 
 // runSluice starts a fresh cluster, so that peak memory is that of this run, and waits for the bounded
 // job to finish. The time is that of `sluice submit --wait`.

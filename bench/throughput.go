@@ -53,15 +53,15 @@ type plan struct {
 	jobs []*job
 }
 
-// plans lists the data sets: pass-through is done at every size and compression, the other jobs on one each,
-// uncompressed, with values of the first size.
+// plans lists the data sets: jobs that are done everywhere at every size and compression, the others on one each,
+// with the first compression, and lines of the first size.
 func (b *bench) plans() []plan {
 	var out []plan
 	for i, size := range b.opts.sizes {
 		for k, compression := range b.opts.compressions {
 			p := plan{data: datasetSpec{lines, size, compression, b.recordsOf(size)}}
 			for _, name := range b.opts.cases {
-				if j := jobByName(name); name == casePass || i+k == 0 && j.kind == lines {
+				if j := jobByName(name); j.kind == lines && (j.everywhere || i+k == 0) {
 					p.jobs = append(p.jobs, j)
 				}
 			}
@@ -224,7 +224,9 @@ func (b *bench) measured(ctx context.Context, t *trial) (result Run, err error) 
 		return result, err
 	}
 	result = newRun(t, out)
-	result.SteadyPerSec = steady * float64(result.RecordsIn) / float64(result.RecordsOut)
+	if result.RecordsOut > 0 {
+		result.SteadyPerSec = steady * float64(result.RecordsIn) / float64(result.RecordsOut)
+	}
 	result.BrokerPerM = (end.broker - start.broker).Seconds() * 1e6 / float64(t.data.records)
 	result.ForeignCPU = max(0, (end.machine - start.machine - (end.broker - start.broker) - (end.self - start.self) - out.cpu).Seconds())
 	return result, nil

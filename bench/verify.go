@@ -130,6 +130,23 @@ func (r *reading) wrong() string {
 	return "the right number of records in the right order, but a key, value or timestamp differs"
 }
 
+// amount is a number of records, whatever is in them.
+type amount int64
+
+func (a amount) total() int64     { return int64(a) }
+func (a amount) checker() checker { return &amountReading{want: a} }
+
+type amountReading struct{ seen, want amount }
+
+func (a *amountReading) add(*kgo.Record) { a.seen++ }
+
+func (a *amountReading) wrong() string {
+	if a.seen == a.want {
+		return ""
+	}
+	return fmt.Sprintf("%d records, want %d", a.seen, a.want)
+}
+
 // counts is how many records each key has, by its index.
 type counts struct{ expect []int32 }
 
