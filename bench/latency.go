@@ -236,15 +236,20 @@ func (b *bench) latencyState(cl *cluster) (s latencyState, err error) {
 	return s, err
 }
 
-// latencyOf are the runs with this guarantee and rate.
-func (r *Report) latencyOf(guarantee string, perSec int) []LatencyReport {
-	var out []LatencyReport
-	for _, l := range r.Latency {
-		if l.Guarantee == guarantee && l.RecordsPerSec == perSec && l.SustainablePerSec == 0 {
-			out = append(out, l)
-		}
+// what names the mode and the rate.
+func (r *LatencyReport) what() string {
+	out := fmt.Sprintf("%s at %s records/s", r.Mode, grouped(float64(r.RecordsPerSec)))
+	if r.SustainablePerSec > 0 {
+		out += fmt.Sprintf(", %s of what is sustainable", r.Rate)
 	}
 	return out
+}
+
+func millisOrNone(v float64) string {
+	if v == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.1f ms", v)
 }
 
 func pause(ctx context.Context, d time.Duration) error {
@@ -263,11 +268,11 @@ func (r *Report) printLatency(w io.Writer) {
 	table := newTable(w, "LATENCY, DUE TO COMMITTED AND READ", "N", "P50", "P99", "P99.9", "MAX", "MARKER P50", "MARKER P99", "WRITE P99", "LATE P99", "CHECKPOINT MEAN", "FOREIGN CPU-S", "LOAD")
 	for _, l := range r.Latency {
 		d := l.LatencyMs
-		row := []string{fmt.Sprintf("%s at %d records/s", l.Mode, l.RecordsPerSec), strconv.Itoa(d.N)}
+		row := []string{l.what(), grouped(float64(d.N))}
 		for _, v := range []float64{d.Median, d.P99, d.P999, d.Max, l.MarkerMs.Median, l.MarkerMs.P99, l.WriteMs.P99, l.LateMs.P99, l.CheckpointMs} {
-			row = append(row, fmt.Sprintf("%.1f ms", v))
+			row = append(row, millisOrNone(v))
 		}
-		table.row(append(row, fmt.Sprintf("%.1f", l.ForeignCPU), fmt.Sprintf("%.1f", l.Load1))...)
+		table.row(append(row, fmt.Sprintf("%.1f%s", l.ForeignCPU, mark(disturbed(l.ForeignCPU, l.Seconds))), fmt.Sprintf("%.1f", l.Load1))...)
 	}
 	table.end()
 }

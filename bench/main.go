@@ -8,6 +8,7 @@
 //	go run ./bench --only recovery,startup --kills 3
 //	go run ./bench --only checkpoints,latency --json figures.json
 //	go run ./bench --only throughput --profile DIR   # with a CPU profile of each run
+//	go run ./bench --from figures.json,scale.json --page docs/BENCHMARKS.md   # measures nothing
 //
 // The fields of the JSON are documented at Report and the types in it.
 package main
@@ -63,6 +64,9 @@ type options struct {
 	programs     string
 	json         string
 	profile      string
+	from         []string
+	page         string
+	flags        []string // those that were given and change what is measured
 }
 
 // bench is one run of the benchmark.
@@ -120,9 +124,16 @@ func parseOptions(args []string) (options, error) {
 	fs.StringVar(&o.programs, "programs", "", "directory with jobmanager, taskmanager, sluice and the programs of bench/rivals; built when empty")
 	fs.StringVar(&o.profile, "profile", "", "directory for CPU profiles of the throughput part; empty: none are taken")
 	fs.StringVar(&o.json, "json", "", "file for the JSON; empty: stdout, after the tables")
+	fs.StringVar(&o.page, "page", "", "Markdown page to write from what was measured, with its charts in img/ beside it")
+	fs.StringSliceVar(&o.from, "from", nil, "files of JSON to write the page from, of bench/scale too; nothing is measured")
 	if err := fs.Parse(args); err != nil {
 		return o, err
 	}
+	fs.Visit(func(f *pflag.Flag) {
+		if !slices.Contains([]string{"programs", "profile", "json", "page", "from"}, f.Name) {
+			o.flags = append(o.flags, "--"+f.Name+"="+strings.Trim(f.Value.String(), "[]"))
+		}
+	})
 	var bad [3]error
 	o.modes, bad[0] = parseModes(*modes)
 	o.latencyModes, bad[1] = parseModes(*latencyModes)
@@ -172,6 +183,9 @@ func validRates(rates []int) error {
 
 // run starts what is needed, measures and prints. What has been measured before an error is printed too.
 func run(ctx context.Context, opts options, stdout, progress io.Writer) (err error) {
+	if len(opts.from) > 0 {
+		return pageFrom(opts.from, opts.page)
+	}
 	if missing := kafkaenv.Missing(kafkaenv.Kafka43); missing != "" {
 		return fmt.Errorf("the benchmark needs a real Kafka, and %s is not in PATH: install a JDK 17 or newer and Maven", missing)
 	}
@@ -181,11 +195,15 @@ func run(ctx context.Context, opts options, stdout, progress io.Writer) (err err
 		return err
 	}
 	defer func() { err = errors.Join(err, b.programs.close()) }()
-	report := Report{Machine: describeMachine(ctx), Settings: opts.settings()}
+	report := Report{Benchmark: recordsBenchmark, Machine: describeMachine(ctx), Settings: opts.settings()}
 	err = b.measure(ctx, &report)
 	report.Goals = goalsOf(&report)
 	report.print(stdout)
-	return errors.Join(err, report.writeJSON(opts.json, stdout), report.wrong())
+	err = errors.Join(err, report.writeJSON(opts.json, stdout), report.wrong())
+	if opts.page != "" {
+		err = errors.Join(err, pageOf(&report, opts.json, opts.page))
+	}
+	return err
 }
 
 // measure runs the parts; those without a broker first.
@@ -202,6 +220,9 @@ func (b *bench) measure(ctx context.Context, report *Report) (err error) {
 		partThroughput: func() (err error) {
 			report.Runs, err = b.throughput(ctx)
 			report.Ratios, report.LeftOut = ratiosOf(report.Runs), b.leftOut
+			if err == nil && b.opts.profile != "" {
+				report.Profiles, err = profilesIn(ctx, b.opts.profile)
+			}
 			return err
 		},
 		partFirstOutput: func() (err error) { report.FirstOutputMs, err = b.firstOutput(ctx); return err },

@@ -9,18 +9,24 @@ import (
 	"text/tabwriter"
 )
 
+// recordsBenchmark tells the JSON of this benchmark from that of others.
+const recordsBenchmark = "records"
+
 // Report is everything that was measured; its JSON is what docs are written from. A part that was not run
 // is absent. Each Sample has n, min, median, p99 and max.
 type Report struct {
-	Machine  Machine        `json:"machine"`
-	Settings map[string]any `json:"settings"`
-	Startup  *StartupReport `json:"startup,omitempty"`
+	// Benchmark is always recordsBenchmark.
+	Benchmark string         `json:"benchmark"`
+	Machine   Machine        `json:"machine"`
+	Settings  map[string]any `json:"settings"`
+	Startup   *StartupReport `json:"startup,omitempty"`
 	// FirstOutputMs is from before the submission of a job, at-least-once on an idle cluster and a warm broker,
 	// until a reader has its first record.
 	FirstOutputMs Sample             `json:"firstOutputMs,omitzero"`
-	Runs          []Run              `json:"runs,omitempty"`    // of all contestants, in the order of time
-	Ratios        []Ratio            `json:"ratios,omitempty"`  // from Runs
-	LeftOut       map[string]string  `json:"leftOut,omitempty"` // contestants asked for, and what the machine lacks for them
+	Runs          []Run              `json:"runs,omitempty"`     // of all contestants, in the order of time
+	Ratios        []Ratio            `json:"ratios,omitempty"`   // from Runs
+	LeftOut       map[string]string  `json:"leftOut,omitempty"`  // contestants asked for, and what the machine lacks for them
+	Profiles      []Profile          `json:"profiles,omitempty"` // with --profile
 	Latency       []LatencyReport    `json:"latency,omitempty"`
 	Checkpoints   []CheckpointReport `json:"checkpoints,omitempty"`
 	Recovery      *RecoveryReport    `json:"recovery,omitempty"`
@@ -29,7 +35,7 @@ type Report struct {
 
 func (o *options) settings() map[string]any {
 	out := map[string]any{
-		"parts": o.parts, "contestants": o.contestants, "cases": o.cases, "sizes": o.sizes, "compressions": o.compressions, "modes": modeTexts(o.modes),
+		"flags": o.flags, "parts": o.parts, "contestants": o.contestants, "cases": o.cases, "sizes": o.sizes, "compressions": o.compressions, "modes": modeTexts(o.modes),
 		"records": o.records, "repeats": o.repeats, "kills": o.kills, "flinkKills": o.flinkKills, "starts": o.starts, "checkpoints": o.checkpoints,
 		"interval": o.interval.String(), "guarantee": o.guarantee, "latencySeconds": o.latency.Seconds(), "latencyModes": modeTexts(o.latencyModes), "latencyRates": fmt.Sprint(o.latencyRates),
 		"partitions": partitions, "taskManagers": partitions / slotsPerTM, "slotsPerTaskManager": slotsPerTM, "keys": keyedKeys,
@@ -58,6 +64,7 @@ func (r *Report) print(w io.Writer) {
 	r.printStartup(w)
 	r.printRuns(w)
 	r.printRatios(w)
+	r.printProfiles(w)
 	r.printLatency(w)
 	r.printCheckpoints(w)
 	r.printRecovery(w)
@@ -92,14 +99,19 @@ func (r *Report) printRuns(w io.Writer) {
 			fmt.Sprintf("%.0f", median(func(r *Run) float64 { return r.MiBPerSec })),
 			thirdDigit(sampleOf(runs, cpuPerMillion)),
 			fmt.Sprintf("%.2f", median(func(r *Run) float64 { return r.BrokerPerM })),
-			fmt.Sprintf("%.1f", median(func(r *Run) float64 { return r.ForeignCPU })),
+			fmt.Sprintf("%.1f%s", median(func(r *Run) float64 { return r.ForeignCPU }), disturbedMark(runs)),
 			fmt.Sprintf("%.4f", median(func(r *Run) float64 { return r.AllocsPerRecord })),
 			peakText(runs), checkpointText(runs))
 	}
 	table.end()
 	for name, why := range r.LeftOut {
-		fmt.Fprintf(w, "left out: %s; this machine lacks %s\n", name, why)
+		fmt.Fprintf(w, "\nleft out: %s; this machine lacks %s\n", name, why)
 	}
+}
+
+// disturbedMark stands behind the foreign CPU of runs of which one was disturbed.
+func disturbedMark(runs []Run) string {
+	return mark(slices.ContainsFunc(runs, func(r Run) bool { return disturbed(r.ForeignCPU, r.Seconds) }))
 }
 
 // peakText shows the largest resident set of each process in any of the runs.
@@ -170,17 +182,28 @@ func milliseconds(s Sample) string {
 	return fmt.Sprintf("%.0f ms (%.0f–%.0f)", s.Median, s.Min, s.Max)
 }
 
-// table aligns columns.
-type table struct{ w *tabwriter.Writer }
-
-func newTable(w io.Writer, header ...string) *table {
-	t := &table{tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
-	fmt.Fprintln(t.w)
-	t.row(header...)
-	return t
+// table is written at its end: with aligned columns, or as Markdown.
+type table struct {
+	w    io.Writer
+	rows [][]string
 }
 
-func (t *table) row(cells ...string) { fmt.Fprintln(t.w, strings.Join(cells, "\t")) }
+func newTable(w io.Writer, header ...string) *table {
+	return &table{w: w, rows: [][]string{header}}
+}
+
+func (t *table) row(cells ...string) { t.rows = append(t.rows, cells) }
 
 // end writes the table. Errors of stdout show in the next write that matters, the JSON.
-func (t *table) end() { _ = t.w.Flush() }
+func (t *table) end() {
+	fmt.Fprintln(t.w)
+	if m, ok := t.w.(*markdown); ok {
+		m.table(t.rows)
+		return
+	}
+	aligned := tabwriter.NewWriter(t.w, 0, 0, 2, ' ', 0)
+	for _, row := range t.rows {
+		fmt.Fprintln(aligned, strings.Join(row, "\t"))
+	}
+	_ = aligned.Flush()
+}

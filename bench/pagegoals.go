@@ -1,0 +1,90 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// goalTable is every goal with its figure.
+type goalTable struct {
+	Table                    string // Markdown
+	Met, Missed, NotMeasured int
+	Notes                    []missedNote
+}
+
+// goalRow is a goal with the run that its figure is from.
+type goalRow struct {
+	goal Goal
+	run  int
+}
+
+// goalTableOf has a row for each run that has measured a goal.
+func goalTableOf(sources []*source, notes string) goalTable {
+	var t goalTable
+	var m markdown
+	var missed []string
+	rows := goalRows(sources)
+	if len(rows) == 0 {
+		return t
+	}
+	table := newTable(&m, "GOAL", "LIMIT", "MEASURED", "MEASURED / LIMIT", "", "RUN")
+	for _, r := range rows {
+		run := fmt.Sprint(r.run)
+		switch r.goal.Verdict {
+		case verdictMet:
+			t.Met++
+		case verdictMissed:
+			t.Missed++
+			missed = append(missed, r.goal.Name)
+		default:
+			t.NotMeasured++
+			run = ""
+		}
+		table.row(r.goal.Name, r.goal.limitText(), r.goal.measuredText(), r.goal.ratioText(), r.goal.verdictText(), run)
+	}
+	table.end()
+	t.Table = strings.Trim(m.String(), "\n")
+	t.Notes = notesFor(missed, notesIn(notes))
+	return t
+}
+
+// goalRows keeps the order of the goals, and of the runs. What no run has measured has one row.
+func goalRows(sources []*source) []goalRow {
+	var names []string
+	byName := map[string][]goalRow{}
+	for _, s := range sources {
+		for _, g := range s.goals() {
+			if byName[g.Name] == nil {
+				names = append(names, g.Name)
+			}
+			byName[g.Name] = append(byName[g.Name], goalRow{g, s.number})
+		}
+	}
+	var out []goalRow
+	for _, name := range names {
+		rows := byName[name]
+		measured := slices.DeleteFunc(slices.Clone(rows), func(r goalRow) bool { return r.goal.Verdict == verdictNotMeasured })
+		if len(measured) == 0 {
+			measured = rows[:1]
+		}
+		out = append(out, measured...)
+	}
+	return out
+}
+
+// goals are those of the run. Those of records are judged again, by today's limits.
+func (s *source) goals() []Goal {
+	if s.records != nil {
+		return goalsOf(s.records)
+	}
+	var out []Goal
+	for _, g := range s.scale.Goals {
+		verdict := verdictMissed
+		if g.Met {
+			verdict = verdictMet
+		}
+		out = append(out, Goal{Name: g.Name, Unit: g.Unit, Limit: g.Limit, Verdict: verdict, Measured: g.Measured, Ratio: g.Ratio})
+	}
+	return out
+}

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	// profiledFunctions is how many functions of a profile are reported.
+	profiledFunctions = 12
+	pprofTimeout      = time.Minute
+)
+
+// Profile is where the CPU time of a job went, of all its task managers together.
+type Profile struct {
+	// Of is the job, the values, the contestant and its mode.
+	Of string `json:"of"`
+	// Functions are those with the most time of their own, the largest first.
+	Functions []ProfiledFunction `json:"functions"`
+}
+
+// ProfiledFunction is a function with its share of the CPU time in percent.
+type ProfiledFunction struct {
+	Name string `json:"name"`
+	// Own is spent in the function itself, WithCallees in what it calls too.
+	Own         float64 `json:"ownPercent"`
+	WithCallees float64 `json:"withCalleesPercent"`
+}
+
+// taskManagerProfile is the end of the name of a profile, which differs in the task managers of one job.
+var taskManagerProfile = regexp.MustCompile(`-tm-\d+\.pprof$`)
+
+// profilesIn sums up the CPU profiles that the throughput part left in a directory.
+func profilesIn(ctx context.Context, dir string) ([]Profile, error) {
+	files, err := filepath.Glob(filepath.Join(dir, "*.pprof"))
+	if err != nil {
+		return nil, fmt.Errorf("looking for profiles in %s: %w", dir, err)
+	}
+	byJob := map[string][]string{}
+	for _, file := range files {
+		if name := filepath.Base(file); taskManagerProfile.MatchString(name) {
+			of := taskManagerProfile.ReplaceAllString(name, "")
+			byJob[of] = append(byJob[of], file)
+		}
+	}
+	var out []Profile
+	for of, files := range byJob {
+		functions, err := topOf(ctx, files)
+		if err != nil {
+			return nil, fmt.Errorf("summing up the profiles of %s: %w", of, err)
+		}
+		out = append(out, Profile{of, functions})
+	}
+	slices.SortFunc(out, func(a, b Profile) int { return strings.Compare(a.Of, b.Of) })
+	return out, nil
+}
+
+func topOf(ctx context.Context, files []string) ([]ProfiledFunction, error) {
+	ctx, cancel := context.WithTimeout(ctx, pprofTimeout)
+	defer cancel()
+	args := append([]string{"tool", "pprof", "-top", "-nodecount", strconv.Itoa(profiledFunctions)}, files...)
+	out, err := exec.CommandContext(ctx, "go", args...).Output()
+	if err != nil {
+		return nil, fmt.Errorf("go tool pprof: %w", err)
+	}
+	return parseTop(string(out))
+}
+
+// parseTop reads what `go tool pprof -top` prints: a header that ends in the names of the columns, and rows of
+//
+//	1.20s 28.57% 28.57%      1.30s 30.95%  internal/runtime/syscall.Syscall6
+func parseTop(text string) ([]ProfiledFunction, error) {
+	_, rows, found := strings.Cut(text, "cum%\n")
+	if !found {
+		return nil, fmt.Errorf("go tool pprof printed no table: %.200q", text)
+	}
+	var out []ProfiledFunction
+	for row := range strings.Lines(rows) {
+		fields := strings.Fields(row)
+		if len(fields) == 0 {
+			continue
+		}
+		if len(fields) < 6 {
+			return nil, fmt.Errorf("go tool pprof printed the row %q, want six columns", row)
+		}
+		own, err := strconv.ParseFloat(strings.TrimSuffix(fields[1], "%"), 64)
+		if err != nil {
+			return nil, fmt.Errorf("go tool pprof printed the row %q: %w", row, err)
+		}
+		all, err := strconv.ParseFloat(strings.TrimSuffix(fields[4], "%"), 64)
+		if err != nil {
+			return nil, fmt.Errorf("go tool pprof printed the row %q: %w", row, err)
+		}
+		out = append(out, ProfiledFunction{strings.Join(fields[5:], " "), own, all})
+	}
+	return out, nil
+}
+
+func (r *Report) printProfiles(w io.Writer) {
+	for _, p := range r.Profiles {
+		table := newTable(w, "CPU OF THE TASK MANAGERS: "+p.Of, "OWN", "WITH CALLEES")
+		for _, f := range p.Functions {
+			table.row(f.Name, fmt.Sprintf("%.1f %%", f.Own), fmt.Sprintf("%.1f %%", f.WithCallees))
+		}
+		table.end()
+	}
+}
