@@ -230,7 +230,7 @@ func TestSettingsAndCommand(t *testing.T) {
 	if got := s.command(); got != "go run ./bench --sizes=100,1024" {
 		t.Errorf("command %q", got)
 	}
-	if a, b := shownPath("/home/me/x.json"), shownPath("docs/x.json"); a != "x.json" || b != "docs/x.json" {
+	if a, b := shownPath("/elsewhere/x.json"), shownPath("docs/x.json"); a != "x.json" || b != "docs/x.json" {
 		t.Errorf("paths %q, %q", a, b)
 	}
 	opts, err := parseOptions([]string{"--json=/tmp/x", "--sizes=100,1024", "--from=a,b", "--repeats=2"})
