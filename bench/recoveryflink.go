@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -26,6 +27,8 @@ type FlinkRecovery struct {
 	Default     []Recovery `json:"default"`     // spare slots
 	Tuned       []Recovery `json:"tuned"`       // spare slots
 	MissingSlot []Recovery `json:"missingSlot"` // tuned; a replacement is started when the job has been interrupted
+	// StartMs is from before the first process of each cluster until its slots were free.
+	StartMs []float64 `json:"startMs"`
 }
 
 // flinkRecovery kills task managers of Flink; nil when it does not take part or cannot run here, which is said.
@@ -57,21 +60,25 @@ func (b *bench) flinkRecovery(ctx context.Context) (*FlinkRecovery, error) {
 			workers++
 		}
 		options := flink.Options{Distribution: distribution, TaskManagers: workers, SlotsPerTaskManager: slotsPerTM, Settings: part.settings}
-		if *part.out, err = b.flinkKills(ctx, part.name, part.victim, options); err != nil {
+		kills, start, err := b.flinkKills(ctx, part.name, part.victim, options)
+		*part.out = kills
+		if err != nil {
 			return &report, fmt.Errorf("flink, %s: %w", part.name, err)
 		}
+		report.StartMs = append(report.StartMs, ms(start))
 	}
 	return &report, nil
 }
 
 // flinkKills repeats one kind of drill on one cluster, whose code the first job compiles; it is not killed.
-func (b *bench) flinkKills(ctx context.Context, name string, v victim, options flink.Options) (out []Recovery, err error) {
+func (b *bench) flinkKills(ctx context.Context, name string, v victim, options flink.Options) (out []Recovery, start time.Duration, err error) {
 	b.say("starting Flink, %s", name)
 	cluster, err := flink.Start(ctx, options)
 	if err != nil {
-		return nil, err
+		return nil, start, err
 	}
 	defer func() { err = errors.Join(err, cluster.Close()) }()
+	b.say("Flink started in %s", cluster.StartedIn().Round(time.Millisecond))
 	for i := range b.opts.flinkKills + 1 {
 		d := &flinkDrill{b: b, cluster: cluster, victim: v, spared: i == 0}
 		stepCtx, cancel := context.WithTimeoutCause(ctx, flinkRecoveryTimeout, fmt.Errorf("kill %d took longer than %s", i, flinkRecoveryTimeout))
@@ -83,10 +90,10 @@ func (b *bench) flinkKills(ctx context.Context, name string, v victim, options f
 		}
 		cancel()
 		if err != nil {
-			return out, fmt.Errorf("kill %d: %w", i, err)
+			return out, start, fmt.Errorf("kill %d: %w", i, err)
 		}
 	}
-	return out, nil
+	return out, cluster.StartedIn(), nil
 }
 
 // flinkDrill is one job of Flink, of which a task manager is killed.
@@ -193,6 +200,13 @@ func (d *flinkDrill) refill(ctx context.Context, options flink.Options) error {
 		}
 	}
 	return d.cluster.WaitFreeSlots(ctx, options.TaskManagers*options.SlotsPerTaskManager)
+}
+
+// printStart says how long starts took.
+func (f *FlinkRecovery) printStart(w io.Writer) {
+	if f != nil && len(f.StartMs) > 0 {
+		fmt.Fprintf(w, "\nFlink, job manager and two or three task managers: start to slots free: %s\n", milliseconds(newSample(f.StartMs)))
+	}
 }
 
 // rows are those of the table of kills.

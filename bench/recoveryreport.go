@@ -29,4 +29,5 @@ func (r *Report) printRecovery(w io.Writer) {
 	row("job manager: kill to new committed output of every partition", r.Recovery.JobManager, all)
 	r.Recovery.Flink.rows(row)
 	table.end()
+	r.Recovery.Flink.printStart(w)
 }

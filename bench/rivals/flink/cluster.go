@@ -51,6 +51,7 @@ type Cluster struct {
 	started            int    // task managers so far
 	jar                string // id of the uploaded jar
 	jmLaunch, tmLaunch launch
+	startedIn          time.Duration
 	client             http.Client
 }
 
@@ -73,6 +74,7 @@ func (c *Cluster) start(ctx context.Context) error {
 	if err := c.configure(ctx); err != nil {
 		return err
 	}
+	begun := time.Now()
 	var err error
 	if c.jm, err = c.java(JobManagerName, "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint", c.jmLaunch); err != nil {
 		return err
@@ -89,6 +91,7 @@ func (c *Cluster) start(ctx context.Context) error {
 	if err := c.waitSlots(ctx, c.options.TaskManagers*c.options.SlotsPerTaskManager); err != nil {
 		return err
 	}
+	c.startedIn = time.Since(begun)
 	return c.upload(ctx)
 }
 
@@ -133,6 +136,10 @@ func (c *Cluster) launchTaskManager() (*TaskManager, error) {
 	c.tms = append(c.tms, tm)
 	return tm, nil
 }
+
+// StartedIn is from before the first process was made until all slots were free. Task managers are started when the job
+// manager answers: one that is too early waits for ten seconds.
+func (c *Cluster) StartedIn() time.Duration { return c.startedIn }
 
 // StartTaskManager starts one more. It does not wait: WaitRegistered does.
 func (c *Cluster) StartTaskManager() (*TaskManager, error) { return c.launchTaskManager() }
