@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"debug/buildinfo"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -59,6 +60,33 @@ func buildPrograms(ctx context.Context, dir string) (*programs, error) {
 }
 
 func (p *programs) path(name string) string { return filepath.Join(p.dir, name) }
+
+// libraries are the versions of what the rivals are made of.
+func (p *programs) libraries() (map[string]string, error) {
+	out := map[string]string{}
+	for program, library := range map[string]string{"franz": "github.com/twmb/franz-go", "kafkago": "github.com/segmentio/kafka-go"} {
+		version, err := versionIn(p.path(program), library)
+		if err != nil {
+			return nil, err
+		}
+		out[library] = version
+	}
+	return out, nil
+}
+
+// versionIn finds the version of a module that a Go program was built with.
+func versionIn(program, module string) (string, error) {
+	info, err := buildinfo.ReadFile(program)
+	if err != nil {
+		return "", fmt.Errorf("reading what %s was built with: %w", program, err)
+	}
+	for _, dependency := range info.Deps {
+		if dependency.Path == module {
+			return dependency.Version, nil
+		}
+	}
+	return "", fmt.Errorf("%s was not built with %s", program, module)
+}
 
 func (p *programs) close() error {
 	if !p.own {

@@ -195,7 +195,12 @@ func run(ctx context.Context, opts options, stdout, progress io.Writer) (err err
 		return err
 	}
 	defer func() { err = errors.Join(err, b.programs.close()) }()
+	libraries, err := b.programs.libraries()
+	if err != nil {
+		return err
+	}
 	report := Report{Benchmark: recordsBenchmark, Machine: describeMachine(ctx), Settings: opts.settings()}
+	report.Settings["libraries"] = libraries
 	err = b.measure(ctx, &report)
 	report.Goals = goalsOf(&report)
 	report.print(stdout)

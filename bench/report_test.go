@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -41,6 +42,22 @@ func TestJobFilesAreValid(t *testing.T) {
 				t.Errorf("%s: %+v", j.name, spec)
 			}
 		}
+	}
+}
+
+func TestVersionIn(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if version, err := versionIn(self, "github.com/twmb/franz-go"); err != nil || !strings.HasPrefix(version, "v") {
+		t.Errorf("%q, %v", version, err)
+	}
+	if _, err := versionIn(self, "example.org/none"); err == nil {
+		t.Error("a module that is not there has a version")
+	}
+	if _, err := versionIn(filepath.Join(t.TempDir(), "none"), "x"); err == nil {
+		t.Error("a program that is not there has modules")
 	}
 }
 
