@@ -80,7 +80,7 @@ func parseOptions(args []string) (*options, error) {
 	fs.DurationVar(&o.smallInterval, "small-interval", 200*time.Millisecond, "checkpoint interval of small jobs")
 	fs.IntVar(&o.smallSubtasks, "small", 100, "up to how many subtasks a job is small")
 	fs.DurationVar(&o.idle, "idle", 8*time.Second, "how long the idle job manager is watched at each step")
-	fs.DurationVar(&o.timeout, "timeout", 4*time.Minute, "how long a step may take; one that takes longer is told as failed")
+	fs.DurationVar(&o.timeout, "timeout", 150*time.Second, "how long a step may take; one that takes longer is told as failed")
 	fs.StringVar(&o.jobManager, "program", "", "the jobmanager program; built when empty")
 	fs.StringVar(&o.profile, "profile", "", "directory for CPU and heap profiles of the job manager; empty: none are taken")
 	fs.StringVar(&o.json, "json", "", "file for the JSON; empty: stdout, after the tables")
