@@ -19,8 +19,9 @@ func (b *bench) throughput(ctx context.Context) (runs []Run, err error) {
 		b.say("LEFT OUT: %s, because this machine lacks %s", name, why)
 	}
 	b.leftOut = leftOut
+	warm := map[string]bool{}
 	for _, plan := range b.plans() {
-		some, err := b.onData(ctx, plan, taking)
+		some, err := b.onData(ctx, plan, taking, warm)
 		runs = append(runs, some...)
 		if err != nil {
 			return runs, err
@@ -88,14 +89,23 @@ func (b *bench) recordsOf(valueBytes int) int {
 	return b.opts.records
 }
 
-// onData fills a topic and has its jobs done by all, and deletes it.
-func (b *bench) onData(ctx context.Context, plan plan, taking []*contestant) (runs []Run, err error) {
+// onData fills a topic and has its jobs done by all, and deletes it. warm holds the jobs that have been done
+// before.
+func (b *bench) onData(ctx context.Context, plan plan, taking []*contestant, warm map[string]bool) (runs []Run, err error) {
 	data, err := b.fill(ctx, plan.data)
 	if err != nil {
 		return nil, err
 	}
 	for _, j := range plan.jobs {
-		some, err := b.doJob(ctx, data, j, taking)
+		entries := b.entries(data, j, taking)
+		if !warm[j.name] {
+			err = b.uncounted(ctx, entries)
+			warm[j.name] = true
+		}
+		var some []Run
+		if err == nil {
+			some, err = b.doJob(ctx, entries)
+		}
 		runs = append(runs, some...)
 		if err != nil {
 			return runs, errors.Join(err, closeAll(taking))
@@ -114,17 +124,21 @@ func closeAll(taking []*contestant) error {
 	return errors.Join(errs...)
 }
 
-// doJob runs all contestants in turn, first unmeasured: the first run of a kind warms up what stays, in the
-// broker and in contestants that keep running. Each round begins with another one, so that being first or
-// after a certain other is nobody's alone.
-func (b *bench) doJob(ctx context.Context, data *dataset, j *job, taking []*contestant) (runs []Run, err error) {
-	entries := b.entries(data, j, taking)
+// uncounted has everyone do a job once, unmeasured: the first of a kind warms the broker up, transactions above
+// all.
+func (b *bench) uncounted(ctx context.Context, entries []*trial) error {
 	for _, t := range entries {
 		b.say("uncounted: %s", t)
 		if err := b.withTarget(ctx, t, func() error { _, err := t.by.run(ctx, b, t); return err }); err != nil {
-			return nil, err
+			return err
 		}
 	}
+	return nil
+}
+
+// doJob runs everyone in turn. Each round begins with another one, so that being first or after a certain other
+// is nobody's alone.
+func (b *bench) doJob(ctx context.Context, entries []*trial) (runs []Run, err error) {
 	for round := range b.opts.repeats {
 		for k := range entries {
 			run, err := b.one(ctx, entries[(round+k)%len(entries)])
