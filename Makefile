@@ -8,7 +8,7 @@ FUZZTIME ?= 10s
 UNIT  = $$($(GO) list ./... | grep -v -e /test/integration -e /test/chaos)
 WHOLE = $$($(GO) list ./test/...)
 
-.PHONY: build test check unit integration demo bench bench-scale profile chaos fuzz generate clean
+.PHONY: build test check unit integration demo bench bench-scale bench-page profile chaos fuzz generate clean
 
 build:
 	mkdir -p bin
@@ -41,6 +41,16 @@ bench:
 # What coordination costs at 10 to 10,000 subtasks: a real job manager, simulated task managers. Needs Go only; 5 minutes.
 bench-scale:
 	$(GO) run ./bench/scale
+
+# The page with all figures; they stay beside it as JSON. Needs a machine that does nothing else meanwhile. Runs that
+# are profiled are slower, so they are runs of their own.
+FIGURES = docs/bench
+bench-page:
+	mkdir -p $(FIGURES) bin/profiles
+	$(GO) run ./bench --json $(FIGURES)/records.json
+	$(GO) run ./bench/scale --json $(FIGURES)/scale.json
+	$(GO) run ./bench --only throughput --contestants sluice --modes exactly-once/1s --repeats 1 --profile bin/profiles --json $(FIGURES)/profiles.json
+	$(GO) run ./bench --from $(FIGURES)/records.json,$(FIGURES)/scale.json,$(FIGURES)/profiles.json --page docs/BENCHMARKS.md
 
 # CPU profiles of the task managers while one of the benchmark's jobs runs: pass, filter, split, json or count.
 JOB ?= pass

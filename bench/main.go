@@ -201,11 +201,15 @@ func run(ctx context.Context, opts options, stdout, progress io.Writer) (err err
 	}
 	report := Report{Benchmark: recordsBenchmark, Machine: describeMachine(ctx), Settings: opts.settings()}
 	report.Settings["libraries"] = libraries
-	err = b.measure(ctx, &report)
+	failure := b.measure(ctx, &report)
 	report.Goals = goalsOf(&report)
 	report.print(stdout)
-	err = errors.Join(err, report.writeJSON(opts.json, stdout), report.wrong())
-	if opts.page != "" {
+	err = errors.Join(failure, report.writeJSON(opts.json, stdout), report.wrong())
+	switch {
+	case opts.page == "":
+	case failure != nil:
+		b.say("%s stays as it is: not everything was measured", opts.page)
+	default:
 		err = errors.Join(err, pageOf(&report, opts.json, opts.page))
 	}
 	return err
@@ -226,7 +230,7 @@ func (b *bench) measure(ctx context.Context, report *Report) (err error) {
 			report.Runs, err = b.throughput(ctx)
 			report.Ratios, report.LeftOut = ratiosOf(report.Runs), b.leftOut
 			if err == nil && b.opts.profile != "" {
-				report.Profiles, err = profilesIn(ctx, b.opts.profile)
+				report.Profiles, err = profilesOf(ctx, report.Runs, b.opts.profile)
 			}
 			return err
 		},

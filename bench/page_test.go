@@ -20,7 +20,7 @@ var update = flag.Bool("update", false, "write the golden page anew")
 
 const goldenPage = "testdata/BENCHMARKS.golden.md"
 
-var storedReports = []string{"testdata/records.json", "testdata/scale.json"}
+var storedReports = []string{"testdata/records.json", "testdata/scale.json", "testdata/profiles.json"}
 
 // The page of stored figures is the golden one: go test ./bench -run Page -update writes that.
 func TestPageIsGolden(t *testing.T) {
@@ -102,6 +102,23 @@ func TestPageOfWhatWasJustMeasured(t *testing.T) {
 	}
 	if d := cmp.Diff(string(bytes.ReplaceAll(b, []byte("stored.md"), []byte("just.md"))), string(a)); d != "" {
 		t.Errorf("they differ:\n%s", d)
+	}
+}
+
+// Runs that were profiled were slower: they are in no table, chart or goal.
+func TestProfiledRunsCountForNothingElse(t *testing.T) {
+	sources, err := readSources(storedReports[2:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, images, err := renderPage("p.md", sources)
+	if err != nil || len(images) != 0 {
+		t.Fatalf("%d images, %v", len(images), err)
+	}
+	for _, want := range []string{"0 met, 0 missed", "- the part throughput", "linux.Syscall6 | 41.5 %"} {
+		if !bytes.Contains(text, []byte(want)) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
 	}
 }
 
@@ -236,6 +253,26 @@ func TestSettingsAndCommand(t *testing.T) {
 	opts, err := parseOptions([]string{"--json=/tmp/x", "--sizes=100,1024", "--from=a,b", "--repeats=2"})
 	if err != nil || !slices.Equal(opts.flags, []string{"--repeats=2", "--sizes=100,1024"}) && !slices.Equal(opts.flags, []string{"--sizes=100,1024", "--repeats=2"}) {
 		t.Errorf("flags %v, %v", opts.flags, err)
+	}
+}
+
+func TestProfilesAreThoseOfTheRuns(t *testing.T) {
+	run := Run{Case: casePass, ValueBytes: 100, Compression: noCompression, Contestant: sluiceName, Mode: "exactly-once/1s"}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "pass-100-none-sluice-exactly-once-100ms-tm-1.pprof"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := profilesOf(t.Context(), []Run{run}, dir); err == nil || !strings.Contains(err.Error(), "left no profile") {
+		t.Errorf("%v, %v: another run's profile is not this one's", got, err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "pass-100-none-sluice-exactly-once-1s-tm-1.pprof"), []byte("no profile"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := profilesOf(t.Context(), []Run{run}, dir); err == nil || !strings.Contains(err.Error(), "pass, 100 B none, sluice exactly-once/1s") {
+		t.Errorf("%v, %v: the profile is broken", got, err)
+	}
+	if got, err := profilesOf(t.Context(), []Run{{Contestant: franzName}}, dir); err != nil || len(got) != 0 {
+		t.Errorf("%v, %v: only Sluice's task managers are profiled", got, err)
 	}
 }
 

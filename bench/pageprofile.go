@@ -6,8 +6,6 @@ import (
 	"io"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -35,31 +33,27 @@ type ProfiledFunction struct {
 	WithCallees float64 `json:"withCalleesPercent"`
 }
 
-// taskManagerProfile is the end of the name of a profile, which differs in the task managers of one job.
-var taskManagerProfile = regexp.MustCompile(`-tm-\d+\.pprof$`)
-
-// profilesIn sums up the CPU profiles that the throughput part left in a directory.
-func profilesIn(ctx context.Context, dir string) ([]Profile, error) {
-	files, err := filepath.Glob(filepath.Join(dir, "*.pprof"))
-	if err != nil {
-		return nil, fmt.Errorf("looking for profiles in %s: %w", dir, err)
-	}
-	byJob := map[string][]string{}
-	for _, file := range files {
-		if name := filepath.Base(file); taskManagerProfile.MatchString(name) {
-			of := taskManagerProfile.ReplaceAllString(name, "")
-			byJob[of] = append(byJob[of], file)
-		}
-	}
+// profilesOf sums up the CPU profiles of Sluice's task managers that runs left in a directory.
+func profilesOf(ctx context.Context, runs []Run, dir string) ([]Profile, error) {
 	var out []Profile
-	for of, files := range byJob {
+	for _, s := range selectionsOf(runs) {
+		if s.contestant != sluiceName {
+			continue
+		}
+		of := fmt.Sprintf("%s, %s, %s", s.job, s.values(), s.who())
+		files, err := filepath.Glob(filepath.Join(dir, profileNameOf(s, "tm-*")))
+		if err != nil {
+			return nil, fmt.Errorf("looking for profiles in %s: %w", dir, err)
+		}
+		if len(files) == 0 {
+			return nil, fmt.Errorf("the run of %s left no profile in %s", of, dir)
+		}
 		functions, err := topOf(ctx, files)
 		if err != nil {
 			return nil, fmt.Errorf("summing up the profiles of %s: %w", of, err)
 		}
 		out = append(out, Profile{of, functions})
 	}
-	slices.SortFunc(out, func(a, b Profile) int { return strings.Compare(a.Of, b.Of) })
 	return out, nil
 }
 
@@ -67,9 +61,12 @@ func topOf(ctx context.Context, files []string) ([]ProfiledFunction, error) {
 	ctx, cancel := context.WithTimeout(ctx, pprofTimeout)
 	defer cancel()
 	args := append([]string{"tool", "pprof", "-top", "-nodecount", strconv.Itoa(profiledFunctions)}, files...)
-	out, err := exec.CommandContext(ctx, "go", args...).Output()
+	command := exec.CommandContext(ctx, "go", args...)
+	var stderr strings.Builder
+	command.Stderr = &stderr
+	out, err := command.Output()
 	if err != nil {
-		return nil, fmt.Errorf("go tool pprof: %w", err)
+		return nil, fmt.Errorf("go tool pprof: %w: %s", err, strings.TrimSpace(stderr.String()))
 	}
 	return parseTop(string(out))
 }

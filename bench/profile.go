@@ -38,7 +38,11 @@ func (b *bench) profile(ctx context.Context, cl *cluster, t *trial) (wait func()
 
 // profileName is the same in every repeat: the last one stays.
 func profileName(t *trial, process string) string {
-	name := fmt.Sprintf("%s-%d-%s-%s-%s-%s.pprof", t.job.name, t.data.valueBytes, t.data.compression, t.by.name, t.mode, process)
+	return profileNameOf(selection{t.job.name, t.data.valueBytes, t.data.compression, t.by.name, t.mode.String()}, process)
+}
+
+func profileNameOf(s selection, process string) string {
+	name := fmt.Sprintf("%s-%d-%s-%s-%s-%s.pprof", s.job, s.valueBytes, s.compression, s.contestant, s.mode, process)
 	return strings.NewReplacer(" ", "-", "/", "-").Replace(name)
 }
 
