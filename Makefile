@@ -44,13 +44,13 @@ bench-scale:
 
 # The page with all figures; they stay beside it as JSON. Needs a machine that does nothing else meanwhile. Runs that
 # are profiled are slower, so they are runs of their own.
-FIGURES = docs/bench
 bench-page:
-	mkdir -p $(FIGURES) bin/profiles
-	$(GO) run ./bench --json $(FIGURES)/records.json
-	$(GO) run ./bench/scale --json $(FIGURES)/scale.json
-	$(GO) run ./bench --only throughput --contestants sluice --modes exactly-once/1s --repeats 1 --profile bin/profiles --json $(FIGURES)/profiles.json
-	$(GO) run ./bench --from $(FIGURES)/records.json,$(FIGURES)/scale.json,$(FIGURES)/profiles.json --page docs/BENCHMARKS.md
+	mkdir -p docs/bench bin/bench bin/profiles
+	$(GO) run ./bench --json bin/bench/records.json
+	$(GO) run ./bench/scale --json bin/bench/scale.json
+	$(GO) run ./bench --only throughput --contestants sluice --modes exactly-once/1s --repeats 1 --profile bin/profiles --json bin/bench/profiles.json
+	cp bin/bench/records.json bin/bench/scale.json bin/bench/profiles.json docs/bench/
+	$(GO) run ./bench --from docs/bench/records.json,docs/bench/scale.json,docs/bench/profiles.json --page docs/BENCHMARKS.md
 
 # CPU profiles of the task managers while one of the benchmark's jobs runs: pass, filter, split, json or count.
 JOB ?= pass
