@@ -35,8 +35,10 @@ integration:
 demo:
 	@$(GO) run ./cmd/sluice demo
 
+# Nearly an hour without Flink. BENCH takes its flags: make bench BENCH='--only recovery --kills 3'.
+BENCH ?=
 bench:
-	$(GO) run ./bench
+	$(GO) run ./bench $(BENCH)
 
 # What coordination costs at 10 to 10,000 subtasks: a real job manager, simulated task managers. Needs Go only; 5 minutes.
 bench-scale:

@@ -1,6 +1,6 @@
 // Command bench measures Sluice on a real Kafka, beside others in the same run, and prints the figures, their
-// ratios and the goals. It asserts no time: figures belong to the machine they were
-// measured on. A wrong output is an error all the same.
+// ratios and the goals. It asserts no time: figures belong to the machine they were measured on. A wrong output is
+// an error all the same.
 //
 //	go run ./bench                                   # everything, nearly an hour
 //	go run ./bench --only throughput --sizes 100     # a part of it

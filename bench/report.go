@@ -95,12 +95,12 @@ func (r *Report) printRuns(w io.Writer) {
 			continue
 		}
 		median := func(figure func(*Run) float64) float64 { return sampleOf(runs, figure).Median }
-		table.row(s.job, s.values(), s.who(), thousands(sampleOf(runs, steadyPerSec)), thousands(sampleOf(runs, recordsPerSec)),
+		table.row(s.job, s.values(), s.who(), orDash(median(steadyPerSec), thousands(sampleOf(runs, steadyPerSec))), thousands(sampleOf(runs, recordsPerSec)),
 			fmt.Sprintf("%.0f", median(func(r *Run) float64 { return r.MiBPerSec })),
 			thirdDigit(sampleOf(runs, cpuPerMillion)),
 			fmt.Sprintf("%.2f", median(func(r *Run) float64 { return r.BrokerPerM })),
 			fmt.Sprintf("%.1f%s", median(func(r *Run) float64 { return r.ForeignCPU }), disturbedMark(runs)),
-			fmt.Sprintf("%.4f", median(func(r *Run) float64 { return r.AllocsPerRecord })),
+			orDash(median(allocsPerRecord), fmt.Sprintf("%.4f", median(allocsPerRecord))),
 			peakText(runs), checkpointText(runs))
 	}
 	table.end()
@@ -112,6 +112,16 @@ func (r *Report) printRuns(w io.Writer) {
 // disturbedMark stands behind the foreign CPU of runs of which one was disturbed.
 func disturbedMark(runs []Run) string {
 	return mark(slices.ContainsFunc(runs, func(r Run) bool { return disturbed(r.ForeignCPU, r.Seconds) }))
+}
+
+func allocsPerRecord(r *Run) float64 { return r.AllocsPerRecord }
+
+// orDash is for figures that are 0 when they are unknown.
+func orDash(value float64, text string) string {
+	if value == 0 {
+		return "-"
+	}
+	return text
 }
 
 // peakText shows the largest resident set of each process in any of the runs.

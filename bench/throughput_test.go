@@ -1,11 +1,18 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 func optionsOf(t *testing.T, args ...string) options {
@@ -115,4 +122,60 @@ func TestPayload(t *testing.T) {
 			t.Fatalf("value %d is %q", i, value)
 		}
 	}
+}
+
+// copies makes a contestant that copies a topic, but for so many records at the end of partition 0.
+func copies(name string, lost int) *contestant {
+	return &contestant{name: name, jobs: []string{casePass}, modes: noMode, run: func(ctx context.Context, b *bench, t *trial) (outcome, error) {
+		var out []*kgo.Record
+		records, err := readAll(ctx, b.broker, t.data.topic, t.data.records)
+		for _, r := range records {
+			if r.Partition != 0 || r.Offset < int64(t.data.records/partitions-lost) {
+				out = append(out, &kgo.Record{Topic: t.target, Partition: r.Partition, Value: r.Value, Timestamp: r.Timestamp})
+			}
+		}
+		return outcome{elapsed: time.Second, cpu: time.Second}, errors.Join(err, b.broker.client.ProduceSync(ctx, out...).FirstErr())
+	}}
+}
+
+// Contestants take turns in being first; the output of each run is compared, and topics do not stay.
+func TestOnData(t *testing.T) {
+	ctx, closed := testContext(t), 0
+	b := &bench{opts: options{repeats: 2}, broker: fakeBroker(t), progress: io.Discard}
+	b.broker.pid = os.Getpid()
+	good, bad := copies("good", 0), copies("bad", 1)
+	good.close = func() error { closed++; return nil }
+	p := plan{datasetSpec{lines, 100, lz4, 400}, []*job{jobByName(casePass)}}
+	runs, err := b.onData(ctx, p, []*contestant{good, bad}, map[string]bool{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, r := range runs {
+		got = append(got, fmt.Sprintf("%d %s %s %t", r.Round, r.Contestant, r.Compression, r.Wrong == ""))
+	}
+	if want := []string{"1 good lz4 true", "1 bad lz4 false", "2 bad lz4 false", "2 good lz4 true"}; !slices.Equal(got, want) {
+		t.Errorf("runs %q, want %q", got, want)
+	}
+	if topics, err := b.broker.admin.ListTopics(ctx); err != nil || len(topics.Names()) != 0 || closed != 1 {
+		t.Errorf("topics %v stay, %v; closed %d times", topics.Names(), err, closed)
+	}
+	broken := errors.New("broken")
+	good.run = func(context.Context, *bench, *trial) (outcome, error) { return outcome{}, broken }
+	if _, err := b.onData(ctx, p, []*contestant{good}, map[string]bool{casePass: true}); !errors.Is(err, broken) || closed != 2 {
+		t.Errorf("a contestant that breaks: %v; closed %d times", err, closed)
+	}
+}
+
+func readAll(ctx context.Context, b *broker, topic string, n int) (out []*kgo.Record, err error) {
+	reader, err := kgo.NewClient(b.options(kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))...)
+	if err != nil {
+		return nil, err
+	}
+	defer reader.Close()
+	for len(out) < n && err == nil {
+		fetches := reader.PollFetches(ctx)
+		out, err = append(out, fetches.Records()...), fetches.Err()
+	}
+	return out, err
 }
