@@ -14,10 +14,10 @@ import (
 const (
 	// flinkLinger gives Flink's producers time to fill large batches.
 	flinkLinger = 10 * time.Millisecond
-	// A JVM compiles what runs often: the first time that a job is done, it is done again until it gets hardly
-	// faster, and none of that counts.
+	// A JVM compiles what runs often: the first time that a job is done, it is done again until it costs hardly
+	// less CPU, and none of that counts.
 	flinkWarmUps = 5
-	hardlyFaster = 1.05
+	hardlyLess   = 0.95
 )
 
 // flinkRival is Flink as a standalone cluster: a job manager and as many task managers and slots as Sluice has. It
@@ -91,9 +91,9 @@ func (c *flinkCluster) run(ctx context.Context, b *bench, t *trial) (outcome, er
 	return c.once(ctx, b, t)
 }
 
-// warmUp does the trial until it is hardly faster than before, into topics of its own.
+// warmUp does the trial until it costs hardly less than before, into topics of its own.
 func (c *flinkCluster) warmUp(ctx context.Context, b *bench, t *trial) error {
-	var best time.Duration
+	var last time.Duration
 	for range flinkWarmUps {
 		again := *t
 		var out outcome
@@ -104,11 +104,11 @@ func (c *flinkCluster) warmUp(ctx context.Context, b *bench, t *trial) error {
 		if err != nil {
 			return err
 		}
-		b.say("warming Flink up: %s in %s", t, out.elapsed.Round(time.Millisecond))
-		if best > 0 && float64(out.elapsed)*hardlyFaster > float64(best) {
+		b.say("warming Flink up: %s, %s of CPU", t, out.cpu)
+		if last > 0 && float64(out.cpu) > float64(last)*hardlyLess {
 			return nil
 		}
-		best = out.elapsed
+		last = out.cpu
 	}
 	return nil
 }
