@@ -52,7 +52,12 @@ func Fetch(ctx context.Context) (*Distribution, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := kafkaenv.Cached("flink-"+digest, func(dir string) error { return build(ctx, dir) })
+	dir, err := kafkaenv.Cached("flink-"+digest, func(dir string) error {
+		if build(ctx, dir) == nil {
+			return nil
+		}
+		return build(ctx, dir) // a repository that answers late is worth one more attempt
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -121,8 +121,13 @@ func (c *Cluster) WaitRegistered(ctx context.Context, tm *TaskManager) error {
 	}
 }
 
-// pause waits for the next poll; a job manager that is gone ends every wait.
+// pause waits for the next poll; a process that is gone, and was not killed by Kill9, ends every wait.
 func (c *Cluster) pause(ctx context.Context) error {
+	for _, tm := range c.tms {
+		if !tm.Process.Running() {
+			return fmt.Errorf("%s ended with code %d", tm.ID, tm.Process.ExitCode())
+		}
+	}
 	timer := time.NewTimer(pollEvery)
 	defer timer.Stop()
 	select {

@@ -54,6 +54,27 @@ func TestWaitFinished(t *testing.T) {
 	}
 }
 
+// A process that ends by itself ends every wait: what is waited for will not come.
+func TestAWaitEndsWithAProcess(t *testing.T) {
+	c := fakeCluster(t, map[string][]string{"/overview": {`{"slots-available":0}`}})
+	short, err := process.Start(process.Spec{Name: "flink-tm-1", Path: "false", Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-short.Done()
+	c.tms = []*TaskManager{{ID: "flink-tm-1", Process: short}}
+	if err := c.WaitFreeSlots(t.Context(), 2); err == nil || !strings.Contains(err.Error(), "flink-tm-1 ended with code 1") {
+		t.Errorf("waiting for slots of a task manager that has ended: %v", err)
+	}
+	c.tms = nil
+	if err := c.jm.Kill9(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.WaitFreeSlots(t.Context(), 2); err == nil || !strings.Contains(err.Error(), "the job manager ended") {
+		t.Errorf("waiting for slots of a job manager that has ended: %v", err)
+	}
+}
+
 func TestCheckpoints(t *testing.T) {
 	c := fakeCluster(t, map[string][]string{"/jobs/j/checkpoints": {
 		`{"counts":{"restored":0,"total":8,"in_progress":0,"completed":7,"failed":1},"summary":{"end_to_end_duration":{"min":10,"max":40,"avg":25,"p50":24.5}}}`,
