@@ -37,10 +37,11 @@ type pageRun struct {
 	Command  string
 }
 
-// Parts of the page beside those of this benchmark: one is measured by bench/scale, the other comes with --profile.
+// Parts of the page beside those of this benchmark: one is measured by bench/scale, one comes with --profile.
 const (
 	partCoordination = "coordination"
 	partProfiles     = "profiles"
+	partSummary      = "summary" // of the throughput part
 )
 
 // pageFrom writes the page from files.
@@ -160,6 +161,7 @@ func partsOf(sources []*source) map[string]string {
 		})
 	}
 	records(partThroughput, func(r *Report) bool { return len(r.Runs) > 0 }, (*Report).printRuns, (*Report).printRatios)
+	records(partSummary, func(r *Report) bool { return len(r.Runs) > 0 }, (*Report).printSummary)
 	records(partLatency, func(r *Report) bool { return len(r.Latency) > 0 }, (*Report).printLatency)
 	records(partRecovery, func(r *Report) bool { return r.Recovery != nil }, (*Report).printRecovery)
 	records(partStartup, func(r *Report) bool { return r.Startup != nil }, (*Report).printStartup)

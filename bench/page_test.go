@@ -171,6 +171,27 @@ func TestUnknownReportsAreRefused(t *testing.T) {
 	}
 }
 
+// The summary has a column for each contestant, in one mode, and leaves wrong runs out.
+func TestSummary(t *testing.T) {
+	run := func(job, contestant, mode string, cpu float64) Run {
+		return Run{Case: job, ValueBytes: 100, Compression: noCompression, Contestant: contestant, Mode: mode, CPUPerMillion: cpu, SteadyPerSec: 2.5e6}
+	}
+	wrong := run(caseCount, bareName, "", 1)
+	wrong.Wrong = "2 lost"
+	r := Report{Runs: []Run{run(casePass, sluiceName, "off", 9), run(casePass, sluiceName, summaryMode, 0.1), run(casePass, sluiceName, summaryMode, 0.3), run(casePass, franzName, "", 1), run(caseJSON, franzName, "", 2), wrong}}
+	var m markdown
+	r.printSummary(&m)
+	want := "\n| CPU-S PER MILLION, RECORDS/S STEADY | sluice exactly-once/1s | franz-go |\n| --- | ---: | ---: |\n| pass, 100 B none | 0.2, 2.50 M | 1.00, 2.50 M |\n| json, 100 B none | - | 2.00, 2.50 M |\n"
+	if d := cmp.Diff(want, m.String()); d != "" {
+		t.Error(d)
+	}
+	m.Reset()
+	(&Report{Runs: r.Runs[:1]}).printSummary(&m)
+	if m.Len() > 0 {
+		t.Errorf("of another mode: %s", &m)
+	}
+}
+
 // A goal that one run has measured is not listed as missing for the others.
 func TestGoalsOfSeveralRuns(t *testing.T) {
 	measured := &source{number: 1, records: &Report{Startup: &StartupReport{JobManagerReadyMs: newSample([]float64{10})}}}

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+)
+
+// summaryMode is the one mode of the summary, if it was run.
+const summaryMode = exactlyOnce + "/1s"
+
+// printSummary shows every contestant in a column: one glance, where printRuns has every figure.
+func (r *Report) printSummary(w io.Writer) {
+	var rows, columns []selection
+	all := slices.DeleteFunc(selectionsOf(r.Runs), func(s selection) bool {
+		return s.mode != "" && s.mode != summaryMode || len(s.of(r.Runs)) == 0
+	})
+	for _, s := range all {
+		rows = appendNew(rows, s.by("", ""))
+		columns = appendNew(columns, selection{contestant: s.contestant, mode: s.mode})
+	}
+	if len(rows) == 0 {
+		return
+	}
+	header := []string{"CPU-S PER MILLION, RECORDS/S STEADY"}
+	for _, c := range columns {
+		header = append(header, c.who())
+	}
+	table := newTable(w, header...)
+	for _, row := range rows {
+		cells := []string{row.job + ", " + row.values()}
+		for _, c := range columns {
+			cells = append(cells, summaryCell(row.by(c.contestant, c.mode).of(r.Runs)))
+		}
+		table.row(cells...)
+	}
+	table.end()
+}
+
+func appendNew(to []selection, s selection) []selection {
+	if slices.Contains(to, s) {
+		return to
+	}
+	return append(to, s)
+}
+
+func summaryCell(runs []Run) string {
+	if len(runs) == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%s, %s M", digits(sampleOf(runs, cpuPerMillion).Median), digits(sampleOf(runs, steadyPerSec).Median/1e6))
+}
