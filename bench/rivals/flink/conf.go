@@ -144,7 +144,7 @@ func launchIn(output, params string) (launch, error) {
 		}
 	}
 	if len(lines) != 2 {
-		return launch{}, fmt.Errorf("Flink's answer to %s has %d lines with %s, want 2: %s", params, len(lines), mark, output)
+		return launch{}, fmt.Errorf("the answer of Flink to %s has %d lines with %s, want 2: %s", params, len(lines), mark, output)
 	}
 	return launch{jvm: lines[0], arguments: lines[1]}, nil
 }

@@ -46,7 +46,7 @@ type Distribution struct {
 // Fetch builds the jobs and fetches Flink by Maven, unless the cache that the integration tests have too holds them.
 func Fetch(ctx context.Context) (*Distribution, error) {
 	if missing := Missing(); missing != "" {
-		return nil, fmt.Errorf("Flink needs %s", missing)
+		return nil, fmt.Errorf("running Flink needs %s", missing)
 	}
 	digest, err := projectDigest()
 	if err != nil {

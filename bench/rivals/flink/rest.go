@@ -63,7 +63,7 @@ func (c *Cluster) send(ctx context.Context, method, path, contentType string, bo
 		return fmt.Errorf("reading Flink's answer to %s: %w", path, err)
 	}
 	if response.StatusCode/100 != 2 {
-		return fmt.Errorf("Flink answers %s %s with %s: %s", method, path, response.Status, text)
+		return fmt.Errorf("asking Flink: %s %s is answered with %s: %s", method, path, response.Status, text)
 	}
 	if answer == nil {
 		return nil
@@ -198,7 +198,7 @@ func (c *Cluster) WaitFinished(ctx context.Context, id string) error {
 		case stateFinished:
 			return nil
 		case stateFailed, stateCanceled:
-			return fmt.Errorf("Flink's job is %s, want %s: %s\n%s", state, stateFinished, c.failure(ctx, id), c.Logs())
+			return fmt.Errorf("the job of Flink is %s, want %s: %s\n%s", state, stateFinished, c.failure(ctx, id), c.Logs())
 		}
 		if err := c.pause(ctx); err != nil {
 			return fmt.Errorf("waiting for Flink's job to finish, it is %s: %w\n%s", state, err, c.Logs())
@@ -295,7 +295,7 @@ func (c *Cluster) Running(ctx context.Context, id string) (running, all int, err
 		return 0, 0, err
 	}
 	if slices.Contains([]string{stateFailed, stateFinished, stateCanceled}, job.State) {
-		return 0, 0, fmt.Errorf("Flink's job is %s: %s", job.State, c.failure(ctx, id))
+		return 0, 0, fmt.Errorf("the job of Flink is %s: %s", job.State, c.failure(ctx, id))
 	}
 	for _, v := range job.Vertices {
 		running += v.Tasks[stateRunning]
