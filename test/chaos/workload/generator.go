@@ -41,8 +41,8 @@ const (
 const (
 	smallBytes, mediumBytes, largeBytes = 100, 1 << 10, 512 << 10
 	// tick is the pace of the plain streams, transactionTime that of the transactions.
-	tick            = 40 * time.Millisecond
-	transactionTime = 100 * time.Millisecond
+	tick            = 100 * time.Millisecond
+	transactionTime = 300 * time.Millisecond
 	// flushTimeout is how long the end of the load may wait for brokers.
 	flushTimeout = time.Minute
 )
