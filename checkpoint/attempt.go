@@ -3,6 +3,7 @@ package checkpoint
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -15,9 +16,11 @@ type attempt struct {
 	fence    ident.Fence
 	started  time.Time
 	expected map[ident.Subtask]struct{}
+	order    []ident.Subtask // those of expected, sorted
 	sources  []ident.Subtask
-	// levels holds the gated sinks and how many transactional ids each has ready.
-	levels map[ident.Subtask]int
+	// levels holds the gated sinks and how many transactional ids each has ready; unready counts those with none.
+	levels  map[ident.Subtask]int
+	unready int
 	// final is the kind of the last checkpoint that was asked for; 0: none yet.
 	final Kind
 	// named holds the transactions of the attempt's completed checkpoints, whatever retention dropped:
@@ -32,8 +35,9 @@ type attempt struct {
 	failed   bool
 }
 
-// unready is the first gated sink without a prepared id; nil: none.
-func (a *attempt) unready() *ident.Subtask {
+// firstUnready is the first gated sink without a prepared id; nil: none. It looks at all of them, so it is for
+// people: what is decided depends on the count.
+func (a *attempt) firstUnready() *ident.Subtask {
 	var first *ident.Subtask
 	for s, level := range a.levels {
 		if level < 1 && (first == nil || s.Compare(*first) < 0) {
@@ -79,9 +83,11 @@ func (c *Coordinator) onStarted(now time.Time, ev AttemptStarted) {
 	for _, s := range ev.Subtasks {
 		a.expected[s] = struct{}{}
 	}
+	a.order = slices.SortedFunc(maps.Keys(a.expected), ident.Subtask.Compare)
 	for _, s := range ev.Gated {
 		a.levels[s] = 0
 	}
+	a.unready = len(a.levels)
 	c.attempt = a
 }
 
@@ -119,11 +125,19 @@ func (c *Coordinator) onReadiness(ev SinkReadiness) {
 	if c.stale(ev, ev.Fence) {
 		return
 	}
-	if _, ok := c.attempt.levels[ev.Subtask]; !ok {
+	a := c.attempt
+	before, ok := a.levels[ev.Subtask]
+	if !ok {
 		c.ignore(ev, "the subtask is not a gated sink of the attempt")
 		return
 	}
-	c.attempt.levels[ev.Subtask] = ev.Ready
+	a.levels[ev.Subtask] = ev.Ready
+	switch {
+	case before < 1 && ev.Ready >= 1:
+		a.unready--
+	case before >= 1 && ev.Ready < 1:
+		a.unready++
+	}
 }
 
 // fail ends the pending checkpoint without a manifest.

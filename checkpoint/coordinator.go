@@ -223,7 +223,7 @@ func (c *Coordinator) Deadline() time.Time {
 // due is when the next checkpoint is to be triggered; zero: never, as things are.
 func (c *Coordinator) due() time.Time {
 	a := c.attempt
-	if a == nil || a.failed || c.done || c.pending != nil || a.unready() != nil {
+	if a == nil || a.failed || c.done || c.pending != nil || a.unready > 0 {
 		return time.Time{}
 	}
 	if a.final != 0 {

@@ -62,12 +62,11 @@ func (p *pending) missing(a *attempt) []ident.Subtask {
 		return nil
 	}
 	var list []ident.Subtask
-	for s := range a.expected {
+	for _, s := range a.order {
 		if p.acks[s] == nil {
 			list = append(list, s)
 		}
 	}
-	slices.SortFunc(list, ident.Subtask.Compare)
 	return list
 }
 

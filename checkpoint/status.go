@@ -78,7 +78,7 @@ func (c *Coordinator) waiting() string {
 	if a == nil || a.failed || c.done || c.pending != nil || (c.cfg.Interval == 0 && a.final == 0) {
 		return ""
 	}
-	if sink := a.unready(); sink != nil {
+	if sink := a.firstUnready(); sink != nil {
 		return fmt.Sprintf("sink %s has no transaction ready: it waits for commits or for a producer id", sink)
 	}
 	if c.next > c.reserved && c.reserve.err != nil {

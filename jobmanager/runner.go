@@ -126,6 +126,10 @@ type runner struct {
 	startedAt  time.Time
 	storeError string
 
+	// moved: the job has changed its state since the view was made.
+	moved bool
+	pace  pace
+
 	viewMu  sync.Mutex
 	current *jobView
 	changed chan struct{}
@@ -211,12 +215,13 @@ func (r *runner) run(ctx context.Context) (err error) {
 		if err := r.drain(ctx); err != nil {
 			return err
 		}
-		r.publish()
+		publishAt := r.show(time.Now())
 		if r.machine.State().Terminal() {
 			return r.children.Wait()
 		}
 		due := earliest(earliest(r.machine.Deadline(), r.coord.Deadline()), earliest(r.committer.Deadline(), r.discovery.Deadline()))
-		arm(timer, earliest(due, r.publisher.Deadline()))
+		due = earliest(due, r.publisher.Deadline())
+		arm(timer, earliest(due, publishAt))
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -224,7 +229,10 @@ func (r *runner) run(ctx context.Context) (err error) {
 			r.receive(time.Now(), msg)
 		case g := <-r.grants:
 			r.onGrant(g)
-		case <-timer.C:
+		case now := <-timer.C:
+			if due.IsZero() || now.Before(due) {
+				continue // only the view is due
+			}
 			r.queue = append(r.queue, job.Tick{}, checkpoint.Tick{}, commit.Tick{}, discovery.Tick{}, publish.Tick{})
 		}
 	}

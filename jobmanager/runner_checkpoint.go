@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/sluice-stream/sluice/checkpoint"
@@ -124,14 +123,12 @@ func (r *runner) completed(e checkpoint.Completed) {
 
 // sendToSubtasks sends one message to each task manager that runs one of the subtasks.
 func (r *runner) sendToSubtasks(subtasks []ident.Subtask, m message) {
-	var workers []ident.WorkerID
+	sent := map[ident.WorkerID]bool{}
 	for _, s := range subtasks {
-		if w := r.deployed.placement[s]; !slices.Contains(workers, w) {
-			workers = append(workers, w)
+		if w := r.deployed.placement[s]; !sent[w] {
+			sent[w] = true
+			r.m.sessions.send(w, m)
 		}
-	}
-	for _, w := range workers {
-		r.m.sessions.send(w, m)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -194,8 +195,8 @@ func (r *runner) onLevel(l sinkLevel) {
 // tellReadiness gives the coordinator the level of a subtask: the lowest of its sinks.
 func (r *runner) tellReadiness(s ident.Subtask) {
 	level := -1
-	for ref := range r.deployed.handouts {
-		if ready := r.levels[ref].ready; ref.subtask == s && (level < 0 || ready < level) {
+	for _, ref := range r.deployed.transactional[s] {
+		if ready := r.levels[ref].ready; level < 0 || ready < level {
 			level = ready
 		}
 	}
@@ -204,14 +205,7 @@ func (r *runner) tellReadiness(s ident.Subtask) {
 
 // gated lists the subtasks with transactional sinks.
 func (r *runner) gated() []ident.Subtask {
-	var out []ident.Subtask
-	for ref := range r.deployed.handouts {
-		if !slices.Contains(out, ref.subtask) {
-			out = append(out, ref.subtask)
-		}
-	}
-	slices.SortFunc(out, ident.Subtask.Compare)
-	return out
+	return slices.SortedFunc(maps.Keys(r.deployed.transactional), ident.Subtask.Compare)
 }
 
 // growth asks for more ids for a sink that wants some.

@@ -52,6 +52,9 @@ func (r *runner) drain(ctx context.Context) error {
 		}
 	}
 	r.queue = nil
+	if len(r.answers) > 0 {
+		r.publish() // who asked sees what came of it
+	}
 	for _, answer := range r.answers {
 		answer <- nil // buffered; what was asked for is durable now
 	}
@@ -301,13 +304,26 @@ func (r *runner) newDeployment(e job.Deploy, from *manifest.Manifest) (dep *depl
 		job: r.id, fence: e.Fence, graph: r.graph, plan: r.plan, restored: from, placement: map[ident.Subtask]ident.WorkerID{},
 		targets: map[ident.WorkerID]target{}, splits: assignSplits(r.m.connector, r.plan, from.Positions), added: map[ident.Subtask][]manifest.Position{},
 		handouts: newHandouts(r.m.store.ClusterID(), r.id, r.plan, e.Fence.Attempt), idCap: idCap(r.graph),
+		transactional: map[ident.Subtask][]sinkRef{},
+	}
+	for ref := range dep.handouts {
+		dep.transactional[ref.subtask] = append(dep.transactional[ref.subtask], ref)
 	}
 	for _, s := range r.plan.Subtasks() {
 		dep.placement[s] = e.Slots[s.Index].Worker
 	}
+	sessions := map[ident.WorkerID]target{}
 	for _, slot := range e.Slots {
-		to, ok := r.m.sessions.targetOf(slot.Worker) // before held, which the loss of this session would change
-		if ok && slices.Contains(r.m.scheduler.held(r.id), slot) {
+		if to, ok := r.m.sessions.targetOf(slot.Worker); ok {
+			sessions[slot.Worker] = to
+		}
+	}
+	held := map[ident.Slot]bool{} // asked for last: the loss of one of these sessions would change it
+	for _, slot := range r.m.scheduler.held(r.id) {
+		held[slot] = true
+	}
+	for _, slot := range e.Slots {
+		if to, ok := sessions[slot.Worker]; ok && held[slot] {
 			dep.targets[slot.Worker] = to
 		} else if !slices.Contains(gone, slot.Worker) {
 			gone = append(gone, slot.Worker)

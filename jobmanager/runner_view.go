@@ -83,8 +83,43 @@ func sourceSubtasks(plan *graph.Physical) []ident.Subtask {
 	return out
 }
 
+// viewShare is how many times as long as it takes to make a view the loop does other things before it makes the
+// next one: a view of a large job costs as much as a thousand acks, and one per ack would be quadratic.
+const viewShare = 10
+
+// viewDelay is the longest that a view is held back, also when the machine is so busy that making one takes long.
+const viewDelay = 100 * time.Millisecond
+
+// pace says when the next view of a job may be made.
+type pace struct{ due time.Time }
+
+// made notes that a view took from began to ended.
+func (p *pace) made(began, ended time.Time) {
+	p.due = ended.Add(min(viewShare*ended.Sub(began), viewDelay))
+}
+
+// wait is when the next view may be made; zero: now.
+func (p *pace) wait(now time.Time) time.Time {
+	if now.Before(p.due) {
+		return p.due
+	}
+	return time.Time{}
+}
+
+// show makes the state of now visible, unless the last view was made too short a time ago; then it says when it
+// will. A change of the job's state is never held back.
+func (r *runner) show(now time.Time) (later time.Time) {
+	if at := r.pace.wait(now); !at.IsZero() && !r.moved && !r.machine.State().Terminal() {
+		return at
+	}
+	r.publish()
+	r.pace.made(now, time.Now())
+	return time.Time{}
+}
+
 // publish makes the state of now visible.
 func (r *runner) publish() {
+	r.moved = false
 	rec := r.machine.Record()
 	v := &jobView{
 		id: r.id, name: r.name, state: rec.State, attempt: rec.Attempt, parallelism: r.graph.Parallelism, restarts: rec.Restarts, plan: r.plan,
@@ -121,7 +156,7 @@ func (r *runner) publish() {
 
 // onTransition notes a change of state, for people and programs.
 func (r *runner) onTransition(now time.Time, t job.Transition) {
-	r.stateSince = now
+	r.stateSince, r.moved = now, true
 	r.decisions.note("state", "from", string(t.From), "to", string(t.To), "attempt", uint64(r.machine.Record().Attempt))
 	args := []any{"from", t.From, "to", t.To, "event", t.Event, "attempt", r.machine.Record().Attempt}
 	if f := r.machine.Record().Failure; f != nil && (t.To == job.Restarting || t.To == job.Failing || t.To == job.Failed) {

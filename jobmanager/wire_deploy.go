@@ -39,6 +39,8 @@ type deployment struct {
 	// handouts are the transactional ids of the attempt so far; idCap is how many a sink may ask for.
 	handouts map[sinkRef]commit.Handout
 	idCap    int
+	// transactional holds the sinks of handouts by subtask.
+	transactional map[ident.Subtask][]sinkRef
 }
 
 // assignSplits spreads the positions of a manifest over the subtasks of their sources.
@@ -104,16 +106,16 @@ func addSplitsMessages(job ident.JobID, fence ident.Fence, to ident.Subtask, lis
 	return out
 }
 
-// checkSize refuses a job that could not be sent out, even to a single task manager: the stream to it would
-// break again and again.
+// checkSize refuses a job that could not be sent out to task managers with as many slots as one may have: the
+// stream to them would break again and again. A slot runs one subtask of every vertex.
 func checkSize(c Connector, j *graph.Job, plan *graph.Physical, zero *manifest.Manifest) error {
-	const one = ident.WorkerID("one")
 	d := &deployment{
-		graph: j, plan: plan, restored: zero, placement: map[ident.Subtask]ident.WorkerID{}, targets: map[ident.WorkerID]target{one: {}},
+		graph: j, plan: plan, restored: zero, placement: map[ident.Subtask]ident.WorkerID{}, targets: map[ident.WorkerID]target{},
 		splits: assignSplits(c, plan, zero.Positions), handouts: newHandouts(strings.Repeat("0", 16), zero.Job, plan, 1), idCap: idCap(j),
 	}
 	for _, s := range plan.Subtasks() {
-		d.placement[s] = one
+		w := ident.WorkerID(fmt.Sprintf("taskmanager-%d", s.Index/maxSlotsPerTM))
+		d.placement[s], d.targets[w] = w, target{}
 	}
 	_, err := d.messages()
 	return err

@@ -109,14 +109,13 @@ func (m *Machine) onCurrentStatus(now time.Time, ev SubtaskStatus) {
 
 // onLeavingStatus frees the slots of a worker that has confirmed the end of all its subtasks.
 func (m *Machine) onLeavingStatus(r *run, ev SubtaskStatus) {
-	for _, p := range r.parts {
-		if p.over || len(r.open(p)) > 0 {
-			continue
-		}
-		p.over = true
-		if !p.lost {
-			m.emit(VacateSlots{Attempt: ev.Fence.Attempt, Worker: p.worker})
-		}
+	p := r.partOf[ev.Subtask]
+	if p.over || p.running > 0 {
+		return
+	}
+	p.over = true
+	if !p.lost {
+		m.emit(VacateSlots{Attempt: ev.Fence.Attempt, Worker: p.worker})
 	}
 }
 

@@ -11,7 +11,12 @@ import (
 type run struct {
 	fence ident.Fence
 	parts []*part // by worker
-	state map[ident.Subtask]SubtaskState
+	// partOf is the part of each subtask.
+	partOf map[ident.Subtask]*part
+	state  map[ident.Subtask]SubtaskState
+	// passed is, per state, how many of the subtasks that are asked about are known to have it, from the first on:
+	// states only rise, so they are not looked at again.
+	passed map[SubtaskState]int
 	// progressed: a checkpoint of this attempt completed, so what it did is not done again.
 	progressed bool
 }
@@ -26,10 +31,12 @@ type part struct {
 	goneAt time.Time
 	// over: every subtask has certainly ended.
 	over bool
+	// running is how many of the subtasks have not ended.
+	running int
 }
 
 func newRun(fence ident.Fence, slots []ident.Slot, subtasks []ident.Subtask) *run {
-	r := &run{fence: fence, state: make(map[ident.Subtask]SubtaskState, len(subtasks))}
+	r := &run{fence: fence, state: make(map[ident.Subtask]SubtaskState, len(subtasks)), partOf: make(map[ident.Subtask]*part, len(subtasks)), passed: map[SubtaskState]int{}}
 	byWorker := map[ident.WorkerID]*part{}
 	for _, s := range subtasks {
 		w := slots[s.Index].Worker
@@ -40,6 +47,8 @@ func newRun(fence ident.Fence, slots []ident.Slot, subtasks []ident.Subtask) *ru
 			r.parts = append(r.parts, p)
 		}
 		p.subtasks = append(p.subtasks, s)
+		p.running++
+		r.partOf[s] = p
 		r.state[s] = ""
 	}
 	slices.SortFunc(r.parts, func(a, b *part) int { return ident.Slot{Worker: a.worker}.Compare(ident.Slot{Worker: b.worker}) })
@@ -63,17 +72,21 @@ func (r *run) note(s ident.Subtask, state SubtaskState) bool {
 		return false
 	}
 	r.state[s] = state
+	if state.over() {
+		r.partOf[s].running--
+	}
 	return true
 }
 
-// all says whether every one of the subtasks has at least this state and none has ended.
+// all says whether every one of the subtasks has at least this state and none of the attempt has ended. For one
+// state it is always asked about the same subtasks.
 func (r *run) all(subtasks []ident.Subtask, least SubtaskState) bool {
-	for _, s := range subtasks {
-		if st := r.state[s]; st.rank() < least.rank() || st.over() {
-			return false
-		}
+	n := r.passed[least]
+	for n < len(subtasks) && r.state[subtasks[n]].rank() >= least.rank() {
+		n++
 	}
-	return true
+	r.passed[least] = n
+	return n == len(subtasks) && !slices.ContainsFunc(r.parts, func(p *part) bool { return p.running < len(p.subtasks) })
 }
 
 // open lists the subtasks of a part that have not ended.

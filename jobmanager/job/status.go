@@ -60,7 +60,7 @@ func (m *Machine) endWaits() string {
 			case p.lost:
 				return fmt.Sprintf("%s is lost; its subtasks have ended by %s at the latest", p.worker, p.goneAt.Format(time.TimeOnly))
 			default:
-				return fmt.Sprintf("%s has not confirmed the end of attempt %d: %d subtasks", p.worker, r.fence.Attempt, len(r.open(p)))
+				return fmt.Sprintf("%s has not confirmed the end of attempt %d: %d subtasks", p.worker, r.fence.Attempt, p.running)
 			}
 		}
 	}
