@@ -29,12 +29,13 @@ var errRed = errors.New("not every run is right")
 
 // settings are the command line.
 type settings struct {
-	faults, workload, output, kafka, report, guarantee string
-	journal, shard, revision                           string
-	seeds, mixed, rate, largeEvery                     int
-	firstSeed                                          int64
-	mixedDuration, outage                              time.Duration
-	list, selfTest, keep                               bool
+	faults, workload, output, kafka, guarantee string
+	report, remark                             string
+	journal, shard, revision                   string
+	seeds, mixed, rate, largeEvery             int
+	firstSeed                                  int64
+	mixedDuration, outage                      time.Duration
+	list, selfTest, keep                       bool
 }
 
 func main() {
@@ -68,6 +69,7 @@ func parse(args []string) (settings, error) {
 	flags.StringVar(&s.kafka, "kafka", "4.3.1", "version of Kafka: 4.3.1 or 3.9.2")
 	flags.StringVarP(&s.output, "output", "o", "table", "table or json")
 	flags.StringVar(&s.report, "report", "", "`FILE` to write the report of all runs to, in Markdown")
+	flags.StringVar(&s.remark, "remark", "", "`TEXT` for the head of the report: what its readers must know of the machine")
 	flags.StringVar(&s.journal, "journal", "", "`FILE,…`: outcomes are appended to the first; runs that have one in any of them are not made again, and count in the report")
 	flags.StringVar(&s.shard, "shard", "0/1", "`I/N`: make only every N-th run, from the I-th on")
 	flags.BoolVar(&s.list, "list", false, "list the faults and end")
@@ -186,7 +188,7 @@ func (s *Suite) all(ctx context.Context, set settings, faults []fault.Fault, j *
 			continue
 		}
 		o := s.Run(ctx, r)
-		o.Revision = set.revision
+		o.Revision, o.Load1 = set.revision, loadAverage()
 		if ctx.Err() != nil { // it was not made to its end
 			break
 		}

@@ -4,9 +4,12 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"math"
 	"runtime"
 	"slices"
 	"strings"
+
+	"github.com/prometheus/procfs"
 
 	"github.com/sluice-stream/sluice/test/chaos/fault"
 )
@@ -70,6 +73,9 @@ func report(outcomes []Outcome, faults []fault.Fault, set settings) string {
 	low, high := seeds(outcomes)
 	fmt.Fprintf(&b, "Kafka %s, %s, %s/%s with %d processors, guarantee %s, %d records per second, seeds %d to %d, workload %s, outage %s, every %d. record with 512 KiB.\n\n",
 		set.kafka, runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), set.guarantee, set.rate, low, high, set.workload, set.outage, set.largeEvery)
+	if set.remark != "" {
+		fmt.Fprintf(&b, "%s\n\n", set.remark)
+	}
 	total := sums{fault: "**all**"}
 	byFault := map[string]*sums{}
 	for _, o := range outcomes {
@@ -80,7 +86,7 @@ func report(outcomes []Outcome, faults []fault.Fault, set settings) string {
 		total.add(o)
 	}
 	fmt.Fprintf(&b, "Commits under test: %s.\n\n", strings.Join(revisions(outcomes), ", "))
-	fmt.Fprintf(&b, "%s\n\n", bound(total.runs, total.red))
+	fmt.Fprintf(&b, "%s\n\n%s", bound(total.runs, total.red), loads(outcomes))
 	b.WriteString("| fault | runs | not right | in | out | lost | dup | order | phantom | hung LSO | checkpoints (failed) | detect | redeploy | first output | stall |\n")
 	b.WriteString("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n")
 	ordered := slices.SortedFunc(maps.Values(byFault), func(x, y *sums) int {
@@ -94,6 +100,33 @@ func report(outcomes []Outcome, faults []fault.Fault, set settings) string {
 	writeLeftOut(&b, "Faults that are not run", faults, func(f fault.Fault) string { return f.NotRun })
 	writeLeftOut(&b, "Known gaps: faults that are run only when asked for, as Sluice does not stand them", faults, func(f fault.Fault) string { return f.Gap })
 	return b.String()
+}
+
+// loads says how busy the machine was: where more waits than there are processors, times are the machine's.
+func loads(outcomes []Outcome) string {
+	var known []int64
+	for _, o := range outcomes {
+		if o.Load1 > 0 {
+			known = append(known, int64(math.Ceil(o.Load1)))
+		}
+	}
+	if len(known) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("Load average of the machine at the end of %d of the runs, p50 / p95 / max: %s.\n\n", len(known), quantiles(known))
+}
+
+// loadAverage is the kernel's, over one minute; 0 if it does not tell.
+func loadAverage() float64 {
+	proc, err := procfs.NewDefaultFS()
+	if err != nil {
+		return 0
+	}
+	load, err := proc.LoadAvg()
+	if err != nil {
+		return 0
+	}
+	return load.Load1
 }
 
 // seeds are the lowest and the highest one.

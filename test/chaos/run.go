@@ -64,6 +64,8 @@ type Outcome struct {
 	// lost as it announced. They do not count as lost.
 	Missing    int64 `json:"missing"`
 	DurationMs int64 `json:"durationMs"`
+	// Load1 is the machine's load average over the last minute of the run; 0: not known.
+	Load1 float64 `json:"load1,omitempty"`
 	// Revision is the commit that was tested.
 	Revision string `json:"revision"`
 }
