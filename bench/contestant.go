@@ -125,9 +125,10 @@ func (t *trial) String() string {
 // outcome is what a contestant reports about itself.
 type outcome struct {
 	elapsed     time.Duration
-	cpu         time.Duration    // user and system, of all its processes, over the run
-	peak        map[string]int64 // resident set in bytes, by process
-	mallocs     uint64           // 0: unknown
+	cpu         time.Duration      // user and system, of all its processes, over the run
+	peak        map[string]int64   // resident set in bytes, by process
+	cpuOf       map[string]float64 // seconds, by process; nil: there is one
+	mallocs     uint64             // 0: unknown
 	checkpoints checkpointTimes
 	// transactions and stalled, the sum of all waits for an id, are what a bare transactional loop counts.
 	transactions int64

@@ -27,17 +27,19 @@ type Run struct {
 	// RecordsPerSec is over the whole run, from before the contestant's start, or the submission of the job,
 	// to its end. SteadyPerSec is from a tenth to nine tenths of the output, as seen in the output topic.
 	// Both count records of the input.
-	RecordsPerSec   float64          `json:"recordsPerSecond"`
-	SteadyPerSec    float64          `json:"steadyRecordsPerSecond"`
-	MiBPerSec       float64          `json:"mibPerSecond"` // of values, uncompressed
-	CPUSeconds      float64          `json:"cpuSeconds"`
-	CPUPerMillion   float64          `json:"cpuSecondsPerMillion"`
-	BrokerPerM      float64          `json:"brokerCpuSecondsPerMillion"`
-	ForeignCPU      float64          `json:"foreignCpuSeconds"`
-	PeakRSSBytes    map[string]int64 `json:"peakRssBytes"`         // by process
-	AllocsPerRecord float64          `json:"allocationsPerRecord"` // 0: unknown
-	Checkpoints     int64            `json:"checkpoints"`
-	CheckpointMs    float64          `json:"checkpointMeanMs"`
+	RecordsPerSec float64 `json:"recordsPerSecond"`
+	SteadyPerSec  float64 `json:"steadyRecordsPerSecond"`
+	MiBPerSec     float64 `json:"mibPerSecond"` // of values, uncompressed
+	CPUSeconds    float64 `json:"cpuSeconds"`
+	// CPUSecondsOf has the parts of CPUSeconds by process, where there are several.
+	CPUSecondsOf    map[string]float64 `json:"cpuSecondsOf,omitempty"`
+	CPUPerMillion   float64            `json:"cpuSecondsPerMillion"`
+	BrokerPerM      float64            `json:"brokerCpuSecondsPerMillion"`
+	ForeignCPU      float64            `json:"foreignCpuSeconds"`
+	PeakRSSBytes    map[string]int64   `json:"peakRssBytes"`         // by process
+	AllocsPerRecord float64            `json:"allocationsPerRecord"` // 0: unknown
+	Checkpoints     int64              `json:"checkpoints"`
+	CheckpointMs    float64            `json:"checkpointMeanMs"`
 	// Transactions and StalledMs, the sum of all waits for an id, are what a bare transactional loop counts.
 	Transactions int64   `json:"transactions,omitempty"`
 	StalledMs    float64 `json:"stalledMs,omitempty"`
@@ -54,7 +56,7 @@ func newRun(t *trial, out outcome) Run {
 		Seconds: out.elapsed.Seconds(), RecordsPerSec: n / out.elapsed.Seconds(),
 		MiBPerSec:  n * float64(t.data.valueBytes) / (1 << 20) / out.elapsed.Seconds(),
 		CPUSeconds: out.cpu.Seconds(), CPUPerMillion: out.cpu.Seconds() / n * 1e6,
-		PeakRSSBytes: out.peak, AllocsPerRecord: float64(out.mallocs) / n,
+		PeakRSSBytes: out.peak, CPUSecondsOf: out.cpuOf, AllocsPerRecord: float64(out.mallocs) / n,
 		Checkpoints: out.checkpoints.count, CheckpointMs: out.checkpoints.meanMs(),
 		Transactions: out.transactions, StalledMs: ms(out.stalled),
 	}

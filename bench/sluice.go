@@ -36,14 +36,14 @@ func runSluice(ctx context.Context, b *bench, t *trial) (out outcome, err error)
 	if job.State != "FINISHED" {
 		return out, fmt.Errorf("the job is %s, want FINISHED\n%s", job.State, cl.logs())
 	}
-	out.peak = map[string]int64{}
+	out.peak, out.cpuOf = map[string]int64{}, map[string]float64{}
 	for name, p := range cl.processes() {
 		u, err := usageOf(p.Pid())
 		if err != nil {
 			return out, err
 		}
 		out.cpu += u.CPU
-		out.peak[name] = u.PeakRSSBytes
+		out.peak[name], out.cpuOf[name] = u.PeakRSSBytes, u.CPU.Seconds()
 	}
 	if out.mallocs, err = cl.mallocs(); err != nil {
 		return out, err
