@@ -95,21 +95,3 @@ func TestValidateFindsWhatSubmitRefuses(t *testing.T) {
 		}
 	}
 }
-
-// TestJobIsJudgedBeforeItIsSubmitted: what takes more of a job than one of its parts is refused with line and column by
-// every verb that reads a job file, before anybody is asked.
-func TestJobIsJudgedBeforeItIsSubmitted(t *testing.T) {
-	job := writeFile(t, "job.yaml", `name: orders
-checkpoint: {interval: 10m}
-sources:
-  in: {kafka: {topics: [a], properties: {bootstrap.servers: 'b:1'}}}
-sinks:
-  out: {from: in, kafka: {topic: b, guarantee: exactly-once, properties: {bootstrap.servers: 'b:1', transaction.timeout.ms: 60000}}}
-`)
-	for _, verb := range []string{"validate", "submit", "run"} {
-		got := sluice(t.Context(), nil, verb, job)
-		if got.code != exitUsage || !strings.Contains(got.stderr, "job.yaml:6:") || !strings.Contains(got.stderr, "transaction.timeout.ms") {
-			t.Errorf("%s: exit %d, %s", verb, got.code, got.stderr)
-		}
-	}
-}
