@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/sluice-stream/sluice/bench/figures"
+	"github.com/sluice-stream/sluice/test/machine"
 	"github.com/sluice-stream/sluice/web"
 )
 
@@ -19,15 +21,15 @@ const (
 // CheckpointReport is about a pass-through job at a steady rate. Durations are from the trigger until the
 // checkpoint is durable, in milliseconds, as the job manager's metrics count them.
 type CheckpointReport struct {
-	RecordsPerSec int     `json:"recordsPerSecond"`
-	IntervalMs    float64 `json:"intervalMs"`
-	DurationMs    Sample  `json:"durationMs"`
-	Failed        int64   `json:"failed"`
+	RecordsPerSec int            `json:"recordsPerSecond"`
+	IntervalMs    float64        `json:"intervalMs"`
+	DurationMs    figures.Sample `json:"durationMs"`
+	Failed        int64          `json:"failed"`
 	// WriteMs is how long the generator's writes to the same broker took meanwhile: a checkpoint waits for
 	// at least one write of each sink.
-	WriteMs Sample    `json:"writeMs"`
-	Load1   float64   `json:"loadAverage1"` // at the end
-	Values  []float64 `json:"values"`
+	WriteMs figures.Sample `json:"writeMs"`
+	Load1   float64        `json:"loadAverage1"` // at the end
+	Values  []float64      `json:"values"`
 }
 
 // checkpointTimes is the state of the job manager's histogram.
@@ -40,7 +42,7 @@ func (t checkpointTimes) meanMs() float64 {
 	if t.count == 0 {
 		return 0
 	}
-	return ms(t.sum) / float64(t.count)
+	return figures.Ms(t.sum) / float64(t.count)
 }
 
 // checkpointTimes reads the histogram: from the trigger to the durability. The durations that the command
@@ -88,13 +90,13 @@ func (b *bench) checkpointsAt(ctx context.Context, rate int) (report CheckpointR
 	if _, err := cl.waitJob(ctx, "past its first checkpoints", func(j *web.Job) bool { return j.Checkpoints.Completed >= 5 }); err != nil {
 		return report, err
 	}
-	report.RecordsPerSec, report.IntervalMs = rate, ms(checkpointInterval)
+	report.RecordsPerSec, report.IntervalMs = rate, figures.Ms(checkpointInterval)
 	t.ackTimes()
 	if report.Values, err = cl.collectCheckpoints(ctx, b.opts.checkpoints); err != nil {
 		return report, err
 	}
-	report.DurationMs, report.WriteMs = newSample(report.Values), t.ackTimes()
-	report.Load1 = loadAverage()
+	report.DurationMs, report.WriteMs = figures.NewSample(report.Values), t.ackTimes()
+	report.Load1 = machine.LoadAverage()
 	job, err := cl.waitJob(ctx, "RUNNING", func(j *web.Job) bool { return j.State == "RUNNING" })
 	report.Failed = job.Checkpoints.Failed
 	b.say("%d checkpoints at %d records/s: p50 %.1f ms, p99 %.1f ms; a write p50 %.1f ms, p99 %.1f ms",

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/sluice-stream/sluice/bench/figures"
 )
 
 // firstOutputRecords wait in the source when a job is submitted.
@@ -14,24 +16,24 @@ const firstOutputRecords = 100_000
 
 // firstOutput submits a pass-through job, at-least-once, to an idle cluster on a warm broker, a fresh cluster
 // each time: milliseconds from before `sluice submit` until a reader has the first record of the output.
-func (b *bench) firstOutput(ctx context.Context) (Sample, error) {
+func (b *bench) firstOutput(ctx context.Context) (figures.Sample, error) {
 	data, err := b.fill(ctx, datasetSpec{lines, trafficValueBytes, noCompression, firstOutputRecords})
 	if err != nil {
-		return Sample{}, err
+		return figures.Sample{}, err
 	}
 	var took []float64
 	for i := range b.opts.starts {
 		t := &trial{by: sluice, mode: mode{atLeastOnce, time.Second}, job: jobByName(casePass), data: data}
 		err := b.withTarget(ctx, t, func() error {
 			after, err := b.submitAndRead(ctx, t)
-			took = append(took, ms(after))
+			took = append(took, figures.Ms(after))
 			return err
 		})
 		if err != nil {
-			return newSample(took), fmt.Errorf("start %d: %w", i+1, err)
+			return figures.NewSample(took), fmt.Errorf("start %d: %w", i+1, err)
 		}
 	}
-	out := newSample(took)
+	out := figures.NewSample(took)
 	b.say("first output after submission: %s", milliseconds(out))
 	return out, b.broker.deleteTopic(ctx, data.topic)
 }

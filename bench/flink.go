@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sluice-stream/sluice/bench/rivals/flink"
+	"github.com/sluice-stream/sluice/test/machine"
 )
 
 const (
@@ -150,14 +151,14 @@ func (c *flinkCluster) job(b *bench, t *trial) flink.Job {
 }
 
 // usage is that of every process of the cluster; forget makes the peak of memory begin anew.
-func (c *flinkCluster) usage(forget bool) (map[string]usage, error) {
-	out := map[string]usage{}
+func (c *flinkCluster) usage(forget bool) (map[string]machine.Usage, error) {
+	out := map[string]machine.Usage{}
 	var errs []error
 	for name, p := range c.cluster.Processes() {
 		if forget {
 			errs = append(errs, forgetPeak(p.Pid()))
 		}
-		u, err := usageOf(p.Pid())
+		u, err := machine.UsageOf(p.Pid())
 		out[name] = u
 		errs = append(errs, err)
 	}

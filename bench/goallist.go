@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"slices"
+
+	"github.com/sluice-stream/sluice/bench/figures"
 )
 
 // inFlightMiB is what a task manager may hold on top of its own 64 MiB: for each slot what a source reads ahead
@@ -71,8 +73,8 @@ var otherGoals = []goal{
 	atMost("start of the task manager", unitMs, 300, startOf(func(s *StartupReport) float64 { return s.TaskManagerReadyMs.Median })),
 	atMost("start of a job manager and two task managers: slots free", unitMs, 500, startOf(func(s *StartupReport) float64 { return s.SlotsReadyMs.Median })),
 	atMost("submit: first output, at-least-once, warm broker", unitMs, 300, firstOutput),
-	atMost("idle job manager", unitMiB, 40, startOf(func(s *StartupReport) float64 { return mib(s.JobManagerIdle) })),
-	atMost("idle task manager", unitMiB, 40, startOf(func(s *StartupReport) float64 { return mib(s.TaskManagerIdle) })),
+	atMost("idle job manager", unitMiB, 40, startOf(func(s *StartupReport) float64 { return figures.MiB(s.JobManagerIdle) })),
+	atMost("idle task manager", unitMiB, 40, startOf(func(s *StartupReport) float64 { return figures.MiB(s.TaskManagerIdle) })),
 	atMost("checkpoint p50 at 1,000 records/s, trigger to durable", unitMs, 20, checkpointAt(1000)),
 	atMost("checkpoint p50 at 10,000 records/s, trigger to durable", unitMs, 20, checkpointAt(10_000)),
 }
@@ -127,7 +129,7 @@ func passOf(r *Report, contestant string) []Run {
 
 func memoryAgainst(rival string) figure {
 	return func(r *Report) (float64, bool) {
-		ours, theirs := sampleOf(passOf(r, sluiceName), (*Run).peakRSS), sampleOf(passOf(r, rival), (*Run).peakRSS)
+		ours, theirs := figures.SampleOf(passOf(r, sluiceName), (*Run).peakRSS), figures.SampleOf(passOf(r, rival), (*Run).peakRSS)
 		if ours.N == 0 || theirs.N == 0 {
 			return 0, false
 		}
@@ -144,7 +146,7 @@ func taskManagerMiB(r *Report) (float64, bool) {
 			}
 		}
 	}
-	return mib(most), most > 0
+	return figures.MiB(most), most > 0
 }
 
 // latencyOf is the median over the runs at 1,000 records per second in a mode, or in all of a guarantee.
@@ -153,7 +155,7 @@ func latencyOf(mode string, of func(*LatencyReport) float64) figure {
 		some := slices.DeleteFunc(slices.Clone(r.Latency), func(l LatencyReport) bool {
 			return l.RecordsPerSec != 1000 || l.Mode != mode && l.Guarantee != mode
 		})
-		return sampleOf(some, of).Median, len(some) > 0
+		return figures.SampleOf(some, of).Median, len(some) > 0
 	}
 }
 
@@ -181,19 +183,19 @@ func checkpointAt(rate int) figure {
 	}
 }
 
-func firstMs(k *Recovery) float64 { return k.FirstMs }
-func median(s Sample) float64     { return s.Median }
-func largest(s Sample) float64    { return s.Max }
+func firstMs(k *Recovery) float64      { return k.FirstMs }
+func median(s figures.Sample) float64  { return s.Median }
+func largest(s figures.Sample) float64 { return s.Max }
 
 func spares(r *RecoveryReport) []Recovery   { return r.SpareSlots }
 func missing(r *RecoveryReport) []Recovery  { return r.MissingSlot }
 func managers(r *RecoveryReport) []Recovery { return r.JobManager }
 
-func killOf(kind func(*RecoveryReport) []Recovery, of func(*Recovery) float64, sum func(Sample) float64) figure {
+func killOf(kind func(*RecoveryReport) []Recovery, of func(*Recovery) float64, sum func(figures.Sample) float64) figure {
 	return func(r *Report) (float64, bool) {
 		if r.Recovery == nil || len(kind(r.Recovery)) == 0 {
 			return 0, false
 		}
-		return sum(sampleOf(kind(r.Recovery), of)), true
+		return sum(figures.SampleOf(kind(r.Recovery), of)), true
 	}
 }

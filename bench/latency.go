@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sluice-stream/sluice/bench/figures"
+	"github.com/sluice-stream/sluice/test/machine"
 	"github.com/sluice-stream/sluice/web"
 )
 
@@ -77,11 +79,11 @@ type LatencyReport struct {
 	// MarkerMs is what the broker alone takes for the last part of that, at the same time: from a bare
 	// producer's call to commit, once each interval, until a read_committed reader has the record. Of
 	// exactly-once only.
-	MarkerMs Sample `json:"markerMs"`
+	MarkerMs figures.Sample `json:"markerMs"`
 	// WriteMs is how long the generator's writes to the source took, and LateMs how long after their time it
 	// began them.
-	WriteMs Sample `json:"writeMs"`
-	LateMs  Sample `json:"lateMs"`
+	WriteMs figures.Sample `json:"writeMs"`
+	LateMs  figures.Sample `json:"lateMs"`
 	// CheckpointMs is the mean from trigger to durable.
 	CheckpointMs float64 `json:"checkpointMeanMs"`
 	ForeignCPU   float64 `json:"foreignCpuSeconds"`
@@ -117,7 +119,7 @@ func (r *LatencyReport) line() string {
 func (b *bench) latencyRun(ctx context.Context, m mode, rate latencyRate, sustainable map[mode]float64) (report LatencyReport, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, b.opts.latency+latencyGrace, errors.New("the run took too long"))
 	defer cancel()
-	report = LatencyReport{Rate: rate.String(), RecordsPerSec: rate.perSec, Mode: m.String(), Guarantee: m.guarantee, IntervalMs: ms(m.interval), Seconds: b.opts.latency.Seconds()}
+	report = LatencyReport{Rate: rate.String(), RecordsPerSec: rate.perSec, Mode: m.String(), Guarantee: m.guarantee, IntervalMs: figures.Ms(m.interval), Seconds: b.opts.latency.Seconds()}
 	if rate.percent > 0 {
 		if sustainable[m] == 0 {
 			if sustainable[m], err = b.sustainable(ctx, m); err != nil {
@@ -202,7 +204,7 @@ func (b *bench) timeLatency(ctx context.Context, report *LatencyReport, cl *clus
 	if probe != nil {
 		report.MarkerMs = probe.times()
 	}
-	report.WriteMs, report.Load1 = t.ackTimes(), loadAverage()
+	report.WriteMs, report.Load1 = t.ackTimes(), machine.LoadAverage()
 	after, err := b.latencyState(cl)
 	if err != nil {
 		return err
@@ -226,7 +228,7 @@ func (b *bench) latencyState(cl *cluster) (s latencyState, err error) {
 	}
 	s.foreign = others.machine - others.broker - others.self
 	for _, p := range cl.processes() {
-		u, err := usageOf(p.Pid())
+		u, err := machine.UsageOf(p.Pid())
 		if err != nil {
 			return s, err
 		}
@@ -238,7 +240,7 @@ func (b *bench) latencyState(cl *cluster) (s latencyState, err error) {
 
 // what names the mode and the rate.
 func (r *LatencyReport) what() string {
-	out := fmt.Sprintf("%s at %s records/s", r.Mode, grouped(float64(r.RecordsPerSec)))
+	out := fmt.Sprintf("%s at %s records/s", r.Mode, figures.Grouped(float64(r.RecordsPerSec)))
 	if r.SustainablePerSec > 0 {
 		out += fmt.Sprintf(", %s of what is sustainable", r.Rate)
 	}
@@ -265,14 +267,14 @@ func (r *Report) printLatency(w io.Writer) {
 	if len(r.Latency) == 0 {
 		return
 	}
-	table := newTable(w, "LATENCY, DUE TO COMMITTED AND READ", "N", "P50", "P99", "P99.9", "MAX", "MARKER P50", "MARKER P99", "WRITE P99", "LATE P99", "CHECKPOINT MEAN", "FOREIGN CPU-S", "LOAD")
+	table := figures.NewTable(w, "LATENCY, DUE TO COMMITTED AND READ", "N", "P50", "P99", "P99.9", "MAX", "MARKER P50", "MARKER P99", "WRITE P99", "LATE P99", "CHECKPOINT MEAN", "FOREIGN CPU-S", "LOAD")
 	for _, l := range r.Latency {
 		d := l.LatencyMs
-		row := []string{l.what(), grouped(float64(d.N))}
+		row := []string{l.what(), figures.Grouped(float64(d.N))}
 		for _, v := range []float64{d.Median, d.P99, d.P999, d.Max, l.MarkerMs.Median, l.MarkerMs.P99, l.WriteMs.P99, l.LateMs.P99, l.CheckpointMs} {
 			row = append(row, millisOrNone(v))
 		}
-		table.row(append(row, fmt.Sprintf("%.1f%s", l.ForeignCPU, mark(disturbed(l.ForeignCPU, l.Seconds))), fmt.Sprintf("%.1f", l.Load1))...)
+		table.Row(append(row, fmt.Sprintf("%.1f%s", l.ForeignCPU, figures.Mark(figures.Disturbed(l.ForeignCPU, l.Seconds))), fmt.Sprintf("%.1f", l.Load1))...)
 	}
-	table.end()
+	table.End()
 }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/sluice-stream/sluice/bench/figures"
 )
 
 // latencyAt is a run in which every record took this long.
@@ -45,7 +47,7 @@ func TestHistogramQuantiles(t *testing.T) {
 	for range 50_000 {
 		d := time.Duration(math.Exp(random.NormFloat64()*2+9)) * time.Microsecond // 8 ms, with a long tail
 		h.add(d)
-		values = append(values, ms(d))
+		values = append(values, figures.Ms(d))
 	}
 	slices.Sort(values)
 	d := h.distribution()

@@ -4,6 +4,8 @@ import (
 	"math"
 	"math/bits"
 	"time"
+
+	"github.com/sluice-stream/sluice/bench/figures"
 )
 
 // histogram counts durations in microseconds, in ranges that are less than one percent wide, so that tails of many
@@ -58,7 +60,7 @@ func (h *histogram) quantile(q float64) float64 {
 
 // Distribution sums up a great many durations, in milliseconds.
 type Distribution struct {
-	Sample
+	figures.Sample
 	P999 float64 `json:"p999"`
 	// Quantiles are for plots, from the median up to what so many values can tell.
 	Quantiles []Quantile `json:"quantiles,omitempty"`
@@ -78,7 +80,7 @@ const fewestBeyond = 10
 
 func (h *histogram) distribution() Distribution {
 	d := Distribution{
-		Sample: Sample{N: int(h.n), Min: float64(h.min) / 1000, Median: h.quantile(0.5), P99: h.quantile(0.99), Max: float64(h.max) / 1000},
+		Sample: figures.Sample{N: int(h.n), Min: float64(h.min) / 1000, Median: h.quantile(0.5), P99: h.quantile(0.99), Max: float64(h.max) / 1000},
 		P999:   h.quantile(0.999),
 	}
 	for _, q := range plottedQuantiles {

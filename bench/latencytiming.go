@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"github.com/sluice-stream/sluice/bench/figures"
 )
 
 // drainTimeout is how long the last timed records may take until they are read.
@@ -37,7 +39,7 @@ func (t *traffic) beginTiming() {
 
 // endTiming waits until every record that was due since then has been read. late is how long after its time the
 // generator began to write a group: a part of the delays that is its own.
-func (t *traffic) endTiming(ctx context.Context) (delays Distribution, late Sample, err error) {
+func (t *traffic) endTiming(ctx context.Context) (delays Distribution, late figures.Sample, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, drainTimeout, fmt.Errorf("no end after %s", drainTimeout))
 	defer cancel()
 	t.mu.Lock()

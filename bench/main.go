@@ -15,7 +15,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -29,6 +28,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/sluice-stream/sluice/bench/figures"
 	"github.com/sluice-stream/sluice/test/integration/kafkaenv"
 )
 
@@ -204,7 +204,7 @@ func run(ctx context.Context, opts options, stdout, progress io.Writer) (err err
 	failure := b.measure(ctx, &report)
 	report.Goals = goalsOf(&report)
 	report.print(stdout)
-	err = errors.Join(failure, report.writeJSON(opts.json, stdout), report.wrong())
+	err = errors.Join(failure, figures.WriteJSON(report, opts.json, stdout), report.wrong())
 	switch {
 	case opts.page == "":
 	case failure != nil:
@@ -261,23 +261,6 @@ func (b *bench) measure(ctx context.Context, report *Report) (err error) {
 		if err := withBroker[part](); err != nil {
 			return fmt.Errorf("%s: %w", part, err)
 		}
-	}
-	return nil
-}
-
-func (r *Report) writeJSON(path string, stdout io.Writer) error {
-	text, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return fmt.Errorf("writing the report: %w", err)
-	}
-	text = append(text, '\n')
-	if path == "" {
-		_, err = stdout.Write(text)
-	} else {
-		err = os.WriteFile(path, text, 0o644)
-	}
-	if err != nil {
-		return fmt.Errorf("writing the report: %w", err)
 	}
 	return nil
 }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/sluice-stream/sluice/bench/figures"
 )
 
 // markerProbe measures what the broker alone takes to make a transaction visible: a bare producer of
@@ -133,15 +135,15 @@ func (p *markerProbe) see(r *kgo.Record, now time.Time) error {
 		return fmt.Errorf("record %d was read twice or before its commit", i)
 	}
 	delete(p.endsAt, i)
-	p.took = append(p.took, ms(now.Sub(at)))
+	p.took = append(p.took, figures.Ms(now.Sub(at)))
 	return nil
 }
 
 // times sums up what was measured since it was last asked.
-func (p *markerProbe) times() Sample {
+func (p *markerProbe) times() figures.Sample {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	out := newSample(p.took)
+	out := figures.NewSample(p.took)
 	p.took = nil
 	return out
 }

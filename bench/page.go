@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"text/template"
+
+	"github.com/sluice-stream/sluice/bench/figures"
 )
 
 //go:embed page.md.tmpl
@@ -59,7 +61,7 @@ func pageFrom(paths []string, to string) error {
 // pageOf writes the page from what has just been measured.
 func pageOf(report *Report, json, to string) error {
 	var text bytes.Buffer
-	if err := report.writeJSON("", &text); err != nil {
+	if err := figures.WriteJSON(report, "", &text); err != nil {
 		return err
 	}
 	s, err := parseSource(text.Bytes())
@@ -142,7 +144,7 @@ func partsOf(sources []*source) map[string]string {
 	out := map[string]string{}
 	part := func(name string, has func(*source) bool, print func(*source, io.Writer)) {
 		with := slices.DeleteFunc(slices.Clone(sources), func(s *source) bool { return !has(s) })
-		var m markdown
+		var m figures.Markdown
 		for _, s := range with {
 			if len(sources) > 1 {
 				fmt.Fprintf(&m, "\nRun %d:\n", s.number)
@@ -167,7 +169,7 @@ func partsOf(sources []*source) map[string]string {
 	records(partStartup, func(r *Report) bool { return r.Startup != nil }, (*Report).printStartup)
 	records(partCheckpoints, func(r *Report) bool { return len(r.Checkpoints) > 0 }, (*Report).printCheckpoints)
 	records(partProfiles, func(r *Report) bool { return len(r.Profiles) > 0 }, (*Report).printProfiles)
-	part(partCoordination, func(s *source) bool { return s.scale != nil }, func(s *source, w io.Writer) { s.scale.print(w) })
+	part(partCoordination, func(s *source) bool { return s.scale != nil }, func(s *source, w io.Writer) { s.scale.Print(w) })
 	return out
 }
 

@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/sluice-stream/sluice/bench/figures"
 )
 
 var update = flag.Bool("update", false, "write the golden page anew")
@@ -179,7 +181,7 @@ func TestSummary(t *testing.T) {
 	wrong := run(caseCount, bareName, "", 1)
 	wrong.Wrong = "2 lost"
 	r := Report{Runs: []Run{run(casePass, sluiceName, "off", 9), run(casePass, sluiceName, summaryMode, 0.1), run(casePass, sluiceName, summaryMode, 0.3), run(casePass, franzName, "", 1), run(caseJSON, franzName, "", 2), wrong}}
-	var m markdown
+	var m figures.Markdown
 	r.printSummary(&m)
 	want := "\n| CPU-S PER MILLION, RECORDS/S STEADY | sluice exactly-once/1s | franz-go |\n| --- | ---: | ---: |\n| pass, 100 B none | 0.2, 2.50 M | 1.00, 2.50 M |\n| json, 100 B none | - | 2.00, 2.50 M |\n"
 	if d := cmp.Diff(want, m.String()); d != "" {
@@ -194,8 +196,8 @@ func TestSummary(t *testing.T) {
 
 // A goal that one run has measured is not listed as missing for the others.
 func TestGoalsOfSeveralRuns(t *testing.T) {
-	measured := &source{number: 1, records: &Report{Startup: &StartupReport{JobManagerReadyMs: newSample([]float64{10})}}}
-	again := &source{number: 2, records: &Report{Startup: &StartupReport{JobManagerReadyMs: newSample([]float64{900})}}}
+	measured := &source{number: 1, records: &Report{Startup: &StartupReport{JobManagerReadyMs: figures.NewSample([]float64{10})}}}
+	again := &source{number: 2, records: &Report{Startup: &StartupReport{JobManagerReadyMs: figures.NewSample([]float64{900})}}}
 	nothing := &source{number: 3, records: &Report{}}
 	var runs []int
 	unmeasured := map[string]int{}
@@ -232,11 +234,11 @@ func TestNotesAreAboutGoals(t *testing.T) {
 }
 
 func TestMarkdownTable(t *testing.T) {
-	var m markdown
-	table := newTable(&m, "NAME", "A|B", "MS", "")
-	table.row("one", "x", "1.5 ms", "met")
-	table.row("two", "y", "-")
-	table.end()
+	var m figures.Markdown
+	table := figures.NewTable(&m, "NAME", "A|B", "MS", "")
+	table.Row("one", "x", "1.5 ms", "met")
+	table.Row("two", "y", "-")
+	table.End()
 	want := "\n| NAME | A\\|B | MS |  |\n| --- | --- | ---: | --- |\n| one | x | 1.5 ms | met |\n| two | y | - |  |\n"
 	if got := m.String(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
@@ -245,14 +247,14 @@ func TestMarkdownTable(t *testing.T) {
 
 func TestFigures(t *testing.T) {
 	for v, want := range map[float64]string{0: "0.00", 0.0123456: "0.0123", 1.2345: "1.23", 12.345: "12.3", 123.4: "123", 1234.5: "1,235", 1e7: "10,000,000", -1234: "-1,234"} {
-		if got := digits(v); got != want {
+		if got := figures.Digits(v); got != want {
 			t.Errorf("%g: %s, want %s", v, got, want)
 		}
 	}
-	if got := grouped(800000.5); got != "800,000.5" {
+	if got := figures.Grouped(800000.5); got != "800,000.5" {
 		t.Error(got)
 	}
-	if disturbed(0, 0) || disturbed(1, 100) || !disturbed(20, 100) {
+	if figures.Disturbed(0, 0) || figures.Disturbed(1, 100) || !figures.Disturbed(20, 100) {
 		t.Error("a tenth of a processor is what others may take")
 	}
 }

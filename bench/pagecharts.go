@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sluice-stream/sluice/bench/coordination"
+	"github.com/sluice-stream/sluice/bench/figures"
 	"github.com/sluice-stream/sluice/bench/plot"
 )
 
@@ -20,7 +22,7 @@ func charts(sources []*source) []chart {
 	var out []chart
 	bars := func(name string, b plot.Bars) {
 		if len(b.Groups) > 0 {
-			b.Format = digits
+			b.Format = figures.Digits
 			out = append(out, chart{name, b.Title, b.SVG()})
 		}
 	}
@@ -59,7 +61,7 @@ func charts(sources []*source) []chart {
 }
 
 // bar sums up a figure of things that repeat each other.
-func bar(name string, s Sample) plot.Bar {
+func bar(name string, s figures.Sample) plot.Bar {
 	b := plot.Bar{Name: name, Value: s.Median}
 	if s.N > 1 {
 		b.Least, b.Largest = s.Min, s.Max
@@ -91,7 +93,7 @@ func runGroups(sources []*source, figure func(*Run) float64) []plot.Group {
 				i = len(out)
 				out = append(out, plot.Group{Name: name})
 			}
-			out[i].Bars = append(out[i].Bars, bar(selected.who(), sampleOf(runs, figure)))
+			out[i].Bars = append(out[i].Bars, bar(selected.who(), figures.SampleOf(runs, figure)))
 		}
 	}
 	return out
@@ -117,7 +119,7 @@ func latencyLines(sources []*source) []plot.Line {
 		var names []string
 		for i := range s.records.Latency {
 			l := &s.records.Latency[i]
-			name := s.in(fmt.Sprintf("%s, %s/s", l.Mode, grouped(float64(l.RecordsPerSec))), with)
+			name := s.in(fmt.Sprintf("%s, %s/s", l.Mode, figures.Grouped(float64(l.RecordsPerSec))), with)
 			if byName[name] == nil {
 				byName[name] = map[float64][]float64{}
 				names = append(names, name)
@@ -129,7 +131,7 @@ func latencyLines(sources []*source) []plot.Line {
 		for _, name := range names {
 			line := plot.Line{Name: name}
 			for at, values := range byName[name] {
-				line.Points = append(line.Points, plot.Point{X: nines(at), Y: newSample(values).Median})
+				line.Points = append(line.Points, plot.Point{X: nines(at), Y: figures.NewSample(values).Median})
 			}
 			slices.SortFunc(line.Points, func(a, b plot.Point) int { return cmp.Compare(a.X, b.X) })
 			out = append(out, line)
@@ -157,12 +159,12 @@ func recoveryGroups(sources []*source) []plot.Group {
 		if rival == nil {
 			rival = &FlinkRecovery{}
 		}
-		add("task manager killed, spare slots: kill to first new committed output", bar(sluiceName, sampleOf(r.SpareSlots, first)),
-			bar(flinkName+", defaults", sampleOf(rival.Default, first)), bar(flinkName+", tuned", sampleOf(rival.Tuned, first)))
-		add("the same, to new committed output of every partition", bar(sluiceName, sampleOf(r.SpareSlots, all)),
-			bar(flinkName+", defaults", sampleOf(rival.Default, all)), bar(flinkName+", tuned", sampleOf(rival.Tuned, all)))
-		add("no spare slots: missing slots there to first new committed output", bar(sluiceName, sampleOf(r.MissingSlot, slot)), bar(flinkName+", tuned", sampleOf(rival.MissingSlot, slot)))
-		add("job manager killed, started at once: kill to first new committed output", bar(sluiceName, sampleOf(r.JobManager, first)))
+		add("task manager killed, spare slots: kill to first new committed output", bar(sluiceName, figures.SampleOf(r.SpareSlots, first)),
+			bar(flinkName+", defaults", figures.SampleOf(rival.Default, first)), bar(flinkName+", tuned", figures.SampleOf(rival.Tuned, first)))
+		add("the same, to new committed output of every partition", bar(sluiceName, figures.SampleOf(r.SpareSlots, all)),
+			bar(flinkName+", defaults", figures.SampleOf(rival.Default, all)), bar(flinkName+", tuned", figures.SampleOf(rival.Tuned, all)))
+		add("no spare slots: missing slots there to first new committed output", bar(sluiceName, figures.SampleOf(r.MissingSlot, slot)), bar(flinkName+", tuned", figures.SampleOf(rival.MissingSlot, slot)))
+		add("job manager killed, started at once: kill to first new committed output", bar(sluiceName, figures.SampleOf(r.JobManager, first)))
 	}
 	return out
 }
@@ -174,11 +176,11 @@ func scaleLines(sources []*source) []plot.Line {
 	for _, s := range with {
 		for _, figure := range []struct {
 			name string
-			of   func(*scaleStep) float64
+			of   func(*coordination.Step) float64
 		}{
-			{"deployment", func(s *scaleStep) float64 { return s.DeploymentMs.Median }},
-			{"checkpoint p50", func(s *scaleStep) float64 { return s.Checkpoints.CommittedMs.Median }},
-			{"checkpoint p99", func(s *scaleStep) float64 { return s.Checkpoints.CommittedMs.P99 }},
+			{"deployment", func(s *coordination.Step) float64 { return s.DeploymentMs.Median }},
+			{"checkpoint p50", func(s *coordination.Step) float64 { return s.Checkpoints.CommittedMs.Median }},
+			{"checkpoint p99", func(s *coordination.Step) float64 { return s.Checkpoints.CommittedMs.P99 }},
 		} {
 			for _, guarantee := range []string{atLeastOnce, exactlyOnce} {
 				line := plot.Line{Name: s.in(strings.Join([]string{figure.name, guarantee}, ", "), with)}

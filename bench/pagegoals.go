@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/sluice-stream/sluice/bench/coordination"
+	"github.com/sluice-stream/sluice/bench/figures"
 )
 
 // goalTable is every goal with its figure.
@@ -22,13 +25,13 @@ type goalRow struct {
 // goalTableOf has a row for each run that has measured a goal.
 func goalTableOf(sources []*source, notes string) goalTable {
 	var t goalTable
-	var m markdown
+	var m figures.Markdown
 	var missed []string
 	rows := goalRows(sources)
 	if len(rows) == 0 {
 		return t
 	}
-	table := newTable(&m, "GOAL", "LIMIT", "MEASURED", "MEASURED / LIMIT", "", "RUN")
+	table := figures.NewTable(&m, "GOAL", "LIMIT", "MEASURED", "MEASURED / LIMIT", "", "RUN")
 	for _, r := range rows {
 		run := fmt.Sprint(r.run)
 		switch r.goal.Verdict {
@@ -41,9 +44,9 @@ func goalTableOf(sources []*source, notes string) goalTable {
 			t.NotMeasured++
 			run = ""
 		}
-		table.row(r.goal.Name, r.goal.limitText(), r.goal.measuredText(), r.goal.ratioText(), r.goal.verdictText(), run)
+		table.Row(r.goal.Name, r.goal.limitText(), r.goal.measuredText(), r.goal.ratioText(), r.goal.verdictText(), run)
 	}
-	table.end()
+	table.End()
 	t.Table = strings.Trim(m.String(), "\n")
 	t.Notes = notesFor(missed, notesIn(notes))
 	return t
@@ -73,13 +76,13 @@ func goalRows(sources []*source) []goalRow {
 	return out
 }
 
-// goals are those of the run. Those of records are judged again, by today's limits.
+// goals are those of the run. They are judged again, by today's limits.
 func (s *source) goals() []Goal {
 	if s.records != nil {
 		return goalsOf(s.records)
 	}
 	var out []Goal
-	for _, g := range s.scale.Goals {
+	for _, g := range coordination.GoalsOf(s.scale.Steps) {
 		verdict := verdictMissed
 		if g.Met {
 			verdict = verdictMet

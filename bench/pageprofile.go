@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/sluice-stream/sluice/bench/figures"
 )
 
 const (
@@ -103,10 +105,10 @@ func parseTop(text string) ([]ProfiledFunction, error) {
 
 func (r *Report) printProfiles(w io.Writer) {
 	for _, p := range r.Profiles {
-		table := newTable(w, "CPU OF THE TASK MANAGERS: "+p.Of, "OWN", "WITH CALLEES")
+		table := figures.NewTable(w, "CPU OF THE TASK MANAGERS: "+p.Of, "OWN", "WITH CALLEES")
 		for _, f := range p.Functions {
-			table.row(f.Name, fmt.Sprintf("%.1f %%", f.Own), fmt.Sprintf("%.1f %%", f.WithCallees))
+			table.Row(f.Name, fmt.Sprintf("%.1f %%", f.Own), fmt.Sprintf("%.1f %%", f.WithCallees))
 		}
-		table.end()
+		table.End()
 	}
 }

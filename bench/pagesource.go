@@ -9,6 +9,9 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/sluice-stream/sluice/bench/coordination"
+	"github.com/sluice-stream/sluice/bench/figures"
 )
 
 // source is the JSON of one run of a benchmark: one of records and scale is set.
@@ -16,7 +19,7 @@ type source struct {
 	number  int    // from 1, in the order of the page
 	name    string // of the file; empty: it was not written to one
 	records *Report
-	scale   *scaleReport
+	scale   *coordination.Report
 }
 
 // form is what tells one JSON from another.
@@ -63,11 +66,11 @@ func parseSource(text []byte) (*source, error) {
 	case recordsBenchmark:
 		s.records = &Report{}
 		into = s.records
-	case scaleBenchmark:
-		s.scale = &scaleReport{}
+	case coordination.Benchmark:
+		s.scale = &coordination.Report{}
 		into = s.scale
 	default:
-		return nil, fmt.Errorf("benchmark is %q, want %s (go run ./bench) or %s (go run ./bench/scale)", f.Benchmark, recordsBenchmark, scaleBenchmark)
+		return nil, fmt.Errorf("benchmark is %q, want %s (go run ./bench) or %s (go run ./bench/scale)", f.Benchmark, recordsBenchmark, coordination.Benchmark)
 	}
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.DisallowUnknownFields()
@@ -92,7 +95,7 @@ func (s *source) machine() Machine {
 	if s.records != nil {
 		return s.records.Machine
 	}
-	return s.scale.Machine
+	return Machine{Host: s.scale.Machine}
 }
 
 func (s *source) settings() map[string]any {
@@ -161,7 +164,7 @@ func settingText(value any) string {
 		slices.Sort(parts)
 		return strings.Join(parts, ", ")
 	case float64:
-		return grouped(v)
+		return figures.Grouped(v)
 	}
 	return fmt.Sprint(value)
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"slices"
+
+	"github.com/sluice-stream/sluice/bench/figures"
 )
 
 // summaryMode is the one mode of the summary, if it was run.
@@ -26,15 +28,15 @@ func (r *Report) printSummary(w io.Writer) {
 	for _, c := range columns {
 		header = append(header, c.who())
 	}
-	table := newTable(w, header...)
+	table := figures.NewTable(w, header...)
 	for _, row := range rows {
 		cells := []string{row.job + ", " + row.values()}
 		for _, c := range columns {
 			cells = append(cells, summaryCell(row.by(c.contestant, c.mode).of(r.Runs)))
 		}
-		table.row(cells...)
+		table.Row(cells...)
 	}
-	table.end()
+	table.End()
 }
 
 func appendNew(to []selection, s selection) []selection {
@@ -48,5 +50,5 @@ func summaryCell(runs []Run) string {
 	if len(runs) == 0 {
 		return "-"
 	}
-	return fmt.Sprintf("%s, %s M", digits(sampleOf(runs, cpuPerMillion).Median), digits(sampleOf(runs, steadyPerSec).Median/1e6))
+	return fmt.Sprintf("%s, %s M", figures.Digits(figures.SampleOf(runs, cpuPerMillion).Median), figures.Digits(figures.SampleOf(runs, steadyPerSec).Median/1e6))
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sluice-stream/sluice/test/integration/kafkaenv"
 	"github.com/sluice-stream/sluice/test/integration/process"
+	"github.com/sluice-stream/sluice/test/machine"
 )
 
 const (
@@ -108,7 +109,7 @@ func watchMemory(ctx context.Context, p *process.Process) (peak int64, err error
 		case <-ctx.Done():
 			return peak, errors.Join(context.Cause(ctx), p.Kill9())
 		case <-tick.C:
-			if u, err := usageOf(p.Pid()); err == nil { // it may have ended meanwhile
+			if u, err := machine.UsageOf(p.Pid()); err == nil { // it may have ended meanwhile
 				peak = max(peak, u.PeakRSSBytes)
 			}
 		}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"slices"
+
+	"github.com/sluice-stream/sluice/bench/figures"
 )
 
 // Ratio compares two contestants, or two modes of one, in each round, in which they ran soon after each
@@ -17,9 +19,9 @@ type Ratio struct {
 	// CPU compares the CPU per record, Steady the records per second of the steady parts of the runs, Whole
 	// those of the runs with their start and end, which for a job are submission, deployment, the last
 	// checkpoint and fencing: they do not grow with its length.
-	CPU    Sample `json:"cpu"`
-	Steady Sample `json:"steady"`
-	Whole  Sample `json:"whole"`
+	CPU    figures.Sample `json:"cpu"`
+	Steady figures.Sample `json:"steady"`
+	Whole  figures.Sample `json:"whole"`
 }
 
 // ratio compares valid runs of the same round; n is 0 if there is none.
@@ -37,7 +39,7 @@ func ratio(runs []Run, of, to selection) Ratio {
 	}
 	return Ratio{
 		Case: of.job, ValueBytes: of.valueBytes, Compression: of.compression, Of: of.who(), To: to.who(),
-		CPU: newSample(cpu), Steady: newSample(steady), Whole: newSample(whole),
+		CPU: figures.NewSample(cpu), Steady: figures.NewSample(steady), Whole: figures.NewSample(whole),
 	}
 }
 
@@ -68,16 +70,18 @@ func (r *Report) printRatios(w io.Writer) {
 	if len(r.Ratios) == 0 {
 		return
 	}
-	table := newTable(w, "RATIO", "JOB", "VALUE", "CPU PER RECORD median (min–max)", "RECORDS/S, STEADY", "WHOLE RUN")
+	table := figures.NewTable(w, "RATIO", "JOB", "VALUE", "CPU PER RECORD median (min–max)", "RECORDS/S, STEADY", "WHOLE RUN")
 	for _, ratio := range r.Ratios {
-		table.row(ratio.Of+" / "+ratio.To, ratio.Case, fmt.Sprintf("%d B %s", ratio.ValueBytes, ratio.Compression),
+		table.Row(ratio.Of+" / "+ratio.To, ratio.Case, fmt.Sprintf("%d B %s", ratio.ValueBytes, ratio.Compression),
 			thirdDigit(ratio.CPU), thirdDigit(ratio.Steady), thirdDigit(ratio.Whole))
 	}
-	table.end()
+	table.End()
 }
 
-func thousands(s Sample) string {
+func thousands(s figures.Sample) string {
 	return fmt.Sprintf("%.0f k (%.0f–%.0f)", s.Median/1e3, s.Min/1e3, s.Max/1e3)
 }
 
-func thirdDigit(s Sample) string { return fmt.Sprintf("%.3f (%.3f–%.3f)", s.Median, s.Min, s.Max) }
+func thirdDigit(s figures.Sample) string {
+	return fmt.Sprintf("%.3f (%.3f–%.3f)", s.Median, s.Min, s.Max)
+}

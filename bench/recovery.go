@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sluice-stream/sluice/bench/figures"
+	"github.com/sluice-stream/sluice/test/machine"
 	"github.com/sluice-stream/sluice/web"
 )
 
@@ -226,18 +228,18 @@ func (d *drill) run(ctx context.Context) (r Recovery, err error) {
 		if err := d.cluster.startJobManager(d.cluster.grpc, d.cluster.http); err != nil {
 			return r, err
 		}
-		r.ReadyMs = ms(time.Since(at))
+		r.ReadyMs = figures.Ms(time.Since(at))
 	}
 	arrived, err := d.traffic.all(ctx)
 	if err != nil {
 		return r, fmt.Errorf("%w\n%s", err, d.cluster.logs())
 	}
 	first, all := firstAndAll(arrived, lost)
-	r.Load1 = loadAverage()
-	r.FirstMs, r.AllMs = ms(first.Sub(at)), ms(all.Sub(at))
+	r.Load1 = machine.LoadAverage()
+	r.FirstMs, r.AllMs = figures.Ms(first.Sub(at)), figures.Ms(all.Sub(at))
 	if replacement != nil {
-		r.SlotToFirstMs, r.SlotToAllMs = ms(first.Sub(replacement.ready)), ms(all.Sub(replacement.ready))
-		r.ProcessToFirstMs = ms(first.Sub(replacement.started))
+		r.SlotToFirstMs, r.SlotToAllMs = figures.Ms(first.Sub(replacement.ready)), figures.Ms(all.Sub(replacement.ready))
+		r.ProcessToFirstMs = figures.Ms(first.Sub(replacement.started))
 	}
 	return r, nil
 }
@@ -247,9 +249,7 @@ func (d *drill) replace(ctx context.Context, killed time.Time, r *Recovery) (*ta
 	if _, err := d.cluster.waitJob(ctx, "WAITING_FOR_SLOTS", func(j *web.Job) bool { return j.State == "WAITING_FOR_SLOTS" }); err != nil {
 		return nil, err
 	}
-	r.WaitingMs = ms(time.Since(killed))
+	r.WaitingMs = figures.Ms(time.Since(killed))
 	time.Sleep(time.Duration(rand.Int64N(int64(time.Second))))
 	return d.cluster.startTaskManager("replacement")
 }
-
-func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -10,7 +10,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sluice-stream/sluice/bench/figures"
 	"github.com/sluice-stream/sluice/bench/rivals/flink"
+	"github.com/sluice-stream/sluice/test/machine"
 )
 
 const (
@@ -65,7 +67,7 @@ func (b *bench) flinkRecovery(ctx context.Context) (*FlinkRecovery, error) {
 		if err != nil {
 			return &report, fmt.Errorf("flink, %s: %w", part.name, err)
 		}
-		report.StartMs = append(report.StartMs, ms(start))
+		report.StartMs = append(report.StartMs, figures.Ms(start))
 	}
 	return &report, nil
 }
@@ -170,10 +172,10 @@ func (d *flinkDrill) kill(ctx context.Context, readers map[string][]int32) (r Re
 		return r, fmt.Errorf("%w\n%s", err, d.cluster.Logs())
 	}
 	first, last := firstAndAll(arrived, readers[id])
-	r.FirstMs, r.AllMs, r.Load1 = ms(first.Sub(at)), ms(last.Sub(at)), loadAverage()
+	r.FirstMs, r.AllMs, r.Load1 = figures.Ms(first.Sub(at)), figures.Ms(last.Sub(at)), machine.LoadAverage()
 	if replacement != nil {
-		r.SlotToFirstMs, r.SlotToAllMs = ms(first.Sub(registered)), ms(last.Sub(registered))
-		r.ProcessToFirstMs = ms(first.Sub(replacement.Started))
+		r.SlotToFirstMs, r.SlotToAllMs = figures.Ms(first.Sub(registered)), figures.Ms(last.Sub(registered))
+		r.ProcessToFirstMs = figures.Ms(first.Sub(replacement.Started))
 	}
 	return r, nil
 }
@@ -183,7 +185,7 @@ func (d *flinkDrill) replace(ctx context.Context, killed time.Time, r *Recovery)
 	if err := d.cluster.WaitInterrupted(ctx, d.job); err != nil {
 		return nil, registered, err
 	}
-	r.WaitingMs = ms(time.Since(killed))
+	r.WaitingMs = figures.Ms(time.Since(killed))
 	time.Sleep(time.Duration(rand.Int64N(int64(time.Second))))
 	if tm, err = d.cluster.StartTaskManager(); err != nil {
 		return nil, registered, err
@@ -205,7 +207,7 @@ func (d *flinkDrill) refill(ctx context.Context, options flink.Options) error {
 // printStart says how long starts took.
 func (f *FlinkRecovery) printStart(w io.Writer) {
 	if f != nil && len(f.StartMs) > 0 {
-		fmt.Fprintf(w, "\nFlink, job manager and two or three task managers: start to slots free: %s\n", milliseconds(newSample(f.StartMs)))
+		fmt.Fprintf(w, "\nFlink, job manager and two or three task managers: start to slots free: %s\n", milliseconds(figures.NewSample(f.StartMs)))
 	}
 }
 

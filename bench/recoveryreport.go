@@ -3,17 +3,19 @@ package main
 import (
 	"fmt"
 	"io"
+
+	"github.com/sluice-stream/sluice/bench/figures"
 )
 
 func (r *Report) printRecovery(w io.Writer) {
 	if r.Recovery == nil {
 		return
 	}
-	table := newTable(w, "KILL -9", "N", "MEDIAN (MIN–MAX)", "LOAD")
+	table := figures.NewTable(w, "KILL -9", "N", "MEDIAN (MIN–MAX)", "LOAD")
 	row := func(name string, kills []Recovery, figure func(*Recovery) float64) {
 		if len(kills) > 0 {
-			table.row(name, fmt.Sprint(len(kills)), milliseconds(sampleOf(kills, figure)),
-				fmt.Sprintf("%.1f", sampleOf(kills, func(r *Recovery) float64 { return r.Load1 }).Median))
+			table.Row(name, fmt.Sprint(len(kills)), milliseconds(figures.SampleOf(kills, figure)),
+				fmt.Sprintf("%.1f", figures.SampleOf(kills, func(r *Recovery) float64 { return r.Load1 }).Median))
 		}
 	}
 	first, all := func(r *Recovery) float64 { return r.FirstMs }, func(r *Recovery) float64 { return r.AllMs }
@@ -28,6 +30,6 @@ func (r *Report) printRecovery(w io.Writer) {
 	row("job manager: kill to first new committed output", r.Recovery.JobManager, first)
 	row("job manager: kill to new committed output of every partition", r.Recovery.JobManager, all)
 	r.Recovery.Flink.rows(row)
-	table.end()
+	table.End()
 	r.Recovery.Flink.printStart(w)
 }

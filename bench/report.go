@@ -6,7 +6,8 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
+
+	"github.com/sluice-stream/sluice/bench/figures"
 )
 
 // recordsBenchmark tells the JSON of this benchmark from that of others.
@@ -22,7 +23,7 @@ type Report struct {
 	Startup   *StartupReport `json:"startup,omitempty"`
 	// FirstOutputMs is from before the submission of a job, at-least-once on an idle cluster and a warm broker,
 	// until a reader has its first record.
-	FirstOutputMs Sample             `json:"firstOutputMs,omitzero"`
+	FirstOutputMs figures.Sample     `json:"firstOutputMs,omitzero"`
 	Runs          []Run              `json:"runs,omitempty"`     // of all contestants, in the order of time
 	Ratios        []Ratio            `json:"ratios,omitempty"`   // from Runs
 	LeftOut       map[string]string  `json:"leftOut,omitempty"`  // contestants asked for, and what the machine lacks for them
@@ -75,35 +76,35 @@ func (r *Report) printGoals(w io.Writer) {
 	if len(r.Goals) == 0 {
 		return
 	}
-	table := newTable(w, "GOAL", "LIMIT", "MEASURED", "MEASURED / LIMIT", "")
+	table := figures.NewTable(w, "GOAL", "LIMIT", "MEASURED", "MEASURED / LIMIT", "")
 	for _, g := range r.Goals {
-		table.row(g.Name, g.limitText(), g.measuredText(), g.ratioText(), g.verdictText())
+		table.Row(g.Name, g.limitText(), g.measuredText(), g.ratioText(), g.verdictText())
 	}
-	table.end()
+	table.End()
 }
 
 func (r *Report) printRuns(w io.Writer) {
 	if len(r.Runs) == 0 {
 		return
 	}
-	table := newTable(w, "JOB", "VALUE", "CONTESTANT", "RECORDS/S, STEADY median (min–max)", "WHOLE RUN", "MiB/S", "CPU-S PER MILLION median (min–max)",
+	table := figures.NewTable(w, "JOB", "VALUE", "CONTESTANT", "RECORDS/S, STEADY median (min–max)", "WHOLE RUN", "MiB/S", "CPU-S PER MILLION median (min–max)",
 		"BROKER", "FOREIGN CPU-S", "ALLOC/RECORD", "PEAK RSS MiB", "CHECKPOINTS")
 	for _, s := range selectionsOf(r.Runs) {
 		runs := s.of(r.Runs)
 		if len(runs) == 0 {
-			table.row(s.job, s.values(), s.who(), "no valid run")
+			table.Row(s.job, s.values(), s.who(), "no valid run")
 			continue
 		}
-		median := func(figure func(*Run) float64) float64 { return sampleOf(runs, figure).Median }
-		table.row(s.job, s.values(), s.who(), orDash(median(steadyPerSec), thousands(sampleOf(runs, steadyPerSec))), thousands(sampleOf(runs, recordsPerSec)),
+		median := func(figure func(*Run) float64) float64 { return figures.SampleOf(runs, figure).Median }
+		table.Row(s.job, s.values(), s.who(), orDash(median(steadyPerSec), thousands(figures.SampleOf(runs, steadyPerSec))), thousands(figures.SampleOf(runs, recordsPerSec)),
 			fmt.Sprintf("%.0f", median(func(r *Run) float64 { return r.MiBPerSec })),
-			thirdDigit(sampleOf(runs, cpuPerMillion)),
+			thirdDigit(figures.SampleOf(runs, cpuPerMillion)),
 			fmt.Sprintf("%.2f", median(func(r *Run) float64 { return r.BrokerPerM })),
 			fmt.Sprintf("%.1f%s", median(func(r *Run) float64 { return r.ForeignCPU }), disturbedMark(runs)),
 			orDash(median(allocsPerRecord), fmt.Sprintf("%.4f", median(allocsPerRecord))),
 			peakText(runs), checkpointText(runs))
 	}
-	table.end()
+	table.End()
 	for name, why := range r.LeftOut {
 		fmt.Fprintf(w, "\nleft out: %s; this machine lacks %s\n", name, why)
 	}
@@ -111,7 +112,7 @@ func (r *Report) printRuns(w io.Writer) {
 
 // disturbedMark stands behind the foreign CPU of runs of which one was disturbed.
 func disturbedMark(runs []Run) string {
-	return mark(slices.ContainsFunc(runs, func(r Run) bool { return disturbed(r.ForeignCPU, r.Seconds) }))
+	return figures.Mark(slices.ContainsFunc(runs, func(r Run) bool { return figures.Disturbed(r.ForeignCPU, r.Seconds) }))
 }
 
 func allocsPerRecord(r *Run) float64 { return r.AllocsPerRecord }
@@ -138,7 +139,7 @@ func peakText(runs []Run) string {
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		parts = append(parts, fmt.Sprintf("%s %.0f", name, mib(peaks[name])))
+		parts = append(parts, fmt.Sprintf("%s %.0f", name, figures.MiB(peaks[name])))
 	}
 	return strings.Join(parts, ", ")
 }
@@ -147,11 +148,11 @@ func checkpointText(runs []Run) string {
 	count := func(r *Run) float64 { return float64(r.Checkpoints) }
 	switch {
 	case runs[0].Transactions > 0:
-		return fmt.Sprintf("%.0f transactions of a partition", sampleOf(runs, func(r *Run) float64 { return r.perPartition() }).Median)
+		return fmt.Sprintf("%.0f transactions of a partition", figures.SampleOf(runs, func(r *Run) float64 { return r.perPartition() }).Median)
 	case runs[0].IntervalMs == 0:
 		return "-"
 	}
-	return fmt.Sprintf("%.0f of %.0f ms", sampleOf(runs, count).Median, sampleOf(runs, func(r *Run) float64 { return r.CheckpointMs }).Median)
+	return fmt.Sprintf("%.0f of %.0f ms", figures.SampleOf(runs, count).Median, figures.SampleOf(runs, func(r *Run) float64 { return r.CheckpointMs }).Median)
 }
 
 func (r *Report) printStartup(w io.Writer) {
@@ -162,58 +163,32 @@ func (r *Report) printStartup(w io.Writer) {
 	if s == nil {
 		return
 	}
-	table := newTable(w, "START AND IDLE", "MEDIAN (MIN–MAX)")
-	table.row("job manager: process to ready", milliseconds(s.JobManagerReadyMs))
-	table.row("task manager: process to ready", milliseconds(s.TaskManagerReadyMs))
-	table.row("job manager and two task managers: until the slots are free", milliseconds(s.SlotsReadyMs))
-	table.row("sluice version: the whole run", milliseconds(s.SluiceVersionMs))
-	table.row("job manager, idle", fmt.Sprintf("%.1f MiB", mib(s.JobManagerIdle)))
-	table.row("task manager, idle", fmt.Sprintf("%.1f MiB", mib(s.TaskManagerIdle)))
-	table.end()
+	table := figures.NewTable(w, "START AND IDLE", "MEDIAN (MIN–MAX)")
+	table.Row("job manager: process to ready", milliseconds(s.JobManagerReadyMs))
+	table.Row("task manager: process to ready", milliseconds(s.TaskManagerReadyMs))
+	table.Row("job manager and two task managers: until the slots are free", milliseconds(s.SlotsReadyMs))
+	table.Row("sluice version: the whole run", milliseconds(s.SluiceVersionMs))
+	table.Row("job manager, idle", fmt.Sprintf("%.1f MiB", figures.MiB(s.JobManagerIdle)))
+	table.Row("task manager, idle", fmt.Sprintf("%.1f MiB", figures.MiB(s.TaskManagerIdle)))
+	table.End()
 }
 
 func (r *Report) printCheckpoints(w io.Writer) {
 	if len(r.Checkpoints) == 0 {
 		return
 	}
-	table := newTable(w, "CHECKPOINT, TRIGGER TO DURABLE", "EVERY", "N", "FAILED", "P50", "P99", "MIN–MAX", "A WRITE TO THE SAME BROKER: P50", "P99", "LOAD")
+	table := figures.NewTable(w, "CHECKPOINT, TRIGGER TO DURABLE", "EVERY", "N", "FAILED", "P50", "P99", "MIN–MAX", "A WRITE TO THE SAME BROKER: P50", "P99", "LOAD")
 	for _, c := range r.Checkpoints {
 		d, write := c.DurationMs, []string{"-", "-"}
 		if c.WriteMs.N > 0 {
 			write = []string{fmt.Sprintf("%.1f ms", c.WriteMs.Median), fmt.Sprintf("%.1f ms", c.WriteMs.P99)}
 		}
-		table.row(fmt.Sprintf("at %d records/s", c.RecordsPerSec), fmt.Sprintf("%.0f ms", c.IntervalMs), fmt.Sprint(d.N), fmt.Sprint(c.Failed),
+		table.Row(fmt.Sprintf("at %d records/s", c.RecordsPerSec), fmt.Sprintf("%.0f ms", c.IntervalMs), fmt.Sprint(d.N), fmt.Sprint(c.Failed),
 			fmt.Sprintf("%.1f ms", d.Median), fmt.Sprintf("%.1f ms", d.P99), fmt.Sprintf("%.1f–%.1f ms", d.Min, d.Max), write[0], write[1], fmt.Sprintf("%.1f", c.Load1))
 	}
-	table.end()
+	table.End()
 }
 
-func milliseconds(s Sample) string {
+func milliseconds(s figures.Sample) string {
 	return fmt.Sprintf("%.0f ms (%.0f–%.0f)", s.Median, s.Min, s.Max)
-}
-
-// table is written at its end: with aligned columns, or as Markdown.
-type table struct {
-	w    io.Writer
-	rows [][]string
-}
-
-func newTable(w io.Writer, header ...string) *table {
-	return &table{w: w, rows: [][]string{header}}
-}
-
-func (t *table) row(cells ...string) { t.rows = append(t.rows, cells) }
-
-// end writes the table. Errors of stdout show in the next write that matters, the JSON.
-func (t *table) end() {
-	fmt.Fprintln(t.w)
-	if m, ok := t.w.(*markdown); ok {
-		m.table(t.rows)
-		return
-	}
-	aligned := tabwriter.NewWriter(t.w, 0, 0, 2, ' ', 0)
-	for _, row := range t.rows {
-		fmt.Fprintln(aligned, strings.Join(row, "\t"))
-	}
-	_ = aligned.Flush()
 }

@@ -13,10 +13,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluice-stream/sluice/bench/figures"
 	"github.com/sluice-stream/sluice/connector/kafka"
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/operator/expression"
 	"github.com/sluice-stream/sluice/spec"
+	"github.com/sluice-stream/sluice/test/machine"
 	"github.com/sluice-stream/sluice/web"
 )
 
@@ -64,15 +66,15 @@ func TestVersionIn(t *testing.T) {
 func TestSample(t *testing.T) {
 	cases := []struct {
 		values []float64
-		want   Sample
+		want   figures.Sample
 	}{
-		{nil, Sample{}},
-		{[]float64{7}, Sample{N: 1, Min: 7, Median: 7, P99: 7, Max: 7}},
-		{[]float64{201, 1}, Sample{N: 2, Min: 1, Median: 101, P99: 199, Max: 201}},
-		{[]float64{201, 1, 101}, Sample{N: 3, Min: 1, Median: 101, P99: 199, Max: 201}},
+		{nil, figures.Sample{}},
+		{[]float64{7}, figures.Sample{N: 1, Min: 7, Median: 7, P99: 7, Max: 7}},
+		{[]float64{201, 1}, figures.Sample{N: 2, Min: 1, Median: 101, P99: 199, Max: 201}},
+		{[]float64{201, 1, 101}, figures.Sample{N: 3, Min: 1, Median: 101, P99: 199, Max: 201}},
 	}
 	for _, c := range cases {
-		if got := newSample(c.values); got != c.want {
+		if got := figures.NewSample(c.values); got != c.want {
 			t.Errorf("%v: %+v, want %+v", c.values, got, c.want)
 		}
 	}
@@ -90,17 +92,17 @@ func TestMetricsIn(t *testing.T) {
 }
 
 func TestUsageGrows(t *testing.T) {
-	before, err := usageOf(os.Getpid())
+	before, err := machine.UsageOf(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}
-	busy, err := machineBusy()
+	busy, err := machine.Busy()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for start, sum := time.Now(), 0; time.Since(start) < 100*time.Millisecond; sum++ {
 	}
-	after, err := usageOf(os.Getpid())
+	after, err := machine.UsageOf(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,13 +110,13 @@ func TestUsageGrows(t *testing.T) {
 	if grown := after.CPU - before.CPU; grown < 10*time.Millisecond || grown > 10*time.Second {
 		t.Errorf("processor time grew by %s in 0.1 s of work", grown)
 	}
-	if now, err := machineBusy(); err != nil || now <= busy {
+	if now, err := machine.Busy(); err != nil || now <= busy {
 		t.Errorf("the machine was busy for %s, then %s, %v", busy, now, err)
 	}
 	if after.RSSBytes < 1<<20 || after.PeakRSSBytes < after.RSSBytes/2 {
 		t.Errorf("memory of this process: %+v", after)
 	}
-	if _, err := usageOf(1 << 30); err == nil {
+	if _, err := machine.UsageOf(1 << 30); err == nil {
 		t.Error("usage of a process that does not exist")
 	}
 }
@@ -172,13 +174,13 @@ func sampleReport() *Report {
 	return &Report{
 		Runs: runs, Ratios: ratiosOf(runs),
 		Startup: &StartupReport{
-			JobManagerReadyMs: newSample([]float64{301}), TaskManagerReadyMs: newSample([]float64{20}), JobManagerIdle: 41 << 20, TaskManagerIdle: 39 << 20,
+			JobManagerReadyMs: figures.NewSample([]float64{301}), TaskManagerReadyMs: figures.NewSample([]float64{20}), JobManagerIdle: 41 << 20, TaskManagerIdle: 39 << 20,
 		},
-		Checkpoints: []CheckpointReport{{DurationMs: newSample([]float64{1})}, {RecordsPerSec: 1000, DurationMs: newSample([]float64{5, 7, 90})}},
+		Checkpoints: []CheckpointReport{{DurationMs: figures.NewSample([]float64{1})}, {RecordsPerSec: 1000, DurationMs: figures.NewSample([]float64{5, 7, 90})}},
 		Recovery: &RecoveryReport{
 			SpareSlots: []Recovery{{FirstMs: 150}, {FirstMs: 3300}, {FirstMs: 150}}, MissingSlot: []Recovery{{FirstMs: 5000, SlotToFirstMs: 200}}, JobManager: []Recovery{{FirstMs: 500, ReadyMs: 40}},
 		},
-		FirstOutputMs: newSample([]float64{150}),
+		FirstOutputMs: figures.NewSample([]float64{150}),
 		Latency:       latency,
 	}
 }
@@ -241,7 +243,7 @@ func TestReportIsPrinted(t *testing.T) {
 		t.Errorf("NaN in\n%s", &text)
 	}
 	var out strings.Builder
-	if err := r.writeJSON("", &out); err != nil {
+	if err := figures.WriteJSON(r, "", &out); err != nil {
 		t.Fatal(err)
 	}
 	var back Report
@@ -282,7 +284,7 @@ func TestRatios(t *testing.T) {
 	got := map[string]float64{}
 	for _, r := range ratiosOf(runs) {
 		got[r.Of+" / "+r.To] = r.Steady.Median
-		if r.Of == "sluice "+short && r.To == "bare-txn "+short && (r.Steady != newSample([]float64{0.99, 0.95}) || r.Whole != r.Steady) {
+		if r.Of == "sluice "+short && r.To == "bare-txn "+short && (r.Steady != figures.NewSample([]float64{0.99, 0.95}) || r.Whole != r.Steady) {
 			t.Errorf("ratio %+v", r)
 		}
 	}

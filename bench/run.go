@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/sluice-stream/sluice/bench/figures"
 )
 
 // Run is one run of one contestant. CPU is user and system time of the contestant's processes: over their
@@ -51,14 +53,14 @@ func newRun(t *trial, out outcome) Run {
 	n := float64(t.data.records)
 	return Run{
 		Case: t.job.name, ValueBytes: t.data.valueBytes, Compression: t.data.compression, Contestant: t.by.name,
-		Mode: t.mode.String(), IntervalMs: ms(t.mode.interval), Guarantee: t.mode.guarantee,
+		Mode: t.mode.String(), IntervalMs: figures.Ms(t.mode.interval), Guarantee: t.mode.guarantee,
 		RecordsIn: int64(t.data.records), RecordsOut: t.job.want(t.data).total(),
 		Seconds: out.elapsed.Seconds(), RecordsPerSec: n / out.elapsed.Seconds(),
 		MiBPerSec:  n * float64(t.data.valueBytes) / (1 << 20) / out.elapsed.Seconds(),
 		CPUSeconds: out.cpu.Seconds(), CPUPerMillion: out.cpu.Seconds() / n * 1e6,
 		PeakRSSBytes: out.peak, CPUSecondsOf: out.cpuOf, AllocsPerRecord: float64(out.mallocs) / n,
 		Checkpoints: out.checkpoints.count, CheckpointMs: out.checkpoints.meanMs(),
-		Transactions: out.transactions, StalledMs: ms(out.stalled),
+		Transactions: out.transactions, StalledMs: figures.Ms(out.stalled),
 	}
 }
 

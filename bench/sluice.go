@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sluice-stream/sluice/test/integration/process"
+	"github.com/sluice-stream/sluice/test/machine"
 	"github.com/sluice-stream/sluice/web"
 )
 
@@ -38,7 +39,7 @@ func runSluice(ctx context.Context, b *bench, t *trial) (out outcome, err error)
 	}
 	out.peak, out.cpuOf = map[string]int64{}, map[string]float64{}
 	for name, p := range cl.processes() {
-		u, err := usageOf(p.Pid())
+		u, err := machine.UsageOf(p.Pid())
 		if err != nil {
 			return out, err
 		}

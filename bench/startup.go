@@ -7,6 +7,9 @@ import (
 	"os"
 	"os/exec"
 	"time"
+
+	"github.com/sluice-stream/sluice/bench/figures"
+	"github.com/sluice-stream/sluice/test/machine"
 )
 
 // idleFor is how long a cluster does nothing before its memory is read.
@@ -15,14 +18,14 @@ const idleFor = 5 * time.Second
 // StartupReport is about processes without a job. Memory is the resident set, in bytes, the pages of the
 // program file that are in use included.
 type StartupReport struct {
-	JobManagerReadyMs  Sample `json:"jobManagerReadyMs"`
-	TaskManagerReadyMs Sample `json:"taskManagerReadyMs"`
-	SluiceVersionMs    Sample `json:"sluiceVersionMs"` // a whole run of `sluice version`
+	JobManagerReadyMs  figures.Sample `json:"jobManagerReadyMs"`
+	TaskManagerReadyMs figures.Sample `json:"taskManagerReadyMs"`
+	SluiceVersionMs    figures.Sample `json:"sluiceVersionMs"` // a whole run of `sluice version`
 	// SlotsReadyMs is from before the job manager's process is made until the slots of two task managers
 	// are free.
-	SlotsReadyMs    Sample `json:"slotsReadyMs"`
-	JobManagerIdle  int64  `json:"jobManagerIdleRssBytes"`
-	TaskManagerIdle int64  `json:"taskManagerIdleRssBytes"`
+	SlotsReadyMs    figures.Sample `json:"slotsReadyMs"`
+	JobManagerIdle  int64          `json:"jobManagerIdleRssBytes"`
+	TaskManagerIdle int64          `json:"taskManagerIdleRssBytes"`
 }
 
 // startup starts clusters and lets the last one idle.
@@ -41,10 +44,10 @@ func (b *bench) startup(ctx context.Context) (report StartupReport, err error) {
 		if output, err := exec.CommandContext(ctx, b.programs.path("sluice"), "version").CombinedOutput(); err != nil {
 			return report, fmt.Errorf("sluice version: %w: %s", err, output)
 		}
-		version = append(version, ms(time.Since(began)))
+		version = append(version, figures.Ms(time.Since(began)))
 	}
-	report.JobManagerReadyMs, report.TaskManagerReadyMs = newSample(jm), newSample(tm)
-	report.SluiceVersionMs, report.SlotsReadyMs = newSample(version), newSample(slots)
+	report.JobManagerReadyMs, report.TaskManagerReadyMs = figures.NewSample(jm), figures.NewSample(tm)
+	report.SluiceVersionMs, report.SlotsReadyMs = figures.NewSample(version), figures.NewSample(slots)
 	b.say("ready after: job manager %.0f ms, task manager %.0f ms; slots of two task managers free after %.0f ms", report.JobManagerReadyMs.Median, report.TaskManagerReadyMs.Median, report.SlotsReadyMs.Median)
 	report.JobManagerIdle, report.TaskManagerIdle, err = b.idle(ctx)
 	return report, err
@@ -66,16 +69,16 @@ func startOnce(p *programs) (t startTimes, err error) {
 	if err := c.startJobManager("127.0.0.1:0", "127.0.0.1:0"); err != nil {
 		return t, err
 	}
-	t.jm = ms(time.Since(began))
+	t.jm = figures.Ms(time.Since(began))
 	for i := range partitions / slotsPerTM {
 		tm, err := c.startTaskManager(fmt.Sprintf("tm-%d", i+1))
 		if err != nil {
 			return t, err
 		}
-		t.tms = append(t.tms, ms(tm.ready.Sub(tm.started)))
+		t.tms = append(t.tms, figures.Ms(tm.ready.Sub(tm.started)))
 	}
 	err = c.waitSlots(partitions)
-	t.slots = ms(time.Since(began))
+	t.slots = figures.Ms(time.Since(began))
 	return t, err
 }
 
@@ -92,7 +95,7 @@ func (b *bench) idle(ctx context.Context) (jm, tm int64, err error) {
 		return 0, 0, context.Cause(ctx)
 	}
 	for name, p := range c.processes() {
-		u, err := usageOf(p.Pid())
+		u, err := machine.UsageOf(p.Pid())
 		if err != nil {
 			return jm, tm, err
 		}
@@ -102,8 +105,6 @@ func (b *bench) idle(ctx context.Context) (jm, tm int64, err error) {
 			tm = max(tm, u.RSSBytes)
 		}
 	}
-	b.say("idle: job manager %.1f MiB, task manager %.1f MiB", mib(jm), mib(tm))
+	b.say("idle: job manager %.1f MiB, task manager %.1f MiB", figures.MiB(jm), figures.MiB(tm))
 	return jm, tm, nil
 }
-
-func mib(bytes int64) float64 { return float64(bytes) / (1 << 20) }

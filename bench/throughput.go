@@ -7,6 +7,8 @@ import (
 	"os"
 	"slices"
 	"time"
+
+	"github.com/sluice-stream/sluice/test/machine"
 )
 
 // runTimeout bounds one run of one contestant.
@@ -252,14 +254,14 @@ type othersCPU struct{ machine, broker, self time.Duration }
 func (b *bench) others() (othersCPU, error) {
 	var o othersCPU
 	var err error
-	if o.machine, err = machineBusy(); err != nil {
+	if o.machine, err = machine.Busy(); err != nil {
 		return o, err
 	}
-	kafka, err := usageOf(b.broker.pid)
+	kafka, err := machine.UsageOf(b.broker.pid)
 	if err != nil {
 		return o, err
 	}
-	self, err := usageOf(os.Getpid())
+	self, err := machine.UsageOf(os.Getpid())
 	o.broker, o.self = kafka.CPU, self.CPU
 	return o, err
 }

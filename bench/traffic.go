@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/sluice-stream/sluice/bench/figures"
 )
 
 const (
@@ -160,7 +162,7 @@ func (t *traffic) acked(r *kgo.Record, err error) {
 	if err != nil || r.Offset%ackEvery != 0 {
 		return
 	}
-	took := ms(time.Since(r.Timestamp))
+	took := figures.Ms(time.Since(r.Timestamp))
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.acks = append(t.acks, took)
@@ -168,10 +170,10 @@ func (t *traffic) acked(r *kgo.Record, err error) {
 
 // ackTimes sums up how long writes took since it was last asked: what the broker costs anyone on this
 // machine at this time.
-func (t *traffic) ackTimes() Sample {
+func (t *traffic) ackTimes() figures.Sample {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	out := newSample(t.acks)
+	out := figures.NewSample(t.acks)
 	t.acks = nil
 	return out
 }

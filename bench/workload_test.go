@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/sluice-stream/sluice/bench/figures"
 	"github.com/sluice-stream/sluice/test/integration/kafkaenv"
 )
 
@@ -272,7 +273,7 @@ func TestMarkerProbe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var got []Sample
+	var got []figures.Sample
 	for ctx.Err() == nil && len(got) < 3 {
 		if s := p.times(); s.N > 0 {
 			got = append(got, s)

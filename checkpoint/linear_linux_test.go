@@ -1,45 +1,18 @@
 package checkpoint
 
 import (
-	"runtime"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/ident"
+	"github.com/sluice-stream/sluice/internal/linear"
 )
-
-// threadCPU is the processor time of this thread, which other load on the machine does not change.
-func threadCPU(t *testing.T) time.Duration {
-	t.Helper()
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts); err != nil {
-		t.Fatal(err)
-	}
-	return time.Duration(ts.Nano())
-}
 
 // A level and an ack of a sink cost about the same in a job of ten times as many subtasks: were all of them looked
 // at for each, they would cost ten times as much.
 func TestAcksCostTheSameInALargeJob(t *testing.T) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	perSubtask := func(n int) time.Duration {
-		least := time.Hour
-		for range 3 {
-			began := threadCPU(t)
-			drawGated(t, n)
-			least = min(least, (threadCPU(t)-began)/time.Duration(n))
-		}
-		return least
-	}
-	small, large := perSubtask(1000), perSubtask(10_000)
-	t.Logf("a subtask costs %s in a job of 1,000, %s in one of 10,000", small, large)
-	if large > 5*small+time.Microsecond {
-		t.Errorf("a subtask costs %s in a job of 1,000 and %s in one of 10,000: the cost of an event depends on the size of the job", small, large)
-	}
+	linear.Check(t, "a level and an ack of a subtask", func(n int) { drawGated(t, n) })
 }
 
 // drawGated draws a checkpoint of n subtasks, each with a transactional sink.

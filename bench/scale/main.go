@@ -26,7 +26,10 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/sluice-stream/sluice/bench/coordination"
+	"github.com/sluice-stream/sluice/bench/figures"
 	"github.com/sluice-stream/sluice/graph"
+	"github.com/sluice-stream/sluice/test/machine"
 )
 
 // maxTaskManagers bounds the simulated task managers; up to it there is one for ten subtasks.
@@ -115,8 +118,8 @@ func (o *options) validate() error {
 
 func (o *options) settings() map[string]any {
 	return map[string]any{
-		"steps": o.steps, "guarantees": o.guarantees, "maxExactlyOnce": o.maxExactlyOnce, "deployments": o.deployments, "checkpoints": o.checkpoints, "intervalMs": ms(o.interval),
-		"smallIntervalMs": ms(o.smallInterval), "smallSubtasks": o.smallSubtasks, "idleSeconds": o.idle.Seconds(), "timeoutSeconds": o.timeout.Seconds(),
+		"steps": o.steps, "guarantees": o.guarantees, "maxExactlyOnce": o.maxExactlyOnce, "deployments": o.deployments, "checkpoints": o.checkpoints, "intervalMs": figures.Ms(o.interval),
+		"smallIntervalMs": figures.Ms(o.smallInterval), "smallSubtasks": o.smallSubtasks, "idleSeconds": o.idle.Seconds(), "timeoutSeconds": o.timeout.Seconds(),
 		"broker": "kfake, in the process of the simulated task managers", "profiled": strconv.FormatBool(o.profile != ""),
 	}
 }
@@ -134,14 +137,16 @@ func run(ctx context.Context, opts *options, stdout, progress io.Writer) (err er
 			return err
 		}
 	}
-	report := Report{Benchmark: benchmarkName, Machine: describeMachine(ctx), Settings: opts.settings()}
+	report := coordination.Report{Benchmark: coordination.Benchmark, Machine: machine.Describe(ctx), Settings: opts.settings()}
 	report.Steps, err = measureAll(ctx, opts, program, progress)
-	report.Goals = goalsOf(report.Steps)
-	report.print(stdout)
-	return errors.Join(err, report.writeJSON(opts.json, stdout))
+	report.Goals = coordination.GoalsOf(report.Steps)
+	fmt.Fprintf(stdout, "\n%s\n", &report)
+	report.Print(stdout)
+	coordination.PrintGoals(stdout, report.Goals)
+	return errors.Join(err, figures.WriteJSON(report, opts.json, stdout))
 }
 
-func measureAll(ctx context.Context, opts *options, program string, progress io.Writer) (out []Step, err error) {
+func measureAll(ctx context.Context, opts *options, program string, progress io.Writer) (out []coordination.Step, err error) {
 	say := func(format string, args ...any) { fmt.Fprintf(progress, format+"\n", args...) }
 	for _, guarantee := range opts.guarantees {
 		for _, n := range opts.steps {
@@ -161,7 +166,7 @@ func measureAll(ctx context.Context, opts *options, program string, progress io.
 }
 
 // sized spreads the subtasks of a job over task managers.
-func sized(subtasks int, guarantee string) Step {
+func sized(subtasks int, guarantee string) coordination.Step {
 	n := min(max(subtasks/subtasksPerSmallFleet, 1), maxTaskManagers)
-	return Step{Subtasks: subtasks, Guarantee: guarantee, TaskManagers: n, SlotsPerTaskManager: (subtasks + n - 1) / n}
+	return coordination.Step{Subtasks: subtasks, Guarantee: guarantee, TaskManagers: n, SlotsPerTaskManager: (subtasks + n - 1) / n}
 }

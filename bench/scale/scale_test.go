@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/sluice-stream/sluice/bench/coordination"
+	"github.com/sluice-stream/sluice/bench/figures"
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
@@ -79,16 +81,16 @@ func TestJournal(t *testing.T) {
 
 func TestGoals(t *testing.T) {
 	t.Parallel()
-	step := func(subtasks int, factor float64) Step {
-		one := func(x float64) Sample { return newSample([]float64{x}) }
-		s := Step{Subtasks: subtasks, Guarantee: string(graph.AtLeastOnce), DeploymentMs: one(100 * factor), CPUPerCheckpoint: 0.01 * factor, PeakRSSBytes: 200 << 20}
+	step := func(subtasks int, factor float64) coordination.Step {
+		one := func(x float64) figures.Sample { return figures.NewSample([]float64{x}) }
+		s := coordination.Step{Subtasks: subtasks, Guarantee: string(graph.AtLeastOnce), DeploymentMs: one(100 * factor), CPUPerCheckpoint: 0.01 * factor, PeakRSSBytes: 200 << 20}
 		s.Checkpoints.CommittedMs = one(20 * factor)
 		return s
 	}
-	verdicts := func(steps ...Step) string {
+	verdicts := func(steps ...coordination.Step) string {
 		var out []string
-		for _, g := range goalsOf(steps) {
-			out = append(out, g.verdict())
+		for _, g := range coordination.GoalsOf(steps) {
+			out = append(out, g.Verdict())
 		}
 		return strings.Join(out, " ")
 	}
@@ -112,7 +114,7 @@ func TestSized(t *testing.T) {
 	t.Parallel()
 	for subtasks, want := range map[int]string{1: "1 x 1", 10: "1 x 10", 100: "10 x 10", 1000: "100 x 10", 1234: "100 x 13", 10_000: "100 x 100"} {
 		s := sized(subtasks, string(graph.AtLeastOnce))
-		if got := fmt.Sprintf("%d x %d", s.TaskManagers, s.SlotsPerTaskManager); got != want || s.slots() < subtasks {
+		if got := fmt.Sprintf("%d x %d", s.TaskManagers, s.SlotsPerTaskManager); got != want || s.Slots() < subtasks {
 			t.Errorf("%d subtasks run on %s, want %s", subtasks, got, want)
 		}
 	}
@@ -132,17 +134,17 @@ func TestOptions(t *testing.T) {
 
 func TestReportWritesAllOfItself(t *testing.T) {
 	t.Parallel()
-	report := Report{Benchmark: benchmarkName, Steps: []Step{{Subtasks: 10, Guarantee: "at-least-once", Failure: "it broke"}}}
+	report := coordination.Report{Benchmark: coordination.Benchmark, Steps: []coordination.Step{{Subtasks: 10, Guarantee: "at-least-once", Failure: "it broke"}}}
 	var tables, text strings.Builder
-	report.print(&tables)
-	if err := report.writeJSON("", &text); err != nil {
+	report.Print(&tables)
+	if err := figures.WriteJSON(report, "", &text); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(tables.String(), "it broke") {
 		t.Errorf("the failure is missing in\n%s", &tables)
 	}
-	var back Report
-	if err := json.Unmarshal([]byte(text.String()), &back); err != nil || back.Steps[0].Failure != "it broke" || back.Benchmark != benchmarkName {
+	var back coordination.Report
+	if err := json.Unmarshal([]byte(text.String()), &back); err != nil || back.Steps[0].Failure != "it broke" || back.Benchmark != coordination.Benchmark {
 		t.Errorf("read back %+v, %v", back, err)
 	}
 }

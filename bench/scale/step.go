@@ -13,7 +13,10 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kfake"
 
+	"github.com/sluice-stream/sluice/bench/coordination"
+	"github.com/sluice-stream/sluice/bench/figures"
 	"github.com/sluice-stream/sluice/graph"
+	"github.com/sluice-stream/sluice/test/machine"
 )
 
 const (
@@ -34,7 +37,7 @@ type step struct {
 	opts    *options
 	program string
 	say     func(format string, args ...any)
-	out     Step
+	out     coordination.Step
 
 	dir    string
 	broker *kfake.Cluster
@@ -47,7 +50,7 @@ type step struct {
 }
 
 // measure runs the step. What it could not do to its end is told in Step.Failure; an error is one of the benchmark.
-func (s *step) measure(parent context.Context) (out Step, err error) {
+func (s *step) measure(parent context.Context) (out coordination.Step, err error) {
 	ctx, cancel := context.WithTimeoutCause(parent, s.opts.timeout, fmt.Errorf("the step took longer than %s", s.opts.timeout))
 	defer cancel()
 	if s.dir, err = os.MkdirTemp("", "sluice-scale-"); err != nil {
@@ -82,7 +85,7 @@ func (s *step) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	return s.waitSlots(ctx, func(c cluster) bool { return c.slots == s.out.slots() })
+	return s.waitSlots(ctx, func(c cluster) bool { return c.slots == s.out.Slots() })
 }
 
 func (s *step) waitSlots(ctx context.Context, wanted func(cluster) bool) error {
@@ -163,8 +166,8 @@ func (s *step) submit(ctx context.Context, interval time.Duration) error {
 	if err != nil {
 		return err
 	}
-	s.submits = append(s.submits, ms(submitted))
-	s.deployments = append(s.deployments, ms(at.Sub(began)))
+	s.submits = append(s.submits, figures.Ms(submitted))
+	s.deployments = append(s.deployments, figures.Ms(at.Sub(began)))
 	s.say("%d subtasks, %s: RUNNING after %s", s.out.Subtasks, s.out.Guarantee, at.Sub(began).Round(time.Millisecond))
 	return nil
 }
@@ -179,8 +182,8 @@ func (s *step) cancel(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.cancels = append(s.cancels, ms(at.Sub(began)))
-	return s.waitSlots(ctx, func(c cluster) bool { return c.freeSlots == s.out.slots() })
+	s.cancels = append(s.cancels, figures.Ms(at.Sub(began)))
+	return s.waitSlots(ctx, func(c cluster) bool { return c.freeSlots == s.out.Slots() })
 }
 
 // waitState is when the job came to a state.
@@ -240,32 +243,32 @@ func (s *step) profiled(ctx context.Context, f func() error) error {
 // sumUp turns what was seen into figures.
 func (s *step) sumUp() {
 	o := &s.out
-	o.DeploymentMs, o.SubmitMs, o.CancelMs = newSample(s.deployments), newSample(s.submits), newSample(s.cancels)
-	o.Load1 = loadAverage()
+	o.DeploymentMs, o.SubmitMs, o.CancelMs = figures.NewSample(s.deployments), figures.NewSample(s.submits), figures.NewSample(s.cancels)
+	o.Load1 = machine.LoadAverage()
 	if s.jm == nil {
 		return
 	}
-	if u, err := usageOf(s.jm.process.Pid()); err == nil { // it may have ended, which is the failure then
-		o.PeakRSSBytes = u.peakRSSBytes
+	if u, err := machine.UsageOf(s.jm.process.Pid()); err == nil { // it may have ended, which is the failure then
+		o.PeakRSSBytes = u.PeakRSSBytes
 	}
-	if u, err := usageOf(os.Getpid()); err == nil {
-		o.FleetPeakRSSBytes = u.peakRSSBytes
+	if u, err := machine.UsageOf(os.Getpid()); err == nil {
+		o.FleetPeakRSSBytes = u.PeakRSSBytes
 	}
 	j := s.jm.journal
 	o.Restarts, o.Lost = len(j.restarts), len(j.lost)
 	o.Checkpoints = s.checkpointReport()
 	if n := float64(o.Checkpoints.N); n > 0 && o.Busy.Seconds > 0 {
-		o.CPUPerCheckpoint = max(o.Busy.CPUSeconds-o.Idle.cpuPerSecond()*o.Busy.Seconds, 0) / n
+		o.CPUPerCheckpoint = max(o.Busy.CPUSeconds-o.Idle.CPUPerSecond()*o.Busy.Seconds, 0) / n
 		o.FleetCPUPerCheckpoint = max(o.Busy.FleetCPUSeconds-o.Idle.FleetCPUSeconds/max(o.Idle.Seconds, 1)*o.Busy.Seconds, 0) / n
 	}
 	s.say("%d subtasks, %s: %d checkpoints, p50 %.1f ms, p99 %.1f ms; job manager %.1f ms CPU each, peak %.0f MiB; heartbeats at most %.0f ms old", o.Subtasks, o.Guarantee,
-		o.Checkpoints.N, o.Checkpoints.CommittedMs.Median, o.Checkpoints.CommittedMs.P99, 1000*o.CPUPerCheckpoint, mib(o.PeakRSSBytes), o.Busy.HeartbeatAgeMaxMs)
+		o.Checkpoints.N, o.Checkpoints.CommittedMs.Median, o.Checkpoints.CommittedMs.P99, 1000*o.CPUPerCheckpoint, figures.MiB(o.PeakRSSBytes), o.Busy.HeartbeatAgeMaxMs)
 }
 
 // checkpointReport joins what the job manager logged of the checkpoints that were timed with what the subtasks saw.
-func (s *step) checkpointReport() CheckpointReport {
+func (s *step) checkpointReport() coordination.CheckpointReport {
 	j := s.jm.journal
-	r := CheckpointReport{IntervalMs: ms(s.interval()), Failed: len(j.failed)}
+	r := coordination.CheckpointReport{IntervalMs: figures.Ms(s.interval()), Failed: len(j.failed)}
 	complete := s.times.complete()
 	ids := slices.Sorted(maps.Keys(complete))
 	if len(ids) <= warmUp {
@@ -279,9 +282,9 @@ func (s *step) checkpointReport() CheckpointReport {
 			continue
 		}
 		c := complete[id]
-		barrier, durable, committed = append(barrier, ms(c.lastBarrier.Sub(at))), append(durable, ms(took)), append(committed, ms(c.lastCommit.Sub(at)))
+		barrier, durable, committed = append(barrier, figures.Ms(c.lastBarrier.Sub(at))), append(durable, figures.Ms(took)), append(committed, figures.Ms(c.lastCommit.Sub(at)))
 	}
-	r.N, r.BarrierMs, r.DurableMs, r.CommittedMs = len(committed), newSample(barrier), newSample(durable), newSample(committed)
+	r.N, r.BarrierMs, r.DurableMs, r.CommittedMs = len(committed), figures.NewSample(barrier), figures.NewSample(durable), figures.NewSample(committed)
 	return r
 }
 

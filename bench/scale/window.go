@@ -5,6 +5,10 @@ import (
 	"errors"
 	"os"
 	"time"
+
+	"github.com/sluice-stream/sluice/bench/coordination"
+	"github.com/sluice-stream/sluice/bench/figures"
+	"github.com/sluice-stream/sluice/test/machine"
 )
 
 // lookEvery is how often the job manager is asked for its task managers while it is watched: as a dashboard may do,
@@ -12,7 +16,7 @@ import (
 const lookEvery = 130 * time.Millisecond
 
 // watch measures the job manager while f runs.
-func (m *jobManager) watch(ctx context.Context, f func(context.Context) error) (w Window, err error) {
+func (m *jobManager) watch(ctx context.Context, f func(context.Context) error) (w coordination.Window, err error) {
 	before, err := m.counters()
 	if err != nil {
 		return w, err
@@ -31,17 +35,17 @@ func (m *jobManager) watch(ctx context.Context, f func(context.Context) error) (
 		return w, err
 	}
 	w.Seconds = after.at.Sub(before.at).Seconds()
-	w.CPUSeconds = (after.manager.cpu - before.manager.cpu).Seconds()
-	w.FleetCPUSeconds = (after.fleet.cpu - before.fleet.cpu).Seconds()
+	w.CPUSeconds = (after.manager.CPU - before.manager.CPU).Seconds()
+	w.FleetCPUSeconds = (after.fleet.CPU - before.fleet.CPU).Seconds()
 	w.ForeignCPUSeconds = max((after.machine-before.machine).Seconds()-w.CPUSeconds-w.FleetCPUSeconds, 0)
-	w.RSSBytes = after.manager.rssBytes
+	w.RSSBytes = after.manager.RSSBytes
 	return w, nil
 }
 
 // look fills in what only repeated looks tell, until ctx ends.
-func (m *jobManager) look(ctx context.Context, w *Window) error {
+func (m *jobManager) look(ctx context.Context, w *coordination.Window) error {
 	var took []float64
-	defer func() { w.AnswerMs = newSample(took) }()
+	defer func() { w.AnswerMs = figures.NewSample(took) }()
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
@@ -57,26 +61,26 @@ func (m *jobManager) look(ctx context.Context, w *Window) error {
 		if err != nil {
 			return err
 		}
-		took = append(took, ms(c.took))
-		w.HeartbeatAgeMaxMs = max(w.HeartbeatAgeMaxMs, ms(c.oldest))
+		took = append(took, figures.Ms(c.took))
+		w.HeartbeatAgeMaxMs = max(w.HeartbeatAgeMaxMs, figures.Ms(c.oldest))
 	}
 }
 
 // counters are what only rises.
 type counters struct {
 	at             time.Time
-	manager, fleet usage
+	manager, fleet machine.Usage
 	machine        time.Duration
 }
 
 func (m *jobManager) counters() (c counters, err error) {
 	c.at = time.Now()
-	if c.manager, err = usageOf(m.process.Pid()); err != nil {
+	if c.manager, err = machine.UsageOf(m.process.Pid()); err != nil {
 		return c, err
 	}
-	if c.fleet, err = usageOf(os.Getpid()); err != nil {
+	if c.fleet, err = machine.UsageOf(os.Getpid()); err != nil {
 		return c, err
 	}
-	c.machine, err = machineBusy()
+	c.machine, err = machine.Busy()
 	return c, err
 }

@@ -2,45 +2,17 @@ package job
 
 import (
 	"fmt"
-	"runtime"
 	"testing"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
+	"github.com/sluice-stream/sluice/internal/linear"
 )
-
-// threadCPU is the processor time of this thread, which other load on the machine does not change.
-func threadCPU(t *testing.T) time.Duration {
-	t.Helper()
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts); err != nil {
-		t.Fatal(err)
-	}
-	return time.Duration(ts.Nano())
-}
 
 // A report of a subtask costs about the same in a job of ten times as many subtasks: were all of them looked at for
 // each report, it would cost ten times as much.
 func TestReportsCostTheSameInALargeJob(t *testing.T) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	perReport := func(n int) time.Duration {
-		least := time.Hour
-		for range 3 {
-			began := threadCPU(t)
-			deployAndCancel(t, n)
-			least = min(least, (threadCPU(t)-began)/time.Duration(3*n))
-		}
-		return least
-	}
-	small, large := perReport(1000), perReport(10_000)
-	t.Logf("a report costs %s in a job of 1,000 subtasks, %s in one of 10,000", small, large)
-	if large > 5*small+time.Microsecond {
-		t.Errorf("a report costs %s in a job of 1,000 subtasks and %s in one of 10,000: the cost of an event depends on the size of the job", small, large)
-	}
+	linear.Check(t, "three reports of a subtask", func(n int) { deployAndCancel(t, n) })
 }
 
 // deployAndCancel takes a job of n subtasks through its life, three reports of each.

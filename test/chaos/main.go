@@ -22,6 +22,7 @@ import (
 	"github.com/sluice-stream/sluice/test/chaos/rig"
 	"github.com/sluice-stream/sluice/test/chaos/workload"
 	"github.com/sluice-stream/sluice/test/integration/kafkaenv"
+	"github.com/sluice-stream/sluice/test/machine"
 )
 
 // errRed says that runs were judged, and not all of them are right: exit code 1.
@@ -188,7 +189,7 @@ func (s *Suite) all(ctx context.Context, set settings, faults []fault.Fault, j *
 			continue
 		}
 		o := s.Run(ctx, r)
-		o.Revision, o.Load1 = set.revision, loadAverage()
+		o.Revision, o.Load1 = set.revision, machine.LoadAverage()
 		if ctx.Err() != nil { // it was not made to its end
 			break
 		}

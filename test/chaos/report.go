@@ -9,8 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/prometheus/procfs"
-
 	"github.com/sluice-stream/sluice/test/chaos/fault"
 )
 
@@ -114,19 +112,6 @@ func loads(outcomes []Outcome) string {
 		return ""
 	}
 	return fmt.Sprintf("Load average of the machine at the end of %d of the runs, p50 / p95 / max: %s.\n\n", len(known), quantiles(known))
-}
-
-// loadAverage is the kernel's, over one minute; 0 if it does not tell.
-func loadAverage() float64 {
-	proc, err := procfs.NewDefaultFS()
-	if err != nil {
-		return 0
-	}
-	load, err := proc.LoadAvg()
-	if err != nil {
-		return 0
-	}
-	return load.Load1
 }
 
 // seeds are the lowest and the highest one.

@@ -1,8 +1,10 @@
-package main
+package coordination
 
 import (
 	"fmt"
 	"io"
+
+	"github.com/sluice-stream/sluice/bench/figures"
 )
 
 // Goal is one figure to reach: at most its limit.
@@ -29,9 +31,9 @@ func newGoal(name, unit string, limit, measured float64) Goal {
 	return Goal{Name: name, Unit: unit, Limit: limit, Measured: measured, Ratio: measured / limit, Met: measured <= limit}
 }
 
-// goalsOf compares what was measured with what is to be reached. What was not measured is left out; a step that
+// GoalsOf compares what was measured with what is to be reached. What was not measured is left out; a step that
 // could not be measured to its end misses its goals.
-func goalsOf(steps []Step) []Goal {
+func GoalsOf(steps []Step) []Goal {
 	goals := []Goal{}
 	for i := range steps {
 		s := &steps[i]
@@ -44,7 +46,7 @@ func goalsOf(steps []Step) []Goal {
 			goals = append(goals,
 				newGoal(name+": checkpoint p99, trigger to committed and told", "ms", limitCommittedMs, s.Checkpoints.CommittedMs.P99),
 				newGoal(name+": deployment, submit to RUNNING, median", "ms", limitDeploymentMs, s.DeploymentMs.Median),
-				newGoal(name+": peak RSS of the job manager", "MiB", limitRSSMiB, mib(s.PeakRSSBytes)))
+				newGoal(name+": peak RSS of the job manager", "MiB", limitRSSMiB, figures.MiB(s.PeakRSSBytes)))
 		}
 		goals = append(goals, slopeGoals(steps[:i], s)...)
 	}
@@ -71,21 +73,23 @@ func slopeGoals(before []Step, s *Step) (goals []Goal) {
 	return goals
 }
 
-func (g *Goal) verdict() string {
+// Verdict is met or MISSED.
+func (g *Goal) Verdict() string {
 	if g.Met {
 		return "met"
 	}
 	return "MISSED"
 }
 
-func printGoals(w io.Writer, goals []Goal) {
+// PrintGoals writes a table of goals, if there are any.
+func PrintGoals(w io.Writer, goals []Goal) {
 	if len(goals) == 0 {
 		return
 	}
-	table := newTable(w, "GOAL", "LIMIT", "MEASURED", "MEASURED / LIMIT", "")
+	table := figures.NewTable(w, "GOAL", "LIMIT", "MEASURED", "MEASURED / LIMIT", "")
 	for i := range goals {
 		g := &goals[i]
-		table.row(g.Name, fmt.Sprintf("%g %s", g.Limit, g.Unit), fmt.Sprintf("%.4g %s", g.Measured, g.Unit), fmt.Sprintf("%.2f", g.Ratio), g.verdict())
+		table.Row(g.Name, fmt.Sprintf("%g %s", g.Limit, g.Unit), fmt.Sprintf("%.4g %s", g.Measured, g.Unit), fmt.Sprintf("%.2f", g.Ratio), g.Verdict())
 	}
-	table.end()
+	table.End()
 }

@@ -1,4 +1,4 @@
-package main
+package figures
 
 import (
 	"bytes"
@@ -7,17 +7,17 @@ import (
 	"unicode"
 )
 
-// markdown takes what is printed for people, and makes Markdown of the tables in it.
-type markdown struct{ bytes.Buffer }
+// Markdown takes what is printed for people, and makes Markdown of the tables in it.
+type Markdown struct{ bytes.Buffer }
 
 // table writes a table whose first row is the header. Columns of figures are aligned to the right.
-func (m *markdown) table(rows [][]string) {
+func (m *Markdown) table(rows [][]string) {
 	header := rows[0]
 	m.row(header, len(header))
 	aligns := make([]string, len(header))
 	for i := range header {
 		aligns[i] = "---"
-		if figures(rows[1:], i) {
+		if areFigures(rows[1:], i) {
 			aligns[i] = "---:"
 		}
 	}
@@ -27,7 +27,7 @@ func (m *markdown) table(rows [][]string) {
 	}
 }
 
-func (m *markdown) row(cells []string, width int) {
+func (m *Markdown) row(cells []string, width int) {
 	for i := range width {
 		cell := ""
 		if i < len(cells) {
@@ -38,8 +38,8 @@ func (m *markdown) row(cells []string, width int) {
 	m.WriteString("|\n")
 }
 
-// figures says whether every cell of a column is a number, has one in front, or is empty.
-func figures(rows [][]string, column int) bool {
+// areFigures says whether every cell of a column is a number, has one in front, or is empty.
+func areFigures(rows [][]string, column int) bool {
 	found := false
 	for _, row := range rows {
 		if column >= len(row) || row[column] == "" || row[column] == "-" {

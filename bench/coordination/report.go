@@ -1,27 +1,28 @@
-package main
+// Package coordination is what bench/scale measured: what coordination costs at several sizes of a job.
+package coordination
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
-	"os"
-	"text/tabwriter"
 	"time"
+
+	"github.com/sluice-stream/sluice/bench/figures"
+	"github.com/sluice-stream/sluice/test/machine"
 )
 
 // Report is everything that was measured; its JSON is what docs are written from.
 type Report struct {
 	// Benchmark is always coordination-scale: it tells this JSON from that of the benchmark of records.
-	Benchmark string  `json:"benchmark"`
-	Machine   Machine `json:"machine"`
+	Benchmark string       `json:"benchmark"`
+	Machine   machine.Host `json:"machine"`
 	// Settings are the flags of the run.
 	Settings map[string]any `json:"settings"`
 	Steps    []Step         `json:"steps"`
 	Goals    []Goal         `json:"goals"`
 }
 
-// benchmarkName is Report.Benchmark.
-const benchmarkName = "coordination-scale"
+// Benchmark is Report.Benchmark.
+const Benchmark = "coordination-scale"
 
 // Step is one size of a job: its own job manager, its own task managers.
 type Step struct {
@@ -31,10 +32,10 @@ type Step struct {
 	SlotsPerTaskManager int    `json:"slotsPerTaskManager"`
 	// DeploymentMs is from the call of Submit until the job is RUNNING; SubmitMs is the call itself: the checks of
 	// topics, the start offsets, the write of checkpoint 0.
-	DeploymentMs Sample `json:"deploymentMs"`
-	SubmitMs     Sample `json:"submitMs"`
+	DeploymentMs figures.Sample `json:"deploymentMs"`
+	SubmitMs     figures.Sample `json:"submitMs"`
 	// CancelMs is from the call of Cancel until the job is CANCELED.
-	CancelMs    Sample           `json:"cancelMs"`
+	CancelMs    figures.Sample   `json:"cancelMs"`
 	Checkpoints CheckpointReport `json:"checkpoints"`
 	// Idle is the job running without checkpoints; Busy is while the checkpoints above were drawn.
 	Idle Window `json:"idle"`
@@ -63,9 +64,9 @@ type CheckpointReport struct {
 	IntervalMs float64 `json:"intervalMs"`
 	// BarrierMs is until the last subtask has passed its barrier and says so, DurableMs until the manifest is durable,
 	// CommittedMs until the last subtask has heard that it is durable and committed.
-	BarrierMs   Sample `json:"barrierMs"`
-	DurableMs   Sample `json:"durableMs"`
-	CommittedMs Sample `json:"committedMs"`
+	BarrierMs   figures.Sample `json:"barrierMs"`
+	DurableMs   figures.Sample `json:"durableMs"`
+	CommittedMs figures.Sample `json:"committedMs"`
 }
 
 // Window is a span of time in which the job manager was watched.
@@ -81,118 +82,94 @@ type Window struct {
 	// interval of heartbeats, and their delay.
 	HeartbeatAgeMaxMs float64 `json:"heartbeatAgeMaxMs"`
 	// AnswerMs is how long the job manager took to list its task managers meanwhile.
-	AnswerMs Sample `json:"answerMs"`
+	AnswerMs figures.Sample `json:"answerMs"`
 }
 
-func (w *Window) cpuPerSecond() float64 {
+// CPUPerSecond is the share of a processor that the job manager used.
+func (w *Window) CPUPerSecond() float64 {
 	if w.Seconds == 0 {
 		return 0
 	}
 	return w.CPUSeconds / w.Seconds
 }
 
-func (s *Step) slots() int { return s.TaskManagers * s.SlotsPerTaskManager }
+// Slots are those of all task managers.
+func (s *Step) Slots() int { return s.TaskManagers * s.SlotsPerTaskManager }
 
-// print writes the tables for people.
-func (r *Report) print(w io.Writer) {
-	fmt.Fprintf(w, "\n%s\n", r.Machine)
+// String is one line about the machine.
+func (r *Report) String() string {
+	m := &r.Machine
+	return fmt.Sprintf("%s, %d CPUs shared by the job manager and all simulated task managers, %.0f GiB, Linux %s, %s, revision %s, load %.1f before the first step, %s",
+		m.CPU, m.CPUs, m.MemoryGiB, m.Kernel, m.Go, m.Revision, m.Load1, m.At.Format(time.DateTime))
+}
+
+// Print writes the tables.
+func (r *Report) Print(w io.Writer) {
 	r.printTimes(w)
 	r.printCosts(w)
 	r.printSlope(w)
-	printGoals(w, r.Goals)
 	for i := range r.Steps {
 		if s := &r.Steps[i]; s.Failure != "" {
-			fmt.Fprintf(w, "\n%d subtasks, %s: %s\n", s.Subtasks, s.Guarantee, s.Failure)
+			fmt.Fprintf(w, "\nNot measured to its end: %d subtasks, %s: %s\n", s.Subtasks, s.Guarantee, s.Failure)
 		}
 	}
 }
 
 func (r *Report) printTimes(w io.Writer) {
-	table := newTable(w, "SUBTASKS", "SINK", "TASK MANAGERS x SLOTS", "SUBMIT → RUNNING median (max)", "CHECKPOINTS", "FAILED",
-		"TRIGGER → LAST BARRIER p50 / p99", "→ DURABLE p50 / p99", "→ COMMITTED, TOLD p50 / p99", "HEARTBEAT AGE idle / busy, max", "LOST")
+	table := figures.NewTable(w, "SUBTASKS", "SINK", "TASK MANAGERS × SLOTS", "SUBMIT TO RUNNING, ms: median (max)", "CHECKPOINTS", "FAILED",
+		"TRIGGER TO LAST BARRIER, ms: p50 / p99", "TO DURABLE", "TO COMMITTED AND TOLD", "HEARTBEAT AGE, ms: idle / busy, max", "LOST")
 	for i := range r.Steps {
 		s := &r.Steps[i]
 		c := &s.Checkpoints
-		table.row(fmt.Sprint(s.Subtasks), s.Guarantee, fmt.Sprintf("%d x %d", s.TaskManagers, s.SlotsPerTaskManager),
-			fmt.Sprintf("%.0f ms (%.0f)", s.DeploymentMs.Median, s.DeploymentMs.Max), fmt.Sprint(c.N), fmt.Sprint(c.Failed),
+		table.Row(figures.Grouped(float64(s.Subtasks)), s.Guarantee, fmt.Sprintf("%d × %d", s.TaskManagers, s.SlotsPerTaskManager),
+			fmt.Sprintf("%s (%s)", figures.Digits(s.DeploymentMs.Median), figures.Digits(s.DeploymentMs.Max)), fmt.Sprint(c.N), fmt.Sprint(c.Failed),
 			quantiles(c.BarrierMs), quantiles(c.DurableMs), quantiles(c.CommittedMs),
-			fmt.Sprintf("%.0f / %.0f ms", s.Idle.HeartbeatAgeMaxMs, s.Busy.HeartbeatAgeMaxMs), fmt.Sprint(s.Lost))
+			fmt.Sprintf("%s / %s", figures.Digits(s.Idle.HeartbeatAgeMaxMs), figures.Digits(s.Busy.HeartbeatAgeMaxMs)), fmt.Sprint(s.Lost))
 	}
-	table.end()
+	table.End()
 }
 
-func quantiles(s Sample) string { return fmt.Sprintf("%.1f / %.1f ms", s.Median, s.P99) }
+// quantiles are the median and the 99th percentile.
+func quantiles(s figures.Sample) string {
+	if s.N == 0 {
+		return unknown
+	}
+	return figures.Digits(s.Median) + " / " + figures.Digits(s.P99)
+}
 
 func (r *Report) printCosts(w io.Writer) {
-	table := newTable(w, "SUBTASKS", "SINK", "JM: CPU PER CHECKPOINT", "JM: CPU IDLE", "JM: RSS idle / peak", "SIMULATED TMs: CPU PER CHECKPOINT", "PEAK RSS",
-		"CANCEL → CANCELED median", "LIST TASK MANAGERS p99", "FOREIGN CPU", "LOAD")
+	table := figures.NewTable(w, "SUBTASKS", "SINK", "JOB MANAGER: CPU-ms PER CHECKPOINT", "CPU WHEN IDLE, %", "RSS, MiB: idle / peak",
+		"SIMULATED TASK MANAGERS: CPU-ms PER CHECKPOINT", "PEAK RSS, MiB", "CANCEL TO CANCELED, ms", "LIST TASK MANAGERS, ms: p99", "FOREIGN CPU-S", "LOAD")
 	for i := range r.Steps {
 		s := &r.Steps[i]
-		table.row(fmt.Sprint(s.Subtasks), s.Guarantee,
-			fmt.Sprintf("%.1f ms", 1000*s.CPUPerCheckpoint), fmt.Sprintf("%.2f %%", 100*s.Idle.cpuPerSecond()),
-			fmt.Sprintf("%.0f / %.0f MiB", mib(s.Idle.RSSBytes), mib(s.PeakRSSBytes)),
-			fmt.Sprintf("%.1f ms", 1000*s.FleetCPUPerCheckpoint), fmt.Sprintf("%.0f MiB", mib(s.FleetPeakRSSBytes)),
-			fmt.Sprintf("%.0f ms", s.CancelMs.Median), fmt.Sprintf("%.1f ms", s.Busy.AnswerMs.P99),
-			fmt.Sprintf("%.1f s of %.0f", s.Idle.ForeignCPUSeconds+s.Busy.ForeignCPUSeconds, s.Idle.Seconds+s.Busy.Seconds), fmt.Sprintf("%.1f", s.Load1))
+		foreign, watched := s.Idle.ForeignCPUSeconds+s.Busy.ForeignCPUSeconds, s.Idle.Seconds+s.Busy.Seconds
+		table.Row(figures.Grouped(float64(s.Subtasks)), s.Guarantee, s.perCheckpoint(1000*s.CPUPerCheckpoint), figures.Digits(100*s.Idle.CPUPerSecond()),
+			fmt.Sprintf("%s / %s", figures.Digits(figures.MiB(s.Idle.RSSBytes)), figures.Digits(figures.MiB(s.PeakRSSBytes))),
+			s.perCheckpoint(1000*s.FleetCPUPerCheckpoint), figures.Digits(figures.MiB(s.FleetPeakRSSBytes)), figures.Digits(s.CancelMs.Median), figures.Digits(s.Busy.AnswerMs.P99),
+			fmt.Sprintf("%.1f of %.0f s%s", foreign, watched, figures.Mark(figures.Disturbed(foreign, watched))), fmt.Sprintf("%.1f", s.Load1))
 	}
-	table.end()
+	table.End()
+}
+
+// unknown stands where nothing was measured.
+const unknown = "-"
+
+// perCheckpoint is a figure of checkpoints; unknown if there were none.
+func (s *Step) perCheckpoint(v float64) string {
+	if s.Checkpoints.N == 0 {
+		return unknown
+	}
+	return figures.Digits(v)
 }
 
 // printSlope shows what a subtask costs at each size: where that rises with the size, it is not linear.
 func (r *Report) printSlope(w io.Writer) {
-	table := newTable(w, "PER SUBTASK", "SINK", "DEPLOYMENT", "CHECKPOINT p50", "JM CPU OF A CHECKPOINT", "JM CPU OF AN IDLE SECOND", "JM PEAK RSS")
+	table := figures.NewTable(w, "SUBTASKS", "SINK", "A SUBTASK COSTS: DEPLOYMENT, µs", "CHECKPOINT p50, µs", "JOB MANAGER'S CPU OF A CHECKPOINT, µs", "CPU OF AN IDLE SECOND, µs", "PEAK RSS, KiB")
 	for i := range r.Steps {
 		s := &r.Steps[i]
 		n := float64(s.Subtasks)
-		table.row(fmt.Sprintf("of %d", s.Subtasks), s.Guarantee,
-			fmt.Sprintf("%.1f µs", 1000*s.DeploymentMs.Median/n), fmt.Sprintf("%.1f µs", 1000*s.Checkpoints.CommittedMs.Median/n),
-			fmt.Sprintf("%.2f µs", 1e6*s.CPUPerCheckpoint/n), fmt.Sprintf("%.2f µs", 1e6*s.Idle.cpuPerSecond()/n),
-			fmt.Sprintf("%.1f KiB", float64(s.PeakRSSBytes)/1024/n))
+		table.Row(figures.Grouped(n), s.Guarantee, figures.Digits(1000*s.DeploymentMs.Median/n), s.perCheckpoint(1000*s.Checkpoints.CommittedMs.Median/n),
+			s.perCheckpoint(1e6*s.CPUPerCheckpoint/n), figures.Digits(1e6*s.Idle.CPUPerSecond()/n), figures.Digits(float64(s.PeakRSSBytes)/1024/n))
 	}
-	table.end()
+	table.End()
 }
-
-// writeJSON writes to a file, or to stdout without one.
-func (r *Report) writeJSON(path string, stdout io.Writer) error {
-	text, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return fmt.Errorf("writing the report: %w", err)
-	}
-	text = append(text, '\n')
-	if path == "" {
-		_, err = stdout.Write(text)
-	} else {
-		err = os.WriteFile(path, text, 0o644)
-	}
-	if err != nil {
-		return fmt.Errorf("writing the report: %w", err)
-	}
-	return nil
-}
-
-func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
-
-func mib(bytes int64) float64 { return float64(bytes) / (1 << 20) }
-
-// table aligns columns.
-type table struct{ w *tabwriter.Writer }
-
-func newTable(w io.Writer, header ...string) *table {
-	t := &table{tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
-	fmt.Fprintln(t.w)
-	t.row(header...)
-	return t
-}
-
-func (t *table) row(cells ...string) {
-	for i, cell := range cells {
-		if i > 0 {
-			fmt.Fprint(t.w, "\t")
-		}
-		fmt.Fprint(t.w, cell)
-	}
-	fmt.Fprintln(t.w)
-}
-
-// end writes the table. Errors of stdout show in the next write that matters, the JSON.
-func (t *table) end() { _ = t.w.Flush() }

@@ -1,4 +1,5 @@
-package main
+// Package figures sums figures up and writes them: samples, numbers, tables for a terminal or for a page.
+package figures
 
 import (
 	"math"
@@ -14,7 +15,8 @@ type Sample struct {
 	Max    float64 `json:"max"`
 }
 
-func newSample(values []float64) Sample {
+// NewSample sums values up.
+func NewSample(values []float64) Sample {
 	sorted := slices.Sorted(slices.Values(values))
 	return Sample{N: len(sorted), Min: quantile(sorted, 0), Median: quantile(sorted, 0.5), P99: quantile(sorted, 0.99), Max: quantile(sorted, 1)}
 }
@@ -33,11 +35,11 @@ func quantile(sorted []float64, q float64) float64 {
 	return sorted[i] + part*(sorted[i+1]-sorted[i])
 }
 
-// sampleOf sums up one figure of many things.
-func sampleOf[T any](things []T, figure func(*T) float64) Sample {
+// SampleOf sums up one figure of many things.
+func SampleOf[T any](things []T, figure func(*T) float64) Sample {
 	var values []float64
 	for i := range things {
 		values = append(values, figure(&things[i]))
 	}
-	return newSample(values)
+	return NewSample(values)
 }
