@@ -233,32 +233,6 @@ func TestNotesAreAboutGoals(t *testing.T) {
 	}
 }
 
-func TestMarkdownTable(t *testing.T) {
-	var m figures.Markdown
-	table := figures.NewTable(&m, "NAME", "A|B", "MS", "")
-	table.Row("one", "x", "1.5 ms", "met")
-	table.Row("two", "y", "-")
-	table.End()
-	want := "\n| NAME | A\\|B | MS |  |\n| --- | --- | ---: | --- |\n| one | x | 1.5 ms | met |\n| two | y | - |  |\n"
-	if got := m.String(); got != want {
-		t.Errorf("got\n%s\nwant\n%s", got, want)
-	}
-}
-
-func TestFigures(t *testing.T) {
-	for v, want := range map[float64]string{0: "0.00", 0.0123456: "0.0123", 1.2345: "1.23", 12.345: "12.3", 123.4: "123", 1234.5: "1,235", 1e7: "10,000,000", -1234: "-1,234"} {
-		if got := figures.Digits(v); got != want {
-			t.Errorf("%g: %s, want %s", v, got, want)
-		}
-	}
-	if got := figures.Grouped(800000.5); got != "800,000.5" {
-		t.Error(got)
-	}
-	if figures.Disturbed(0, 0) || figures.Disturbed(1, 100) || !figures.Disturbed(20, 100) {
-		t.Error("a tenth of a processor is what others may take")
-	}
-}
-
 func TestSettingsAndCommand(t *testing.T) {
 	s := &source{records: &Report{}}
 	if err := json.Unmarshal([]byte(`{"a":[1000,"x"],"b":{"y":1,"x":"z"},"c":null,"flags":["--sizes=100,1024"]}`), &s.records.Settings); err != nil {

@@ -18,7 +18,6 @@ import (
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/operator/expression"
 	"github.com/sluice-stream/sluice/spec"
-	"github.com/sluice-stream/sluice/test/machine"
 	"github.com/sluice-stream/sluice/web"
 )
 
@@ -63,23 +62,6 @@ func TestVersionIn(t *testing.T) {
 	}
 }
 
-func TestSample(t *testing.T) {
-	cases := []struct {
-		values []float64
-		want   figures.Sample
-	}{
-		{nil, figures.Sample{}},
-		{[]float64{7}, figures.Sample{N: 1, Min: 7, Median: 7, P99: 7, Max: 7}},
-		{[]float64{201, 1}, figures.Sample{N: 2, Min: 1, Median: 101, P99: 199, Max: 201}},
-		{[]float64{201, 1, 101}, figures.Sample{N: 3, Min: 1, Median: 101, P99: 199, Max: 201}},
-	}
-	for _, c := range cases {
-		if got := figures.NewSample(c.values); got != c.want {
-			t.Errorf("%v: %+v, want %+v", c.values, got, c.want)
-		}
-	}
-}
-
 func TestMetricsIn(t *testing.T) {
 	const text = "# HELP a_sum x\na_sum{job=\"bench\"} 1.5e-01\na_sum 3\nb a_sum 9\nlast 7\n"
 	got, err := metricsIn(text, []string{`a_sum{job="bench"}`, "a_sum", "last"})
@@ -88,36 +70,6 @@ func TestMetricsIn(t *testing.T) {
 	}
 	if _, err := metricsIn(text, []string{"sum"}); err == nil {
 		t.Error("found a metric that is not there")
-	}
-}
-
-func TestUsageGrows(t *testing.T) {
-	before, err := machine.UsageOf(os.Getpid())
-	if err != nil {
-		t.Fatal(err)
-	}
-	busy, err := machine.Busy()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for start, sum := time.Now(), 0; time.Since(start) < 100*time.Millisecond; sum++ {
-	}
-	after, err := machine.UsageOf(os.Getpid())
-	if err != nil {
-		t.Fatal(err)
-	}
-	// The kernel counts in hundredths of a second, and the machine may be busy with something else.
-	if grown := after.CPU - before.CPU; grown < 10*time.Millisecond || grown > 10*time.Second {
-		t.Errorf("processor time grew by %s in 0.1 s of work", grown)
-	}
-	if now, err := machine.Busy(); err != nil || now <= busy {
-		t.Errorf("the machine was busy for %s, then %s, %v", busy, now, err)
-	}
-	if after.RSSBytes < 1<<20 || after.PeakRSSBytes < after.RSSBytes/2 {
-		t.Errorf("memory of this process: %+v", after)
-	}
-	if _, err := machine.UsageOf(1 << 30); err == nil {
-		t.Error("usage of a process that does not exist")
 	}
 }
 
