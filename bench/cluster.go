@@ -145,7 +145,7 @@ func (c *cluster) startJobManager(listen, http string) error {
 	var err error
 	c.jm, err = process.Start(process.Spec{
 		Name: jobManagerName, Path: c.programs.path("jobmanager"), Dir: c.dir,
-		Args: []string{"--listen", listen, "--http", http, "--data-dir", filepath.Join(c.dir, "data")},
+		Args: []string{"--listen", listen, "--http", http, "--data-dir", filepath.Join(c.dir, "data"), "--pprof"},
 	})
 	if err != nil {
 		return err

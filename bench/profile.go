@@ -17,18 +17,22 @@ import (
 // profileSeconds is how long a CPU profile lasts, from the submission on.
 const profileSeconds = 3
 
-// profile takes a CPU profile of every task manager into --profile, and returns what waits for their end.
+// profile takes a CPU profile of every process of the cluster into --profile, and returns what waits for their end.
 // The runs that are profiled are a little slower.
 func (b *bench) profile(ctx context.Context, cl *cluster, t *trial) (wait func() error) {
 	if b.opts.profile == "" {
 		return func() error { return nil }
 	}
 	var g errgroup.Group
+	addresses := map[string]string{jobManagerName: cl.http}
 	for _, tm := range cl.tms {
-		file := filepath.Join(b.opts.profile, profileName(t, tm.id))
+		addresses[tm.id] = tm.http
+	}
+	for process, addr := range addresses {
+		file := filepath.Join(b.opts.profile, profileName(t, process))
 		g.Go(func() error {
-			if err := saveProfile(ctx, tm.http, file); err != nil {
-				return fmt.Errorf("profiling %s: %w", tm.id, err)
+			if err := saveProfile(ctx, addr, file); err != nil {
+				return fmt.Errorf("profiling %s: %w", process, err)
 			}
 			return nil
 		})

@@ -21,15 +21,17 @@ func objects() *operator.Batch {
 	return batchOf(all...)
 }
 
-// TestJSONAllocations holds what parsed values cost: they are made for each record, as the interpreter takes them.
+// TestJSONAllocations: what looks at fields of JSON values and writes objects allocates nothing. What the interpreter
+// has to do costs parsed values for each record.
 func TestJSONAllocations(t *testing.T) {
 	b := objects()
 	for name, c := range map[string]struct {
 		op        graph.Operator
 		perRecord float64
 	}{
-		"filter": {graph.Operator{Filter: `value.status < 500`}, 26},
-		"map":    {graph.Operator{Map: &graph.Map{Value: `{"durationMs": value.durationMs, "late": value.durationMs > 250, "region": value.region, "seq": value.seq}`}}, 38},
+		"filter":      {graph.Operator{Filter: `value.status < 500`}, 0},
+		"map":         {graph.Operator{Map: &graph.Map{Value: `{"durationMs": value.durationMs, "late": value.durationMs > 250, "region": value.region, "seq": value.seq}`}}, 0},
+		"interpreted": {graph.Operator{Filter: `value.level.lowerAscii() == "info"`}, 28},
 	} {
 		n := node(c.op)
 		n.ValueFormat = graph.JSON
@@ -40,7 +42,7 @@ func TestJSONAllocations(t *testing.T) {
 			}
 		}) / float64(len(b.Records))
 		t.Logf("%s: %.1f allocations a record", name, got)
-		if got > c.perRecord {
+		if got > c.perRecord+0.01 { // a batch has some
 			t.Errorf("%s: %.1f allocations a record, want at most %.0f", name, got, c.perRecord)
 		}
 	}

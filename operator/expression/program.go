@@ -17,9 +17,9 @@ type Program struct {
 	use    graph.Use
 	format graph.Format
 	cel    cel.Program
-	// quick and parts, if not nil, are the same without the interpreter.
-	quick predicate
-	parts []part
+	// quick and result are the same without the interpreter, where that is possible.
+	quick  predicate
+	result result
 }
 
 // Compile compiles an expression that stands at use and sees key and value in these formats. Errors are
@@ -42,7 +42,7 @@ func compile(source string, use graph.Use, key, value graph.Format, maxCost uint
 	case graph.UseFilter, graph.UseUntil:
 		p.quick = s.predicate(root)
 	case graph.UseKey, graph.UseValue, graph.UseKeyBy:
-		p.parts = s.text(root)
+		p.result = s.result(root)
 	}
 	return p, nil
 }

@@ -6,69 +6,44 @@ import (
 
 	celast "cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/common/operators"
-	"cel.dev/cel-go/common/types"
 
 	"github.com/sluice-stream/sluice/graph"
-	"github.com/sluice-stream/sluice/operator"
 )
 
-// The most common expressions run without the interpreter, and without an allocation: predicates made
-// of comparisons and prefixes of key, value and topic, and concatenations of those. Everything else, and
-// every record on which such an expression would fail, is left to the interpreter, which alone knows
-// CEL's rules about errors.
+// The most common expressions run without the interpreter, and without an allocation: comparisons, tests and
+// concatenations of key, value, topic, literals and the fields of JSON values, and maps and lists made of those.
+// Everything else, and every record on which such an expression would fail or which is unusual, is left to the
+// interpreter, which alone knows CEL's rules about errors. Tests hold the two against each other.
 
-// predicate is a filter without the interpreter. It is not ok when the interpreter has to decide.
+// predicate is a condition without the interpreter. It is not ok when the interpreter has to decide.
 type predicate func(v *variables) (result, ok bool)
 
-// part is one operand: a literal, or a variable whose content is text or bytes as it stands.
-type part struct {
-	name    string // empty: a literal
-	format  graph.Format
-	literal []byte
-}
+// operand is a value without the interpreter, likewise.
+type operand func(v *variables) (scalar, bool)
 
-// bytes is the content of a part; nil for null. It is not ok for a string that is not UTF-8.
-func (p *part) bytes(v *variables) (content []byte, ok bool) {
-	switch p.name {
-	case "":
-		return p.literal, true
-	case varTopic:
-		return viewBytes(v.batch.Origins[v.record.Origin].Topic), true
-	case varKey:
-		content = v.batch.Bytes(v.record.Key)
-	default:
-		content = v.batch.Bytes(v.record.Value)
-	}
-	return content, p.format != graph.String || utf8.Valid(content)
-}
-
-// specializer knows what the variables are.
+// specializer knows what the variables are. Its methods return nil for what has to be interpreted.
 type specializer struct{ key, value graph.Format }
 
-func (s specializer) operand(e celast.Expr) (part, bool) {
-	switch e.Kind() {
-	case celast.LiteralKind:
-		switch l := e.AsLiteral().(type) {
-		case types.String:
-			return part{literal: []byte(l), format: graph.String}, true
-		case types.Bytes:
-			return part{literal: append([]byte{}, l...), format: graph.Bytes}, true
-		}
-	case celast.IdentKind:
-		switch name := e.AsIdent(); name {
-		case varTopic:
-			return part{name: name, format: graph.String}, true
-		case varKey:
-			return part{name: name, format: s.key}, s.key != graph.JSON
-		case varValue:
-			return part{name: name, format: s.value}, s.value != graph.JSON
-		}
+// predicate is for what must be a bool.
+func (s specializer) predicate(e celast.Expr) predicate {
+	if p := s.test(e); p != nil {
+		return p
 	}
-	return part{}, false
+	value := s.plain(e)
+	if value == nil {
+		return nil
+	}
+	return func(v *variables) (bool, bool) {
+		x, ok := value(v)
+		return x.bits != 0, ok && x.kind == kindBool
+	}
 }
 
-// predicate returns nil for what has to be interpreted.
-func (s specializer) predicate(e celast.Expr) predicate {
+// test is for calls whose result is always a bool.
+func (s specializer) test(e celast.Expr) predicate {
+	if e.Kind() == celast.SelectKind && e.AsSelect().IsTestOnly() {
+		return s.has(e.AsSelect())
+	}
 	if e.Kind() != celast.CallKind {
 		return nil
 	}
@@ -79,24 +54,39 @@ func (s specializer) predicate(e celast.Expr) predicate {
 	case operators.LogicalOr:
 		return s.all(args, true)
 	case operators.LogicalNot:
-		if inner := s.predicate(args[0]); inner != nil {
-			return func(v *variables) (bool, bool) {
-				result, ok := inner(v)
-				return !result, ok
-			}
-		}
+		return not(s.predicate(args[0]))
 	case operators.Equals:
-		return s.equals(args, true)
+		return s.equals(args)
 	case operators.NotEquals:
-		return s.equals(args, false)
+		return not(s.equals(args))
+	case operators.In:
+		return s.in(args)
+	case operators.Less:
+		return s.ordered(args, func(sign int) bool { return sign < 0 })
+	case operators.LessEquals:
+		return s.ordered(args, func(sign int) bool { return sign <= 0 })
+	case operators.Greater:
+		return s.ordered(args, func(sign int) bool { return sign > 0 })
+	case operators.GreaterEquals:
+		return s.ordered(args, func(sign int) bool { return sign >= 0 })
 	case "startsWith":
-		return s.test(call, bytes.HasPrefix)
+		return s.textTest(call, bytes.HasPrefix)
 	case "endsWith":
-		return s.test(call, bytes.HasSuffix)
+		return s.textTest(call, bytes.HasSuffix)
 	case "contains":
-		return s.test(call, bytes.Contains)
+		return s.textTest(call, bytes.Contains)
 	}
 	return nil
+}
+
+func not(p predicate) predicate {
+	if p == nil {
+		return nil
+	}
+	return func(v *variables) (bool, bool) {
+		result, ok := p(v)
+		return !result, ok
+	}
 }
 
 // all is "and" (decided by false) or "or" (decided by true).
@@ -117,83 +107,257 @@ func (s specializer) all(args []celast.Expr, decisive bool) predicate {
 	}
 }
 
-// equals compares with null or with an operand of the same type; null equals nothing but null.
-func (s specializer) equals(args []celast.Expr, want bool) predicate {
-	left, right := args[0], args[1]
-	if isNull(left) {
-		left, right = right, left
-	}
-	a, ok := s.operand(left)
+// both compiles two operands.
+func (s specializer) both(args []celast.Expr) (a, b operand, ok bool) {
+	a, b = s.operand(args[0]), s.operand(args[1])
+	return a, b, a != nil && b != nil
+}
+
+func (s specializer) equals(args []celast.Expr) predicate {
+	a, b, ok := s.both(args)
 	if !ok {
 		return nil
 	}
-	if isNull(right) {
-		return func(v *variables) (bool, bool) {
-			content, ok := a.bytes(v)
-			return (content == nil) == want, ok
+	return func(v *variables) (bool, bool) {
+		x, okX := a(v)
+		y, okY := b(v)
+		if !okX || !okY {
+			return false, false
+		}
+		return x.equals(&y)
+	}
+}
+
+// in looks for an operand in a list that is written out.
+func (s specializer) in(args []celast.Expr) predicate {
+	if args[1].Kind() != celast.ListKind || len(args[1].AsList().OptionalIndices()) > 0 {
+		return nil
+	}
+	wanted := s.operand(args[0])
+	var elements []operand
+	for _, e := range args[1].AsList().Elements() {
+		elements = append(elements, s.operand(e))
+		if elements[len(elements)-1] == nil {
+			return nil
 		}
 	}
-	b, ok := s.operand(right)
-	if !ok || a.format != b.format {
+	if wanted == nil {
 		return nil
 	}
 	return func(v *variables) (bool, bool) {
-		x, okX := a.bytes(v)
-		y, okY := b.bytes(v)
-		return (bytes.Equal(x, y) && (x == nil) == (y == nil)) == want, okX && okY
+		x, ok := wanted(v)
+		found := false
+		for _, e := range elements { // all of them: any may fail
+			y, okY := e(v)
+			if !ok || !okY {
+				return false, false
+			}
+			equal, okEqual := x.equals(&y)
+			if !okEqual {
+				return false, false
+			}
+			found = found || equal
+		}
+		return found, ok
 	}
 }
 
-func isNull(e celast.Expr) bool {
-	return e.Kind() == celast.LiteralKind && e.AsLiteral() == types.NullValue
+func (s specializer) ordered(args []celast.Expr, holds func(sign int) bool) predicate {
+	a, b, ok := s.both(args)
+	if !ok {
+		return nil
+	}
+	return func(v *variables) (bool, bool) {
+		x, okX := a(v)
+		y, okY := b(v)
+		if !okX || !okY {
+			return false, false
+		}
+		sign, ok := x.compare(&y)
+		return holds(sign), ok
+	}
 }
 
-func (s specializer) test(call celast.CallExpr, test func(s, part []byte) bool) predicate {
+func (s specializer) textTest(call celast.CallExpr, test func(s, part []byte) bool) predicate {
 	if !call.IsMemberFunction() || len(call.Args()) != 1 {
 		return nil
 	}
-	a, okA := s.operand(call.Target())
-	b, okB := s.operand(call.Args()[0])
-	if !okA || !okB || a.format != graph.String || b.format != graph.String {
+	a, b, ok := s.both([]celast.Expr{call.Target(), call.Args()[0]})
+	if !ok {
 		return nil
 	}
 	return func(v *variables) (bool, bool) {
-		x, okX := a.bytes(v)
-		y, okY := b.bytes(v)
-		if !okX || !okY || x == nil || y == nil {
+		x, okX := a(v)
+		y, okY := b(v)
+		if !okX || !okY || x.kind != kindString || y.kind != kindString {
 			return false, false
 		}
-		return test(x, y), true
+		return test(x.text, y.text), true
 	}
 }
 
-// text returns the operands of a concatenation, or of one operand; nil for what has to be interpreted.
-func (s specializer) text(e celast.Expr) []part {
-	if p, ok := s.operand(e); ok {
-		return []part{p}
-	}
-	if e.Kind() != celast.CallKind || e.AsCall().FunctionName() != operators.Add {
+// has is the macro: whether an object has a field.
+func (s specializer) has(e celast.SelectExpr) predicate {
+	find := s.field(e.Operand(), e.FieldName())
+	if find == nil {
 		return nil
 	}
-	a, b := s.text(e.AsCall().Args()[0]), s.text(e.AsCall().Args()[1])
-	if a == nil || b == nil || a[0].format != b[0].format {
-		return nil
+	return func(v *variables) (bool, bool) {
+		_, has, ok := find(v)
+		return has, ok
 	}
-	return append(a, b...)
 }
 
-// appendParts is Append for a concatenation.
-func appendParts(parts []part, v *variables, arena []byte) ([]byte, operator.Span, bool) {
-	begin := len(arena)
-	for i := range parts {
-		content, ok := parts[i].bytes(v)
-		if ok && content == nil && len(parts) == 1 {
-			return arena, operator.Null, true
+// operand is any value.
+func (s specializer) operand(e celast.Expr) operand {
+	if p := s.test(e); p != nil {
+		return func(v *variables) (scalar, bool) {
+			result, ok := p(v)
+			return boolScalar(result), ok
 		}
-		if !ok || content == nil || len(arena)-begin+len(content) > MaxResultBytes {
-			return arena[:begin], operator.Null, false
-		}
-		arena = append(arena, content...)
 	}
-	return arena, operator.Span{Off: uint32(begin), Len: int32(len(arena) - begin)}, true
+	return s.plain(e)
+}
+
+// plain is an operand that is no test.
+func (s specializer) plain(e celast.Expr) operand {
+	switch e.Kind() {
+	case celast.LiteralKind:
+		if literal, ok := literalScalar(e.AsLiteral()); ok {
+			return func(*variables) (scalar, bool) { return literal, true }
+		}
+	case celast.IdentKind:
+		return s.variable(e.AsIdent())
+	case celast.SelectKind:
+		if sel := e.AsSelect(); !sel.IsTestOnly() {
+			return reading(s.field(sel.Operand(), sel.FieldName()))
+		}
+	case celast.CallKind:
+		call := e.AsCall()
+		switch call.FunctionName() {
+		case operators.Index:
+			if name, ok := literalScalar(literalOf(call.Args()[1])); ok && name.kind == kindString {
+				return reading(s.field(call.Args()[0], string(name.text)))
+			}
+		case operators.Conditional:
+			return s.conditional(call.Args())
+		case operators.Add, operators.Subtract, operators.Multiply:
+			return s.arithmetic(call)
+		}
+	}
+	return nil
+}
+
+func (s specializer) variable(name string) operand {
+	switch name {
+	case varTopic:
+		return func(v *variables) (scalar, bool) {
+			return scalar{kind: kindString, text: viewBytes(v.batch.Origins[v.record.Origin].Topic)}, true
+		}
+	case varKey:
+		return content(s.key, func(v *variables) []byte { return v.batch.Bytes(v.record.Key) }, (*variables).keyDocument)
+	case varValue:
+		return content(s.value, func(v *variables) []byte { return v.batch.Bytes(v.record.Value) }, (*variables).valueDocument)
+	}
+	return nil
+}
+
+// content is a key or value as a whole.
+func content(f graph.Format, bytesOf func(*variables) []byte, documentOf func(*variables) *document) operand {
+	kind := kindBytes
+	switch f {
+	case graph.JSON:
+		return func(v *variables) (scalar, bool) {
+			if bytesOf(v) == nil {
+				return scalar{}, true
+			}
+			d := documentOf(v)
+			if !d.valid {
+				return scalar{}, false
+			}
+			return readScalar(d.text)
+		}
+	case graph.String:
+		kind = kindString
+	}
+	return func(v *variables) (scalar, bool) {
+		p := bytesOf(v)
+		if p == nil {
+			return scalar{}, true
+		}
+		return scalar{kind: kind, text: p}, kind != kindString || utf8.Valid(p)
+	}
+}
+
+// finder finds the text of a field. It is not ok if what should have it is no object.
+type finder func(v *variables) (value []byte, has, ok bool)
+
+func (s specializer) field(of celast.Expr, fieldName string) finder {
+	name := []byte(fieldName)
+	if of.Kind() == celast.IdentKind {
+		switch variable := of.AsIdent(); {
+		case variable == varValue && s.value == graph.JSON:
+			return func(v *variables) ([]byte, bool, bool) { return v.valueDocument().field(name) }
+		case variable == varKey && s.key == graph.JSON:
+			return func(v *variables) ([]byte, bool, bool) { return v.keyDocument().field(name) }
+		}
+		return nil
+	}
+	outer := s.plain(of)
+	if outer == nil {
+		return nil
+	}
+	return func(v *variables) ([]byte, bool, bool) {
+		tree, ok := outer(v)
+		if !ok || tree.kind != kindTree {
+			return nil, false, false
+		}
+		return fieldOf(tree.text, name)
+	}
+}
+
+func reading(find finder) operand {
+	if find == nil {
+		return nil
+	}
+	return func(v *variables) (scalar, bool) {
+		text, has, ok := find(v)
+		if !ok || !has {
+			return scalar{}, false
+		}
+		return readScalar(text)
+	}
+}
+
+func (s specializer) conditional(args []celast.Expr) operand {
+	condition := s.predicate(args[0])
+	yes, no, ok := s.both(args[1:])
+	if condition == nil || !ok {
+		return nil
+	}
+	return func(v *variables) (scalar, bool) {
+		switch holds, ok := condition(v); {
+		case !ok:
+			return scalar{}, false
+		case holds:
+			return yes(v)
+		}
+		return no(v)
+	}
+}
+
+func (s specializer) arithmetic(call celast.CallExpr) operand {
+	a, b, ok := s.both(call.Args())
+	compute := arithmetics[call.FunctionName()]
+	if !ok || compute == nil {
+		return nil
+	}
+	return func(v *variables) (scalar, bool) {
+		x, okX := a(v)
+		y, okY := b(v)
+		if !okX || !okY {
+			return scalar{}, false
+		}
+		return compute(&x, &y)
+	}
 }

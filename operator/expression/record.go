@@ -32,6 +32,7 @@ func (r *Record) Set(b *operator.Batch, i int) {
 	v := &r.vars
 	v.batch, v.record = b, &b.Records[i]
 	v.key, v.value, v.headers = nil, nil, nil
+	v.keyJSON.current, v.valueJSON.current = false, false
 }
 
 // variables is the activation; apart from Record so that CEL's methods are not Record's.
@@ -41,6 +42,8 @@ type variables struct {
 	record                 *operator.Record
 
 	key, value, headers any // nil: not made yet
+	// keyJSON and valueJSON are the same for expressions without the interpreter, by format JSON.
+	keyJSON, valueJSON document
 
 	// The origin seldom changes.
 	topic           string
@@ -87,6 +90,20 @@ func (v *variables) ResolveName(name string) (any, bool) {
 
 // Parent is cel.Activation's.
 func (v *variables) Parent() cel.Activation { return nil }
+
+func (v *variables) keyDocument() *document {
+	if !v.keyJSON.current {
+		v.keyJSON.read(v.batch.Bytes(v.record.Key))
+	}
+	return &v.keyJSON
+}
+
+func (v *variables) valueDocument() *document {
+	if !v.valueJSON.current {
+		v.valueJSON.read(v.batch.Bytes(v.record.Value))
+	}
+	return &v.valueJSON
+}
 
 func (v *variables) origin() {
 	o := &v.batch.Origins[v.record.Origin]

@@ -21,8 +21,8 @@ import (
 // timestamps and durations as text too, maps and lists as JSON; null gives operator.Null and, as a
 // keyBy, no error either: null is a key of its own.
 func (p *Program) Append(r *Record, arena []byte) ([]byte, operator.Span, error) {
-	if p.parts != nil {
-		if arena, span, ok := appendParts(p.parts, &r.vars, arena); ok {
+	if !p.result.interpreted() {
+		if arena, span, ok := p.result.append(&r.vars, arena); ok {
 			return arena, span, nil
 		}
 	}
