@@ -23,6 +23,9 @@ import (
 // those on their way.
 const commitTimeout = 5 * time.Second
 
+// markDelay is what marks wait for each other at most; the answers of one broker come within a few milliseconds.
+const markDelay = 50 * time.Millisecond
+
 // stepCommit applies an event to the committer and carries out what it says.
 func (r *runner) stepCommit(ctx context.Context, now time.Time, ev commit.Event) error {
 	for _, eff := range r.committer.Step(now, ev) {

@@ -41,7 +41,7 @@ func (m *Manager) newRunner(id ident.JobID, j *graph.Job, plan *graph.Physical, 
 	}
 	r.coord = checkpoint.NewCoordinator(checkpointConfig(j), start)
 	r.publisher = publish.New(j.Publications(), publishedAnew(before))
-	r.committer = commit.New(commit.Config{}, commits)
+	r.committer = commit.New(commit.Config{MarkDelay: markDelay}, commits)
 	r.discovery, r.listing = newDiscovery(m.connector, j), map[string]context.CancelFunc{}
 	if start.Latest != nil {
 		r.announced = start.Latest.Checkpoint

@@ -89,13 +89,22 @@ func (w *waiters[T]) Pop() any {
 // all that came meanwhile.
 type batch[T any] struct {
 	waiting, writing []T
+	since            time.Time // when the first of waiting came
 	due              time.Time
 	failures         int
 }
 
-// take begins the next write; nothing if there is none to begin now.
-func (b *batch[T]) take(now time.Time) []T {
-	if len(b.writing) > 0 || len(b.waiting) == 0 || b.due.After(now) {
+// add takes one more.
+func (b *batch[T]) add(item T, now time.Time) {
+	if len(b.waiting) == 0 {
+		b.since = now
+	}
+	b.waiting = append(b.waiting, item)
+}
+
+// take begins the next write, at by or later; nothing if there is none to begin now.
+func (b *batch[T]) take(now, by time.Time) []T {
+	if due, some := b.next(by); !some || due.After(now) {
 		return nil
 	}
 	b.writing, b.waiting = b.waiting, nil
@@ -108,7 +117,10 @@ func (b *batch[T]) again(now time.Time) {
 	b.due = now.Add(backoff(b.failures))
 }
 
-// next is when take has something; false if that does not depend on time.
-func (b *batch[T]) next() (time.Time, bool) {
-	return b.due, len(b.writing) == 0 && len(b.waiting) > 0
+// next is when take has something, at by or later; false if that does not depend on time.
+func (b *batch[T]) next(by time.Time) (time.Time, bool) {
+	if b.due.After(by) {
+		by = b.due
+	}
+	return by, len(b.writing) == 0 && len(b.waiting) > 0
 }

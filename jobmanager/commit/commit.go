@@ -29,6 +29,9 @@ type Config struct {
 	// Parallel is how many commits and fences are on their way to one cluster at once; 0: 16. A cluster
 	// that does not answer holds up no other one.
 	Parallel int
+	// MarkDelay is how long a mark waits for the answers to other commits, to become durable in one write with
+	// theirs. A checkpoint is announced when all of its marks are there, so it delays nothing while they come in.
+	MarkDelay time.Duration
 }
 
 // Status is what is shown of the committer.

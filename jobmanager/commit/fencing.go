@@ -183,7 +183,7 @@ func (m *Machine) fenced(ev Fenced) {
 func (m *Machine) retire(h *handout) {
 	if h.fencedForGood() && !h.forgetting {
 		h.forgetting = true
-		m.forgets.waiting = append(m.forgets.waiting, h.HandoutKey)
+		m.forgets.add(h.HandoutKey, m.now)
 	}
 }
 

@@ -23,9 +23,10 @@ const defaultParallel = 16
 //   - a hand-out is forgotten only when each of its ids answered OK to a fence that began after the attempt
 //     was gone.
 type Machine struct {
-	parallel int
-	now      time.Time
-	out      []Effect
+	parallel  int
+	markDelay time.Duration
+	now       time.Time
+	out       []Effect
 
 	lanes    map[string]*lane
 	laneList []*lane // in the order in which they came, so that equal events give equal effects
@@ -60,7 +61,7 @@ func (l *lane) mayFence(parallel int) bool {
 // New makes the committer of a job. Deadline is in the past when Start leaves something to do.
 func New(cfg Config, start Start) *Machine {
 	m := &Machine{
-		parallel: cfg.Parallel, lanes: map[string]*lane{}, named: newNames(),
+		parallel: cfg.Parallel, markDelay: cfg.MarkDelay, lanes: map[string]*lane{}, named: newNames(),
 		fences: fences{handouts: map[HandoutKey]*handout{}, ids: map[string]*fencedID{}},
 	}
 	if m.parallel <= 0 {
@@ -118,10 +119,10 @@ func (m *Machine) Step(now time.Time, ev Event) []Effect {
 
 // proceed begins whatever can begin.
 func (m *Machine) proceed() {
-	if keys := m.marks.take(m.now); keys != nil {
+	if keys := m.marks.take(m.now, m.marksBy()); keys != nil {
 		m.emit(Mark{slices.Clone(keys)})
 	}
-	if keys := m.forgets.take(m.now); keys != nil {
+	if keys := m.forgets.take(m.now, time.Time{}); keys != nil {
 		m.emit(Forget{slices.Clone(keys)})
 	}
 	for _, l := range m.laneList {
@@ -131,6 +132,16 @@ func (m *Machine) proceed() {
 		m.cleaning = false
 		m.emit(CleanedUp{})
 	}
+}
+
+// marksBy is when marks that wait are written at the latest; zero: at once, as no commit is on its way.
+func (m *Machine) marksBy() time.Time {
+	for _, l := range m.laneList {
+		if l.committing > 0 {
+			return m.marks.since.Add(m.markDelay)
+		}
+	}
+	return time.Time{}
 }
 
 // send fills the lane: commits first.
@@ -168,8 +179,8 @@ func (m *Machine) Deadline() time.Time {
 			first, found = at, true
 		}
 	}
-	consider(m.marks.next())
-	consider(m.forgets.next())
+	consider(m.marks.next(m.marksBy()))
+	consider(m.forgets.next(time.Time{}))
 	for _, l := range m.laneList {
 		if l.mayCommit(m.parallel) {
 			consider(l.commits.next())

@@ -179,7 +179,7 @@ func (m *Machine) committed(ev Committed) {
 	default:
 		m.succeeded(&t.failures)
 		t.state = committed
-		m.marks.waiting = append(m.marks.waiting, ev.Key)
+		m.marks.add(ev.Key, m.now)
 		if failpoint.Bug(failpoint.AnnounceBeforeMark) {
 			m.announce()
 		}

@@ -14,7 +14,7 @@ import (
 	"github.com/sluice-stream/sluice/ident"
 )
 
-// The transcripts in testdata drive a machine. `new [parallel=N]` makes one; each line below it is what the
+// The transcripts in testdata drive a machine. `new [parallel=N] [mark-delay=DURATION]` makes one; each line below it is what the
 // store held: `CHECKPOINT KEY…` or `hand-out ATTEMPT/SINK/SUBTASK COUNT`. A KEY is ID@PRODUCER:EPOCH, an ID is
 // ATTEMPT/SINK/SUBTASK/N; the cluster of a transaction or hand-out is the sink's name. `do` runs the commands
 // below it, one a line:
@@ -65,6 +65,14 @@ func (tr *transcript) make(t *testing.T, d *datadriven.TestData) {
 	cfg, start := Config{}, Start{}
 	if d.HasArg("parallel") {
 		d.ScanArgs(t, "parallel", &cfg.Parallel)
+	}
+	if d.HasArg("mark-delay") {
+		var text string
+		d.ScanArgs(t, "mark-delay", &text)
+		var err error
+		if cfg.MarkDelay, err = time.ParseDuration(text); err != nil {
+			d.Fatalf(t, "%v", err)
+		}
 	}
 	for line := range strings.Lines(d.Input) {
 		words := strings.Fields(line)

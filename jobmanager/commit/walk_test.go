@@ -68,8 +68,8 @@ func TestWalk(t *testing.T) {
 		w := &walker{t: t, rng: rand.New(rand.NewPCG(seed, 4)), now: epochStart, faults: true, marks: map[manifest.TransactionKey]bool{},
 			handouts: map[HandoutKey]Handout{}, kafka: coordinator{}}
 		w.expiry = seed%3 == 0
-		w.cfg.Parallel = 1 + w.rng.IntN(6)
-		w.log = append(w.log, fmt.Sprintf("seed %d, parallel %d", seed, w.cfg.Parallel))
+		w.cfg = Config{Parallel: 1 + w.rng.IntN(6), MarkDelay: time.Duration(w.rng.IntN(3)) * 50 * time.Millisecond}
+		w.log = append(w.log, fmt.Sprintf("seed %d, parallel %d, mark delay %s", seed, w.cfg.Parallel, w.cfg.MarkDelay))
 		w.boot()
 		for range walkSteps {
 			w.act()

@@ -48,7 +48,7 @@ func newCommitting(w *world, s *stored) committing {
 			begin.Unmarked = append(begin.Unmarked, commit.Named{Checkpoint: m.Checkpoint, Transaction: t})
 		}
 	}
-	return committing{committer: commit.New(commit.Config{Parallel: 1 + w.rng.IntN(4)}, begin)}
+	return committing{committer: commit.New(commit.Config{Parallel: 1 + w.rng.IntN(4), MarkDelay: time.Duration(w.rng.IntN(3)) * 20 * time.Millisecond}, begin)}
 }
 
 func (r *runner) stepCommit(ev commit.Event) {

@@ -22,15 +22,17 @@ const lastEpoch = 32_700
 
 // sinkTask is the shell around the id pool of one sink subtask, as the sink and its subtask have it.
 type sinkTask struct {
-	w       *world
-	tm      *taskManager
-	in      *instance
-	flow    *flow
-	pool    *transaction.Pool
-	aligner *subtask.Aligner
-	blocked []bool // inputs that wait for a barrier
-	lanes   []lane // by output partition
-	batches int
+	w  *world
+	tm *taskManager
+	in *instance
+	// incarnation is the process that it belongs to: what is sent to it later must not find it in the next one.
+	incarnation int
+	flow        *flow
+	pool        *transaction.Pool
+	aligner     *subtask.Aligner
+	blocked     []bool // inputs that wait for a barrier
+	lanes       []lane // by output partition
+	batches     int
 	// pendingAck is the checkpoint whose ack waits for the pool; 0: none.
 	pendingAck ident.CheckpointID
 	told       operator.TransactionLevel
@@ -58,7 +60,7 @@ type batch struct {
 func newSinkTask(tm *taskManager, in *instance, ids handedIDs) *sinkTask {
 	w := tm.w
 	s := &sinkTask{
-		w: w, tm: tm, in: in, flow: w.flowOf(in.job, in.fence), aligner: subtask.NewAligner(len(in.job.sources)),
+		w: w, tm: tm, in: in, incarnation: tm.incarnation, flow: w.flowOf(in.job, in.fence), aligner: subtask.NewAligner(len(in.job.sources)),
 		blocked: make([]bool, len(in.job.sources)), lanes: make([]lane, sinkPartitions),
 		pool: transaction.NewPool(transaction.Config{
 			Sink: sinkName, Subtask: in.subtask.Index, Cluster: cluster, Prefix: ids.prefix, Owned: ids.count,
@@ -71,7 +73,7 @@ func newSinkTask(tm *taskManager, in *instance, ids handedIDs) *sinkTask {
 
 // wake does all that can be done now, unless the process is gone or stands still.
 func (s *sinkTask) wake() {
-	if s.stopped || s.in.over || !s.tm.alive || s.in.state != jobcore.SubtaskRunning && s.in.state != jobcore.SubtaskAtEnd || s.tm.paused() {
+	if s.stopped || s.in.over || !s.tm.alive || s.tm.incarnation != s.incarnation || s.in.state != jobcore.SubtaskRunning && s.in.state != jobcore.SubtaskAtEnd || s.tm.paused() {
 		return
 	}
 	for s.read() {
@@ -236,8 +238,8 @@ func (s *sinkTask) calls() (at time.Time) {
 }
 
 // answered runs f in the process, if it is still there and the sink has not ended.
-func (s *sinkTask) answered(incarnation int, f func()) {
-	s.tm.when(incarnation, func() {
+func (s *sinkTask) answered(f func()) {
+	s.tm.when(s.incarnation, func() {
 		if s.stopped || s.in.over {
 			return
 		}
@@ -252,7 +254,6 @@ func (s *sinkTask) init(c transaction.Init) {
 	}
 	var producer int64
 	var epoch int16
-	inc := s.tm.incarnation
 	s.w.send(call{
 		once: true, from: &s.w.taskManagersOut,
 		carryOut: func() code {
@@ -264,7 +265,7 @@ func (s *sinkTask) init(c transaction.Init) {
 			return answer
 		},
 		answer: func(got code) {
-			s.answered(inc, func() {
+			s.answered(func() {
 				if got == ok {
 					s.remember(c, producer, epoch)
 					s.pool.Initialised(c.Number, producer, epoch)
@@ -306,7 +307,6 @@ func (s *sinkTask) add(c transaction.Add) {
 		s.w.violate("%s is opened: at the end of its epochs Kafka rotates the producer id", key)
 	}
 	parts := slices.Clone(c.Partitions)
-	inc := s.tm.incarnation
 	s.w.send(call{
 		from: &s.w.taskManagersOut,
 		carryOut: func() code {
@@ -317,7 +317,7 @@ func (s *sinkTask) add(c transaction.Add) {
 			return answer
 		},
 		answer: func(got code) {
-			s.answered(inc, func() {
+			s.answered(func() {
 				switch {
 				case got == ok:
 					s.added(key, parts)
@@ -351,7 +351,7 @@ func (s *sinkTask) produce(i int, at *time.Time) {
 	}
 	l.waits = true
 	s.sent(b)
-	key, part, inc := keyOf(b.share.Transaction()), s.partition(i), s.tm.incarnation
+	key, part := keyOf(b.share.Transaction()), s.partition(i)
 	var base int64
 	s.w.send(call{
 		from: &s.w.taskManagersOut,
@@ -363,7 +363,7 @@ func (s *sinkTask) produce(i int, at *time.Time) {
 			}
 			return answer
 		},
-		answer: func(got code) { s.answered(inc, func() { s.produced(l, b, got, base) }) },
+		answer: func(got code) { s.answered(func() { s.produced(l, b, got, base) }) },
 	})
 }
 
