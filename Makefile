@@ -44,15 +44,20 @@ bench:
 bench-scale:
 	$(GO) run ./bench/scale
 
-# The page with all figures; they stay beside it as JSON. Needs a machine that does nothing else meanwhile. Runs that
-# are profiled are slower, so they are runs of their own.
+# The page with all figures; they stay beside it as JSON. Needs a machine that does nothing else meanwhile, for an hour
+# and a half. It is measured in parts, so that an interruption costs one of them; what is compared is within one
+# part. Runs that are profiled are slower, so they are runs of their own.
+FIGURES = jobs pass-100 pass-1024 times scale profiles
 bench-page:
 	mkdir -p docs/bench bin/bench bin/profiles
-	$(GO) run ./bench --json bin/bench/records.json
+	$(GO) run ./bench --only throughput --cases filter,json,count --json bin/bench/jobs.json
+	$(GO) run ./bench --only throughput --cases pass,produce,consume --sizes 100 --json bin/bench/pass-100.json
+	$(GO) run ./bench --only startup,first-output,latency,checkpoints,recovery --repeats 2 --kills 10 --flink-kills 2 --json bin/bench/times.json
+	$(GO) run ./bench --only throughput --cases pass,produce,consume --sizes 1024 --json bin/bench/pass-1024.json
 	$(GO) run ./bench/scale --json bin/bench/scale.json
 	$(GO) run ./bench --only throughput --contestants sluice --modes exactly-once/1s --repeats 1 --profile bin/profiles --json bin/bench/profiles.json
-	cp bin/bench/records.json bin/bench/scale.json bin/bench/profiles.json docs/bench/
-	$(GO) run ./bench --from docs/bench/records.json,docs/bench/scale.json,docs/bench/profiles.json --page docs/BENCHMARKS.md
+	cp $(FIGURES:%=bin/bench/%.json) docs/bench/
+	$(GO) run ./bench --from $$(echo $(FIGURES:%=docs/bench/%.json) | tr ' ' ,) --page docs/BENCHMARKS.md
 
 # CPU profiles of the task managers while one of the benchmark's jobs runs: pass, filter, split, json or count.
 JOB ?= pass

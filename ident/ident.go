@@ -7,7 +7,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 )
@@ -80,7 +79,8 @@ func (s Slot) Compare(o Slot) int {
 	return cmp.Or(strings.Compare(string(s.Worker), string(o.Worker)), cmp.Compare(s.Index, o.Index))
 }
 
-var namePattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)
+// maxNameBytes is the longest name.
+const maxNameBytes = 128
 
 // ErrName is returned for a name that is not [A-Za-z0-9._-]{1,128}.
 var ErrName = errors.New("want 1 to 128 of the characters A-Z a-z 0-9 . _ -")
@@ -88,7 +88,12 @@ var ErrName = errors.New("want 1 to 128 of the characters A-Z a-z 0-9 . _ -")
 // CheckName says whether a job, vertex, operator or task manager may be called this. Slashes are
 // excluded because transactional ids and file names are built from names.
 func CheckName(name string) error {
-	if !namePattern.MatchString(name) || name == "." || name == ".." {
+	ok := 0 < len(name) && len(name) <= maxNameBytes && name != "." && name != ".."
+	for i := 0; ok && i < len(name); i++ { // not a pattern: every record of the store has a name in its key
+		c := name[i]
+		ok = 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '.' || c == '_' || c == '-'
+	}
+	if !ok {
 		return fmt.Errorf("name %.140q: %w", name, ErrName)
 	}
 	return nil

@@ -62,7 +62,18 @@ type Table struct {
 	slots   []uint64 // the upper half of the hash, and the index in entries plus one; 0 is free
 	entries []entry
 	chunks  [][]byte
+	ahead   ahead
 }
+
+// ahead is what is looked up together: see AddEach.
+type ahead struct {
+	hashes [aheadKeys]uint64
+	found  [aheadKeys]uint32 // index in entries plus one, of the first slot where the key may be
+	touch  byte
+}
+
+// aheadKeys is how many keys are looked up together: more than a processor can wait for at once.
+const aheadKeys = 32
 
 // NewTable makes an empty table.
 func NewTable(owned Range) *Table {
@@ -77,8 +88,49 @@ func (t *Table) Range() Range { return t.owned }
 
 // Add adds delta to the number of a key, which begins at 0, and returns the sum. It fails only for a key
 // of a foreign key group, one that the sender should have sent elsewhere.
-func (t *Table) Add(key []byte, delta int64) (int64, error) {
-	hash := t.hash(key)
+func (t *Table) Add(key []byte, delta int64) (int64, error) { return t.add(key, t.hash(key), delta) }
+
+// AddEach is Add for many keys, one after the other; sums takes the results and is as long as keys. A large table is
+// in memory, not in the processor's caches: the places of several keys are touched before the first is needed, so
+// that they are waited for together.
+func (t *Table) AddEach(keys [][]byte, delta int64, sums []int64) error {
+	for len(keys) > 0 {
+		n := min(len(keys), aheadKeys)
+		t.lookAhead(keys[:n])
+		for i, key := range keys[:n] {
+			var err error
+			if sums[i], err = t.add(key, t.ahead.hashes[i], delta); err != nil {
+				return err
+			}
+		}
+		keys, sums = keys[n:], sums[n:]
+	}
+	return nil
+}
+
+// lookAhead touches slots, entries and keys. Each loop has no step that waits for the one before.
+func (t *Table) lookAhead(keys [][]byte) {
+	a, mask := &t.ahead, len(t.slots)-1
+	for i, key := range keys {
+		a.hashes[i] = t.hash(key)
+	}
+	for i := range keys {
+		a.found[i] = uint32(t.slots[int(a.hashes[i])&mask])
+	}
+	for i := range keys {
+		if f := a.found[i]; f > 0 {
+			a.touch += byte(t.entries[f-1].length)
+		}
+	}
+	for i := range keys {
+		if f := a.found[i]; f > 0 && t.entries[f-1].length > 0 {
+			e := &t.entries[f-1]
+			a.touch += t.chunks[e.chunk][e.off]
+		}
+	}
+}
+
+func (t *Table) add(key []byte, hash uint64, delta int64) (int64, error) {
 	slot, found := t.find(key, hash)
 	if !found {
 		group := graph.KeyGroup(key, t.owned.Max)

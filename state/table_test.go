@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -124,6 +125,73 @@ func TestNoAllocations(t *testing.T) {
 		}
 	}); n != 0 {
 		t.Errorf("%.1f allocations for a known key", n)
+	}
+}
+
+// TestAddEach: many keys at once come to the same as one after the other, keys that are new among them.
+func TestAddEach(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		together, single := NewTable(whole(7)), NewTable(whole(7))
+		for range rapid.IntRange(1, 10).Draw(t, "batches") {
+			var keys [][]byte
+			for range rapid.IntRange(0, 3*aheadKeys).Draw(t, "keys") {
+				key := []byte(rapid.StringMatching(`[a-e]{0,3}`).Draw(t, "key"))
+				if len(key) == 3 && key[0] == 'e' {
+					key = nil
+				}
+				keys = append(keys, key)
+			}
+			sums := make([]int64, len(keys))
+			if err := together.AddEach(keys, 2, sums); err != nil {
+				t.Fatal(err)
+			}
+			for i, key := range keys {
+				if want, err := single.Add(key, 2); err != nil || sums[i] != want {
+					t.Fatalf("%s is %d, %v, want %d", name(key), sums[i], err, want)
+				}
+			}
+		}
+		if got, want := contents(together), contents(single); !maps.Equal(got, want) {
+			t.Fatalf("contents %v, want %v", got, want)
+		}
+	})
+}
+
+// BenchmarkAddRandom is a batch of keys at random from a table that is larger than the processor's caches.
+func BenchmarkAddRandom(b *testing.B) {
+	const batch = 1000
+	for _, size := range []int{25_000, 1_000_000} {
+		all, random := make([][]byte, size), rand.New(rand.NewPCG(1, 2))
+		table := NewTable(whole(128))
+		for i := range all {
+			all[i] = fmt.Appendf(nil, "key-%08d", i)
+		}
+		sums := make([]int64, size)
+		if err := table.AddEach(all, 1, sums); err != nil {
+			b.Fatal(err)
+		}
+		keys := make([][]byte, batch)
+		run := func(name string, add func() error) {
+			b.Run(fmt.Sprintf("%s of %d", name, size), func(b *testing.B) {
+				for range b.N / batch {
+					for i := range keys {
+						keys[i] = all[random.IntN(size)]
+					}
+					if err := add(); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+		run("single", func() error {
+			for _, key := range keys {
+				if _, err := table.Add(key, 1); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		run("each", func() error { return table.AddEach(keys, 1, sums[:batch]) })
 	}
 }
 

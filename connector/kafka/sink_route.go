@@ -41,7 +41,12 @@ func (r route) target() *target {
 // asks for the metadata of topics that are new.
 func (s *Sink) route(ctx context.Context, b *operator.Batch) error {
 	s.routes = s.routes[:0]
-	for i := range b.Records {
+	if s.topicOf == nil && s.kafka.Partitioner == graph.Preserve && !s.cfg.Legacy {
+		if err := s.preserve(ctx, b); err != nil {
+			return err
+		}
+	}
+	for i := len(s.routes); i < len(b.Records); i++ {
 		r, err := s.routeOf(ctx, b, i)
 		if errors.Is(err, ErrSkip) {
 			r, err = route{partition: leftOut}, nil
@@ -50,6 +55,31 @@ func (s *Sink) route(ctx context.Context, b *operator.Batch) error {
 			return err
 		}
 		s.routes = append(s.routes, r)
+	}
+	return nil
+}
+
+// preserve routes the records of a batch that stay in their partitions, up to the first that needs a closer look. All
+// records of an origin go the same way.
+func (s *Sink) preserve(ctx context.Context, b *operator.Batch) error {
+	t, err := s.topic(ctx, s.kafka.Topic)
+	if err != nil {
+		return err
+	}
+	to, of := route{topic: t}, -1
+	for i := range b.Records {
+		r := &b.Records[i]
+		if spanBytes(r) > s.cfg.Produce.MaxRecordBytes {
+			return nil
+		}
+		if int(r.Origin) != of {
+			o := &b.Origins[r.Origin]
+			if err := t.has(o.Topic, o.Partition); err != nil {
+				return err
+			}
+			to.partition, of = o.Partition, int(r.Origin)
+		}
+		s.routes = append(s.routes, to)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package builtin
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/sluice-stream/sluice/operator"
@@ -12,6 +13,8 @@ import (
 // those of the record that was counted. The null key is a key of its own.
 type count struct {
 	table *state.Table
+	keys  [][]byte // of a batch
+	sums  []int64
 	out   operator.Batch
 }
 
@@ -23,13 +26,16 @@ func (c *count) Process(b *operator.Batch, out operator.Collector) error {
 		return err
 	}
 	begin(&c.out, b)
+	c.keys = c.keys[:0]
 	for i := range b.Records {
-		r := &b.Records[i]
-		n, err := c.table.Add(b.Bytes(r.StreamKey), 1)
-		if err != nil {
-			return err
-		}
-		c.append(b, r, n)
+		c.keys = append(c.keys, b.Bytes(b.Records[i].StreamKey))
+	}
+	c.sums = slices.Grow(c.sums[:0], len(c.keys))[:len(c.keys)]
+	if err := c.table.AddEach(c.keys, 1, c.sums); err != nil {
+		return err
+	}
+	for i := range b.Records {
+		c.append(b, &b.Records[i], c.sums[i])
 		if len(c.out.Arena) >= emitBytes {
 			if err := flush(&c.out, out); err != nil {
 				return err

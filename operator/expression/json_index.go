@@ -133,8 +133,9 @@ func shortInteger(text []byte) (int64, bool) {
 // jsonScanner passes over JSON without reading it. Every method but at says whether the text is valid that far,
 // and nothing that has to be left to parseJSON.
 type jsonScanner struct {
-	p []byte
-	i int
+	p       []byte
+	i       int
+	escaped bool // the last text has an escape
 }
 
 // at is the next byte; 0 at the end.
@@ -217,7 +218,7 @@ func (s *jsonScanner) object(depth int, yield func(name, value []byte)) bool {
 			return false
 		}
 		name := s.p[begin : s.i-1]
-		if !s.next(':') || hasEscape(name) {
+		if s.escaped || !s.next(':') {
 			return false
 		}
 		s.space()
@@ -298,6 +299,7 @@ func (s *jsonScanner) digits() bool {
 // text stands on the first quote. It looks at eight bytes at a time.
 func (s *jsonScanner) text() bool {
 	p, i := s.p, s.i+1
+	s.escaped = false
 	for {
 		for i+8 <= len(p) {
 			found := special(binary.LittleEndian.Uint64(p[i:]))
@@ -317,6 +319,7 @@ func (s *jsonScanner) text() bool {
 			s.i = i + 1
 			return true
 		}
+		s.escaped = true
 		if i = escapeEnd(p, i+1); i < 0 {
 			return false
 		}

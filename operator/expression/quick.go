@@ -186,6 +186,12 @@ func (s specializer) textTest(call celast.CallExpr, test func(s, part []byte) bo
 	if !ok {
 		return nil
 	}
+	if part, ok := literalScalar(literalOf(call.Args()[0])); ok && part.kind == kindString {
+		return func(v *variables) (bool, bool) {
+			x, ok := a(v)
+			return ok && x.kind == kindString && test(x.text, part.text), ok && x.kind == kindString
+		}
+	}
 	return func(v *variables) (bool, bool) {
 		x, okX := a(v)
 		y, okY := b(v)
