@@ -59,11 +59,11 @@ bench-page:
 	cp $(FIGURES:%=bin/bench/%.json) docs/bench/
 	$(GO) run ./bench --from $$(echo $(FIGURES:%=docs/bench/%.json) | tr ' ' ,) --page docs/BENCHMARKS.md
 
-# CPU profiles of the task managers while one of the benchmark's jobs runs: pass, filter, split, json or count.
+# CPU profiles of a cluster while one of the benchmark's jobs runs: pass (or passthrough), filter, split, json or count.
 JOB ?= pass
 profile:
 	mkdir -p bin/profiles
-	$(GO) run ./bench --only throughput --contestants sluice --cases $(JOB) --modes at-least-once/1s --sizes 100 --compression none --repeats 1 --profile bin/profiles --json bin/profiles/$(JOB).json
+	$(GO) run ./bench --only throughput --contestants sluice --cases $(JOB:passthrough=pass) --modes at-least-once/1s --sizes 100 --compression none --repeats 1 --profile bin/profiles --json bin/profiles/$(JOB:passthrough=pass).json
 
 # Every fault of test/chaos with three seeds, and random ones for two minutes, twenty times: hours. make test runs a
 # smoke of it. It goes on where it was interrupted; runs that were not right are made again when the code has changed.
