@@ -44,8 +44,8 @@ bench:
 bench-scale:
 	$(GO) run ./bench/scale
 
-# The page with all figures; they stay beside it as JSON. Needs a machine that does nothing else meanwhile, for an hour
-# and a half. It is measured in parts, so that an interruption costs one of them; what is compared is within one
+# The page with all figures; they stay beside it as JSON. Needs a machine that does nothing else meanwhile, for some
+# two hours. It is measured in parts, so that an interruption costs one of them; what is compared is within one
 # part. Runs that are profiled are slower, so they are runs of their own.
 FIGURES = jobs pass-100 pass-1024 times scale profiles
 bench-page:
