@@ -27,6 +27,8 @@ type attempt struct {
 	// a transaction stands in one manifest only (DESIGN rule 8).
 	named map[manifest.TransactionKey]struct{}
 
+	// triggers counts the checkpoints that the attempt was asked for.
+	triggers             int
 	lastTrigger, lastEnd time.Time
 	// pauseUntil is the end of the back-off after a failure.
 	pauseUntil time.Time

@@ -29,6 +29,10 @@ const (
 	backoffMin, backoffMax = 100 * time.Millisecond, 30 * time.Second
 	// retryMin and retryMax bound the pause before a failed durable write is repeated.
 	retryMin, retryMax = 250 * time.Millisecond, 5 * time.Second
+	// secondAfter is from the first trigger of an attempt to its second, if the interval is not shorter. The first
+	// comes as soon as all subtasks run, so often before their first records: without this a restarted job would
+	// commit no output for a whole interval.
+	secondAfter = 200 * time.Millisecond
 )
 
 // Config is when the checkpoints of a job are drawn.
@@ -232,10 +236,14 @@ func (c *Coordinator) due() time.Time {
 	if c.cfg.Interval == 0 {
 		return time.Time{}
 	}
-	if a.lastTrigger.IsZero() {
+	if a.triggers == 0 {
 		return a.started
 	}
-	return later(a.lastTrigger.Add(c.cfg.Interval), later(a.pauseUntil, a.lastEnd.Add(c.cfg.MinPause)))
+	interval := c.cfg.Interval
+	if a.triggers == 1 {
+		interval = min(interval, secondAfter)
+	}
+	return later(a.lastTrigger.Add(interval), later(a.pauseUntil, a.lastEnd.Add(c.cfg.MinPause)))
 }
 
 func (c *Coordinator) askIDs(now time.Time) {
@@ -274,7 +282,7 @@ func (c *Coordinator) trigger(now time.Time) {
 		acks: make(map[ident.Subtask]*manifest.Ack, len(a.expected)), phase: phaseCollecting,
 	}
 	c.next++
-	a.lastTrigger = now
+	a.triggers, a.lastTrigger = a.triggers+1, now
 	c.emit(Trigger{Checkpoint: c.pending.id, Fence: a.fence, Kind: kind, Sources: a.sources})
 }
 
