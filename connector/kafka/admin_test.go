@@ -127,6 +127,47 @@ func TestCheckLeaderless(t *testing.T) {
 	}
 }
 
+// TestStartOfANewTopic: a busy broker may hear of a topic some time after the one that was asked whether it exists.
+// For a while it is asked again, and after that the job is refused.
+func TestStartOfANewTopic(t *testing.T) {
+	t.Parallel()
+	f := startFake(t, kfake.SeedTopics(2, "in", "out"))
+	for _, times := range []int{5, 1 << 30} {
+		n := 0
+		f.ControlKey(int16(kmsg.ListOffsets), func(req kmsg.Request) (kmsg.Response, error, bool) {
+			f.KeepControl()
+			if n++; n > times {
+				f.DropControl()
+				return nil, nil, false
+			}
+			return unknownTopics(req.(*kmsg.ListOffsetsRequest)), nil, true
+		})
+		positions, _, err := newAdmin(t).StartPositions(testContext(t), jobOf(f, func(k *graph.KafkaSource) { k.Startup.Mode = graph.StartEarliest }))
+		switch {
+		case times == 5 && (err != nil || len(positions) != 2):
+			t.Errorf("%d positions, %v", len(positions), err)
+		case times > 5 && !wire.HasCode(err, wire.CodeUnknownTopicOrPartition):
+			t.Errorf("error %v", err)
+		}
+	}
+}
+
+// unknownTopics is the answer of a broker that has heard of none of the topics.
+func unknownTopics(req *kmsg.ListOffsetsRequest) kmsg.Response {
+	res := req.ResponseKind().(*kmsg.ListOffsetsResponse)
+	for _, topic := range req.Topics {
+		out := kmsg.NewListOffsetsResponseTopic()
+		out.Topic = topic.Topic
+		for _, p := range topic.Partitions {
+			part := kmsg.NewListOffsetsResponseTopicPartition()
+			part.Partition, part.Offset, part.ErrorCode = p.Partition, -1, kerr.UnknownTopicOrPartition.Code
+			out.Partitions = append(out.Partitions, part)
+		}
+		res.Topics = append(res.Topics, out)
+	}
+	return res
+}
+
 // startCase is a source and where it begins.
 type startCase struct {
 	name   string

@@ -163,11 +163,13 @@ func fixedSet(md *wire.Metadata, topics []string, set map[string][]int32) ([]wir
 	return parts, nil
 }
 
-// retry repeats a question while its answer may change by itself.
+// retry repeats a question while its answer may change by itself. A topic that was there a moment ago, and that
+// another broker does not know, was just made: a busy broker hears of it some time later.
 func (st *starting) retry(ctx context.Context, ask func() error) error {
+	begin := time.Now()
 	for try := 1; ; try++ {
 		err := ask()
-		if err == nil || !wire.Classify(err).Retriable() || unreachable(err) || wire.HasCode(err, wire.CodeUnknownTopicOrPartition) && try > 3 {
+		if err == nil || !wire.Classify(err).Retriable() || unreachable(err) || wire.HasCode(err, wire.CodeUnknownTopicOrPartition) && time.Since(begin) > leaderWait {
 			return err
 		}
 		if sleep(ctx, st.cfg.Retry.pause(try)) != nil {
