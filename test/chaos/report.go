@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/sluice-stream/sluice/test/chaos/fault"
+	"github.com/sluice-stream/sluice/test/chaos/oracle"
 )
 
 // sums adds up the runs of one fault.
@@ -31,7 +32,7 @@ func (s *sums) add(o Outcome) {
 	s.in, s.out = s.in+o.RecordsIn, s.out+o.RecordsOut
 	s.lost, s.dup, s.order, s.phantom = s.lost+o.Lost, s.dup+o.Duplicates, s.order+o.OutOfOrder+o.WrongCounts, s.phantom+o.Phantoms
 	for _, reason := range o.Verdict {
-		if strings.HasPrefix(reason, "LSO") {
+		if strings.HasPrefix(reason, oracle.HungLSO) {
 			s.hung++
 		}
 	}

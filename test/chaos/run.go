@@ -60,8 +60,8 @@ type Outcome struct {
 	States   []string `json:"states"`
 	Attempts int64    `json:"attempts"`
 	Failure  string   `json:"failure"` // the last reason that the job gave
-	// Missing are the outputs that are not there of a job that ended by the fault: of input that it has not read, or
-	// lost as it announced. They do not count as lost.
+	// Missing are the outputs that are not there of a job that ended with a loss of data, as it announced. They do not
+	// count as lost.
 	Missing    int64 `json:"missing"`
 	DurationMs int64 `json:"durationMs"`
 	// Load1 is the machine's load average over the last minute of the run; 0: not known.
@@ -156,9 +156,9 @@ func (s *Suite) heal(ctx context.Context) error {
 	return err
 }
 
-// tolerate drops what the fault excuses: a job that ended in the middle left input unread.
+// tolerate drops what the fault excuses: a loss that the job announces.
 func (o *Outcome) tolerate(expect fault.Expect) {
-	if expect.Final == "" && !expect.DataLoss {
+	if !expect.DataLoss {
 		return
 	}
 	o.Missing, o.Lost = o.Lost, 0
@@ -285,7 +285,7 @@ func (st *stage) strike(ctx context.Context) (reasons []string, err error) {
 		if err != nil {
 			return nil, err
 		}
-		return st.failureOf(&last), nil
+		return append(st.failureOf(&last), st.covers(&last)...), nil
 	}
 	now, err := st.rig.WaitFor(ctx, st.job, "there", recoverTimeout, func(*cluster.Job) bool { return true })
 	if err != nil {
@@ -307,6 +307,30 @@ func (st *stage) strike(ctx context.Context) (reasons []string, err error) {
 	st.oracle.SampleBefore(st.holds...)
 	st.oracle.SampleAfter(samples...)
 	return st.failureOf(&healthy), err
+}
+
+// covers tells the oracle how far a job came that ended in the middle. It has to have committed what its newest
+// completed checkpoint covers, unless it announces a loss.
+func (st *stage) covers(job *cluster.Job) []string {
+	latest := job.Checkpoints.Latest
+	if latest == nil {
+		return []string{"state: the job ended without any completed checkpoint"}
+	}
+	covered := map[string]map[int32]int64{}
+	for _, topics := range latest.Offsets {
+		for topic, partitions := range topics {
+			covered[topic] = map[int32]int64{}
+			for partition, at := range partitions {
+				number, err := strconv.ParseInt(partition, 10, 32)
+				if err != nil {
+					return []string{fmt.Sprintf("state: checkpoint %d covers partition %q of topic %s", latest.ID, partition, topic)}
+				}
+				covered[topic][int32(number)] = at
+			}
+		}
+	}
+	st.oracle.Covered(covered)
+	return nil
 }
 
 // failureOf takes the reason that the job gives, and judges it.

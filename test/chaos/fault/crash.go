@@ -50,8 +50,12 @@ func crashPoints() []Fault {
 func passagesOf(point failpoint.Point) int {
 	switch point {
 	case failpoint.BeforePersist, failpoint.AfterPersist, failpoint.BeforeMark, failpoint.AfterMark, failpoint.BeforeAnnounce,
-		failpoint.BeforePublish, failpoint.AfterPublish, failpoint.BeforeRetention, failpoint.AfterRetention:
+		failpoint.BeforePublish, failpoint.AfterPublish, failpoint.BeforeRetention, failpoint.AfterRetention, failpoint.Trigger:
 		return 10 // once per checkpoint
+	case failpoint.Seal, failpoint.Flushed:
+		return 10 // once or twice, in one task manager
+	case failpoint.BeforeInit, failpoint.AfterInit:
+		return 16 // the same, and some before the first checkpoint
 	case failpoint.ReceiveAck:
 		return 80 // every subtask of every vertex
 	default:

@@ -13,6 +13,8 @@ type Decisions struct {
 	Completed, Failed int
 	// Faults name the rules that were broken, with the number of the line, counted from 1.
 	Faults []string
+	// Named are the transactions that completed checkpoints name.
+	Named []string
 }
 
 func (d *Decisions) reasons() []string {
@@ -34,6 +36,7 @@ func CheckDecisions(lines []Decision) Decisions {
 	}
 	for _, id := range slices.Sorted(maps.Keys(c.jobs)) {
 		c.atEnd(c.jobs[id])
+		c.found.Named = slices.AppendSeq(c.found.Named, maps.Keys(c.jobs[id].named))
 	}
 	return c.found
 }
@@ -57,7 +60,8 @@ type jobCheck struct {
 	checkpoints map[int64]*checkpointCheck
 	named       map[string]int64 // transaction → the checkpoint whose manifest names it
 	progress    map[string]progress
-	fenced      map[string]bool // transactional ids
+	ended       map[string]int64 // transactional id → the newest checkpoint for which one of its transactions was committed
+	fenced      map[string]bool  // transactional ids
 	handedOut   map[handoutKey]int
 	subtasks    map[string]bool   // all that ever acknowledged
 	restarted   bool              // the job manager started anew since the first deployment
@@ -107,7 +111,7 @@ func (c *checker) check(d Decision) {
 	}
 	j := c.jobs[d.Job]
 	if j == nil {
-		j = &jobCheck{id: d.Job, checkpoints: map[int64]*checkpointCheck{}, named: map[string]int64{}, progress: map[string]progress{},
+		j = &jobCheck{id: d.Job, checkpoints: map[int64]*checkpointCheck{}, named: map[string]int64{}, progress: map[string]progress{}, ended: map[string]int64{},
 			fenced: map[string]bool{}, handedOut: map[handoutKey]int{}, subtasks: map[string]bool{}, added: map[string]string{}, published: map[place]int64{}}
 		c.jobs[d.Job] = j
 	}

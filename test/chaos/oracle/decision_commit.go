@@ -44,6 +44,11 @@ func (c *checker) committedLine(j *jobCheck, d Decision) {
 	default:
 		j.progress[d.Transaction] = committed
 	}
+	id, in := transactionID(d.Transaction), j.named[d.Transaction]
+	if in < j.ended[id] {
+		c.fault("%s of checkpoint %d is committed after one of %s of checkpoint %d", d.Transaction, in, id, j.ended[id])
+	}
+	j.ended[id] = max(j.ended[id], in)
 }
 
 func (c *checker) refusedLine(j *jobCheck, d Decision) {

@@ -94,6 +94,12 @@ var decisionCases = []struct {
 	{"attempt used again", cutAt(`"deploy" "attempt":2`, `{"event":"deploy","job":"j","epoch":3,"attempt":1,"checkpoint":3,"needed":2,"granted":2}`), []string{"deploy of attempt 1 after attempt 1"}},
 	{"trigger in an old attempt", replace(`"trigger" "checkpoint":3`, `"attempt":1`, `"attempt":2`), []string{"trigger of checkpoint 3 in attempt 2, deployed is attempt 1", "completed in attempt 1, triggered in 2", "checkpoint 3 names", "checkpoint 3 is completed without an ack of in[0]", "checkpoint 3 is completed without an ack of out[0]"}},
 	{"commit before completed", move(`"committed" /1/0@`, `"completed" "checkpoint":1,`), []string{"c/j/out/0/1/0@7:0 is committed, and no completed checkpoint names it"}},
+	{"commits of an id out of order", func(l []string) []string {
+		for i := range l {
+			l[i] = strings.ReplaceAll(l[i], "/1/1@8:0", "/1/0@7:1")
+		}
+		return move(`"committed" /1/0@7:0`, `"state" "STOPPED"`)(l)
+	}, []string{"7:0 is marked and was not committed", "c/j/out/0/1/0 is fenced, and c/j/out/0/1/0@7:1", "7:0 is committed again after its mark", "7:0 of checkpoint 1 is committed after one of c/j/out/0/1/0 of checkpoint 3"}},
 	{"mark before commit", move(`"marked" /1/0@`, `"committed" /1/0@`), []string{"/1/0@7:0 is marked and was not committed", "/1/0@7:0 is committed again after its mark"}},
 	{"announce before mark", move(`"announced" "checkpoint":1}`, `"marked" /1/0@`), []string{"checkpoint 1 is announced, and c/j/out/0/1/0@7:0 of checkpoint 1 is not marked"}},
 	{"announce before completed", move(`"announced" "checkpoint":1}`, `"trigger" "checkpoint":1`), []string{"checkpoint 1 is announced, the newest completed one is 0"}},

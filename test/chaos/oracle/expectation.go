@@ -71,6 +71,16 @@ func (e *expectation) add(r workload.Record, p presence) error {
 	return nil
 }
 
+// limit makes optional what a job that ended in the middle need not have read: all records from these offsets on, by
+// topic and partition; of partitions that are not named, all.
+func (e *expectation) limit(covered map[string]map[int32]int64) {
+	for key, records := range e.sources {
+		for offset, x := range records {
+			x.required = x.required && offset < covered[key.topic][key.partition]
+		}
+	}
+}
+
 func (e *expectation) requiredOf(topic string) int64 { return e.byTopic[topic] }
 
 // sum is the checksum of an output; of one that counts, of its key.

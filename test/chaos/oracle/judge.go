@@ -18,6 +18,8 @@ type judge struct {
 	duplicates, phantoms, disorder, wrongCounts tally
 	last                                        map[streamKey]workload.Stamp
 	counts                                      map[string]int64
+	// writers are the producers of what is in the output, and where each begins.
+	writers map[writer]string
 }
 
 // streamKey is a sequence of outputs that the job keeps in order.
@@ -28,12 +30,15 @@ type streamKey struct {
 }
 
 func newJudge(w *workload.Workload, e *expectation) *judge {
-	return &judge{workload: w, expected: e, last: map[streamKey]workload.Stamp{}, counts: map[string]int64{}}
+	return &judge{workload: w, expected: e, last: map[streamKey]workload.Stamp{}, counts: map[string]int64{}, writers: map[writer]string{}}
 }
 
 // see takes the next record.
 func (j *judge) see(r *kgo.Record) {
 	j.out++
+	if by := (writer{r.ProducerID, r.ProducerEpoch}); j.writers[by] == "" {
+		j.writers[by] = where(r)
+	}
 	stamp, err := workload.ParseStamp(header(r, workload.HeaderSource), header(r, workload.HeaderEmit))
 	if err != nil {
 		j.phantoms.add("%s: %v", where(r), err)

@@ -150,6 +150,26 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// TestCovered: of a job that ended in the middle, what its newest checkpoint covers must be there, and nothing else need.
+func TestCovered(t *testing.T) {
+	w := newWorkload(t, workload.A)
+	for _, c := range []struct {
+		covered int64 // of offsets 0, 3, … 27
+		want    string
+	}{{28, "lost 5 dup 0 order 0 phantom 0 count 0"}, {16, "lost 1 dup 0 order 0 phantom 0 count 0"}, {15, clean}, {0, clean}} {
+		e, out := scan(t, w)
+		e.limit(map[string]map[int32]int64{w.In(): {0: c.covered}})
+		j := newJudge(w, e)
+		for _, r := range out[:5] {
+			j.see(r)
+		}
+		var r Report
+		if j.finish(&r); counts(r) != c.want {
+			t.Errorf("covered up to %d, five of ten there: %s, want %s", c.covered, counts(r), c.want)
+		}
+	}
+}
+
 // TestPartitionsAreApart: order is kept within an output partition only.
 func TestPartitionsAreApart(t *testing.T) {
 	r := judged(t, newWorkload(t, workload.A), func(s []*kgo.Record) []*kgo.Record {

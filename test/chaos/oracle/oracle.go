@@ -35,6 +35,9 @@ type Config struct {
 	LSOTimeout time.Duration
 }
 
+// exactlyOnce is the guarantee with which output is written in transactions.
+const exactlyOnce = "exactly-once"
+
 // Event is a moment of a run that the harness notes.
 type Event string
 
@@ -67,10 +70,12 @@ type Oracle struct {
 	stop   context.CancelFunc
 	done   sync.WaitGroup
 
-	mu     sync.Mutex
-	notes  []note
-	before []Sample
-	after  []Sample
+	mu    sync.Mutex
+	notes []note
+	// covered, if it is not nil, is how far the job has to have come.
+	covered map[string]map[int32]int64
+	before  []Sample
+	after   []Sample
 }
 
 // Start begins the two live readers. The topics are there already. The readers end with ctx, by Verify or by
@@ -101,6 +106,14 @@ func (o *Oracle) Note(event Event, at time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.notes = append(o.notes, note{event, at})
+}
+
+// Covered says that the job ended in the middle, and of which input the output must be there all the same: of that
+// below the offsets of its newest completed checkpoint, by topic and partition.
+func (o *Oracle) Covered(offsets map[string]map[int32]int64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.covered = offsets
 }
 
 // SampleBefore takes what the processes hold before the fault, SampleAfter what they hold when it is over; processes
@@ -148,6 +161,12 @@ func (o *Oracle) Verify(ctx context.Context) (Report, error) {
 	if err != nil {
 		return r, err
 	}
+	o.mu.Lock()
+	covered := o.covered
+	o.mu.Unlock()
+	if covered != nil {
+		expected.limit(covered)
+	}
 	judge := newJudge(w, expected)
 	final, err := reader.output(ctx, ends, w.Out(), judge, len(hung) > 0)
 	if err != nil {
@@ -155,7 +174,7 @@ func (o *Oracle) Verify(ctx context.Context) (Report, error) {
 	}
 	judge.finish(&r)
 	o.compareReaders(ctx, final, &r)
-	if err := o.decisions(&r); err != nil {
+	if err := o.decisions(&r, judge.writers); err != nil {
 		return r, err
 	}
 	o.mu.Lock()
@@ -210,8 +229,8 @@ func (o *Oracle) compareReaders(ctx context.Context, final *sightings, r *Report
 	r.Verdict = append(r.Verdict, mismatch.reasons("reader mismatch")...)
 }
 
-// decisions checks the decision log and takes times from it.
-func (o *Oracle) decisions(r *Report) error {
+// decisions checks the decision log, compares it with who wrote the output, and takes times from it.
+func (o *Oracle) decisions(r *Report, written map[writer]string) error {
 	var lines []Decision
 	if o.config.DecisionLog != "" {
 		file, err := os.Open(o.config.DecisionLog)
@@ -226,6 +245,9 @@ func (o *Oracle) decisions(r *Report) error {
 		found := CheckDecisions(lines)
 		r.CheckpointsCompleted, r.CheckpointsFailed, r.DecisionFaults = found.Completed, found.Failed, len(found.Faults)
 		r.Verdict = append(r.Verdict, found.reasons()...)
+		if o.config.Workload.Params().Guarantee == exactlyOnce {
+			r.Verdict = append(r.Verdict, unnamed(written, found.Named)...)
+		}
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()

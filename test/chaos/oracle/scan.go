@@ -60,11 +60,14 @@ func (s *scanner) settled(ctx context.Context, topic string, timeout time.Durati
 	}
 }
 
+// HungLSO begins the reason of each partition whose last stable offset stays behind its high watermark.
+const HungLSO = "hung LSO: "
+
 func hungPartitions(topic string, stable, high map[int32]int64, timeout time.Duration) []string {
 	var hung []string
 	for _, p := range slices.Sorted(maps.Keys(high)) {
 		if stable[p] != high[p] {
-			hung = append(hung, fmt.Sprintf("hung LSO: %s/%d stands at %d, high watermark %d, after %v at rest", topic, p, stable[p], high[p], timeout))
+			hung = append(hung, fmt.Sprintf(HungLSO+"%s/%d stands at %d, high watermark %d, after %v at rest", topic, p, stable[p], high[p], timeout))
 		}
 	}
 	return hung
