@@ -185,7 +185,7 @@ func (c *Coordinator) advance(now time.Time) {
 		case (p.phase == phaseCollecting || failpoint.Bug(failpoint.ExpireDuringWrite)) && !now.Before(p.triggered.Add(c.cfg.Timeout)):
 			c.fail(now, fmt.Sprintf("expired after %s: %s", c.cfg.Timeout, p.missingText(c.attempt)))
 		case p.phase == phaseRetry && !now.Before(p.retryAt):
-			c.persist()
+			c.persist(now)
 		}
 	}
 	due := c.due()

@@ -135,20 +135,25 @@ func (c *Coordinator) complete(now time.Time) {
 		c.fail(now, err.Error())
 		return
 	}
-	for i := range m.Transactions {
-		if err := checkAge(&m.Transactions[i], now); err != nil {
-			c.fail(now, err.Error())
-			c.giveUp(err.Error())
+	c.pending.manifest = m
+	c.persist(now)
+}
+
+// persist emits the write, again after it failed. While the disk was full, transactions may have become too old:
+// nothing of the checkpoint is durable, so giving the attempt up loses nothing, and writing it might.
+func (c *Coordinator) persist(now time.Time) {
+	p := c.pending
+	for i := range p.manifest.Transactions {
+		if err := checkAge(&p.manifest.Transactions[i], now); err != nil {
+			why := err.Error()
+			if p.reason != "" {
+				why += "; " + p.reason
+			}
+			c.fail(now, why)
+			c.giveUp(why)
 			return
 		}
 	}
-	c.pending.manifest = m
-	c.persist()
-}
-
-// persist emits the write, again after it failed.
-func (c *Coordinator) persist() {
-	p := c.pending
 	p.phase = phasePersisting
 	c.emit(Persist{Manifest: p.manifest, ReserveThrough: max(c.reserved, p.id+ReserveBlock)})
 }

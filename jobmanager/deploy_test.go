@@ -2,14 +2,19 @@ package jobmanager
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/sluice-stream/sluice/checkpoint"
+	"github.com/sluice-stream/sluice/checkpoint/boltstore"
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
@@ -81,7 +86,14 @@ func countJob(parallelism int) *graph.Job {
 
 func open(t *testing.T) *Manager {
 	t.Helper()
+	return openHooked(t, nil)
+}
+
+// openHooked opens a job manager whose writes go through a hook.
+func openHooked(t *testing.T, hook func(boltstore.Step) error) *Manager {
+	t.Helper()
 	cfg := DefaultConfig()
+	cfg.StoreHook = hook
 	cfg.DataDir, cfg.Logger = t.TempDir(), slog.New(slog.DiscardHandler)
 	m, err := Open(cfg, fakeConnector{}, expression.Checker{})
 	if err != nil {
@@ -144,6 +156,86 @@ func TestDeployNeedsTheSessionOfItsSlots(t *testing.T) {
 	}
 	if _, gone := r.newDeployment(e, zero); !slices.Equal(gone, []ident.WorkerID{"w"}) {
 		t.Errorf("gone %v, want w: its slots are those of an older session", gone)
+	}
+}
+
+// TestRepeatTellsOfAFailedCheckpoint: a task manager that resumes may have missed that a checkpoint failed. Without that
+// it would hold back an input until the next one.
+func TestRepeatTellsOfAFailedCheckpoint(t *testing.T) {
+	m := open(t)
+	r := submitted(t, m, countJob(2))
+	down, g := grantedTo(t, m, r)
+	fence := ident.Fence{Epoch: m.epoch, Attempt: 1}
+	r.deployed, _ = r.newDeployment(job.Deploy{Fence: fence, Slots: g.Slots}, r.coord.Status().Latest)
+	sent := func() (texts []string) {
+		for range len(down.queue) {
+			texts = append(texts, fmt.Sprintf("%T", (<-down.queue).GetMessage()))
+		}
+		return texts
+	}
+	trigger, abort := "*sluicev1.FromJobManager_Trigger", "*sluicev1.FromJobManager_Aborted"
+	for _, step := range []struct {
+		effect checkpoint.Effect
+		want   []string // sent at once, and again
+	}{
+		{checkpoint.Trigger{Checkpoint: 1, Fence: fence, Sources: r.sources()}, []string{trigger, trigger}},
+		{checkpoint.Abort{Checkpoint: 1, Fence: fence, Why: "expired"}, []string{abort, abort}},
+		{checkpoint.Trigger{Checkpoint: 2, Fence: fence, Sources: r.sources()}, []string{trigger, trigger}},
+	} {
+		if err := r.performCheckpoint(t.Context(), step.effect); err != nil {
+			t.Fatal(err)
+		}
+		r.repeat(job.RepeatDeploy{Fence: fence, Worker: "w"})
+		if got := sent(); !slices.Equal(got, step.want) {
+			t.Errorf("%T: sent %q, want %q", step.effect, got, step.want)
+		}
+	}
+}
+
+// TestDoubtEndsTheJobManager: a write of unknown outcome ends the job manager, whatever was to be written.
+func TestDoubtEndsTheJobManager(t *testing.T) {
+	for name, write := range map[string]func(*testing.T, *Manager, *runner){ // in the job's loop
+		"ids of checkpoints": func(t *testing.T, _ *Manager, r *runner) {
+			if err := r.performCheckpoint(t.Context(), checkpoint.ReserveIDs{Through: 10}); err != nil {
+				t.Error(err)
+			}
+		},
+		"what else would cost only space": func(t *testing.T, m *Manager, r *runner) {
+			r.beside(t.Context(), func(ctx context.Context) error {
+				return m.store.Update(ctx, func(tx *boltstore.Tx) error { return tx.Reserve(r.id, 20) })
+			}, r.logged("retention"))
+		},
+		"a new job": func(t *testing.T, m *Manager, _ *runner) {
+			j := countJob(1)
+			j.Name = "another"
+			if _, _, err := m.submit(t.Context(), submission{job: j}); err == nil {
+				t.Error("the job was accepted")
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var broken atomic.Bool
+			m := openHooked(t, func(boltstore.Step) error {
+				if broken.Load() {
+					return syscall.EIO
+				}
+				return nil
+			})
+			r := submitted(t, m, countJob(1))
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			ended := make(chan error, 1)
+			go func() { ended <- m.Run(t.Context(), l) }()
+			r.deliver(done{func(time.Time) {
+				broken.Store(true)
+				write(t, m, r)
+			}})
+			if err := <-ended; !errors.Is(err, boltstore.ErrUnknownOutcome) {
+				t.Errorf("the job manager ended with %v", err)
+			}
+		})
 	}
 }
 

@@ -86,6 +86,8 @@ type Manager struct {
 	ids         *idCounter
 	// ending is closed when Run's ctx has ended.
 	ending chan struct{}
+	// doubt takes the error of a write outside of the job loops whose outcome is unknown: it ends Run.
+	doubt chan error
 
 	mu      sync.Mutex
 	runners map[ident.JobID]*runner
@@ -111,7 +113,7 @@ func Open(cfg Config, connector Connector, expressions graph.Expressions) (*Mana
 	}
 	m := &Manager{
 		cfg: cfg, log: cfg.Logger, connector: connector, expressions: expressions, store: store, blobs: blobs, epoch: store.LeaderEpoch(),
-		ending: make(chan struct{}), runners: map[ident.JobID]*runner{}, submitting: map[string]bool{},
+		ending: make(chan struct{}), doubt: make(chan error, 1), runners: map[ident.JobID]*runner{}, submitting: map[string]bool{},
 		decisions: newDecisions(cfg.DecisionLog), ids: newIDCounter(),
 	}
 	m.decisions.note("start", "epoch", uint64(m.epoch))
@@ -159,6 +161,14 @@ func (m *Manager) Run(ctx context.Context, l net.Listener) error {
 	g.Go(func() error { return m.scheduler.run(gctx) })
 	g.Go(func() error { return m.sessions.run(gctx) })
 	g.Go(func() error { return m.serve(gctx, server, l) })
+	g.Go(func() error {
+		select {
+		case err := <-m.doubt:
+			return fmt.Errorf("what is durable is in doubt: %w", err)
+		case <-gctx.Done():
+			return context.Cause(gctx)
+		}
+	})
 	err := g.Wait()
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return nil

@@ -105,8 +105,10 @@ type runner struct {
 	// zero: none.
 	settling ident.Fence
 	subtasks map[ident.Subtask]subtaskView
-	trigger  message // the checkpoint that is being drawn, for task managers that resume
-	restored ident.CheckpointID
+	// trigger is the checkpoint that is being drawn, aborted the one that failed last if none is: for task managers
+	// that resume. One that missed the end of a checkpoint would hold back an input until the next.
+	trigger, aborted message
+	restored         ident.CheckpointID
 	// heldDeploy waits until all that completed checkpoints name is committed; nil: none.
 	heldDeploy *job.Deploy
 	// levels are what the transactional sinks of the deployed attempt told last; growing are those whose next

@@ -46,12 +46,15 @@ func (r *runner) performCheckpoint(ctx context.Context, eff checkpoint.Effect) e
 			return err
 		}
 		r.decisions.fenced("trigger", e.Fence, "checkpoint", uint64(e.Checkpoint))
-		r.trigger = triggerMessage(r.id, e)
+		r.trigger, r.aborted = triggerMessage(r.id, e), nil
 		r.sendToSubtasks(e.Sources, r.trigger)
 	case checkpoint.ReserveIDs:
 		r.beside(ctx, func(ctx context.Context) error {
 			return r.m.store.Update(ctx, func(tx *boltstore.Tx) error { return tx.Reserve(r.id, e.Through) })
-		}, func(_ time.Time, err error) { r.enqueue(checkpoint.IDsReserved{Through: e.Through, Err: err}) })
+		}, func(_ time.Time, err error) {
+			r.doubtful(err)
+			r.enqueue(checkpoint.IDsReserved{Through: e.Through, Err: err})
+		})
 	case checkpoint.Persist:
 		r.persistManifest(ctx, e)
 	case checkpoint.Completed:
@@ -59,9 +62,9 @@ func (r *runner) performCheckpoint(ctx context.Context, eff checkpoint.Effect) e
 	case checkpoint.Abort:
 		r.log.Warn("checkpoint failed", "checkpoint", e.Checkpoint, "attempt", e.Fence.Attempt, "reason", e.Why)
 		r.decisions.fenced("aborted", e.Fence, "checkpoint", uint64(e.Checkpoint), "reason", e.Why)
-		r.trigger = nil
+		r.trigger, r.aborted = nil, abortedMessage(r.id, e)
 		r.seedAbort(ctx, e.Fence)
-		r.sendToAll(e.Fence, abortedMessage(r.id, e))
+		r.sendToAll(e.Fence, r.aborted)
 	case checkpoint.Discard:
 		r.beside(ctx, func(context.Context) error { return r.m.blobs.Discard(r.id, e.Checkpoint) }, r.logged("discard state files"))
 	case checkpoint.FailAttempt:
@@ -75,9 +78,10 @@ func (r *runner) performCheckpoint(ctx context.Context, eff checkpoint.Effect) e
 	return nil
 }
 
-// logged is for children whose failure costs nothing but space.
+// logged is for children whose failure costs nothing but space, if it is certain.
 func (r *runner) logged(what string) func(time.Time, error) {
 	return func(_ time.Time, err error) {
+		r.doubtful(err)
 		if err != nil {
 			r.log.Warn(what, "reason", err)
 		}

@@ -149,9 +149,14 @@ func (r *runner) fence(ctx context.Context, e commit.Fence) {
 // doubtful ends the job manager when nobody can tell whether a write is durable: the next start reads the
 // truth from disk.
 func (r *runner) doubtful(err error) {
-	if errors.Is(err, boltstore.ErrUnknownOutcome) || errors.Is(err, boltstore.ErrDamaged) {
+	if inDoubt(err) {
 		r.doubt = cmp.Or(r.doubt, err)
 	}
+}
+
+// inDoubt says that nobody can tell from the error of a write whether it is durable.
+func inDoubt(err error) bool {
+	return errors.Is(err, boltstore.ErrUnknownOutcome) || errors.Is(err, boltstore.ErrDamaged)
 }
 
 // announce tells everybody of a committed checkpoint.

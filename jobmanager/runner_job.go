@@ -26,7 +26,13 @@ func (r *runner) enqueue(ev any) { r.queue = append(r.queue, ev) }
 
 // drain applies the events that wait, and those that their effects produce, until none is left.
 func (r *runner) drain(ctx context.Context) error {
-	for len(r.queue) > 0 {
+	for {
+		if r.doubt != nil {
+			return fmt.Errorf("job %s: what is durable is in doubt: %w", r.id, r.doubt)
+		}
+		if len(r.queue) == 0 {
+			break
+		}
 		ev := r.queue[0]
 		r.queue = r.queue[1:]
 		var err error
@@ -43,9 +49,6 @@ func (r *runner) drain(ctx context.Context) error {
 			r.stepPublish(ctx, time.Now(), ev)
 		case growth:
 			r.grow(ctx, ev)
-		}
-		if err == nil && r.doubt != nil {
-			err = fmt.Errorf("job %s: what is durable is in doubt: %w", r.id, r.doubt)
 		}
 		if err != nil {
 			return err
@@ -132,6 +135,9 @@ func (r *runner) repeat(e job.RepeatDeploy) {
 		if d.placement[ref.subtask] == e.Worker {
 			r.m.sessions.send(e.Worker, handOutMessage(r.id, d.fence, ref, h.Count))
 		}
+	}
+	if r.aborted != nil {
+		r.m.sessions.send(e.Worker, r.aborted)
 	}
 	if r.trigger != nil {
 		r.m.sessions.send(e.Worker, r.trigger)
@@ -258,7 +264,7 @@ func (r *runner) deploy(ctx context.Context, e job.Deploy) error {
 		return nil
 	}
 	dep, gone := r.newDeployment(e, r.seedPositions(ctx, from))
-	r.deployed, r.trigger, r.restored = dep, nil, d.Checkpoint
+	r.deployed, r.trigger, r.aborted, r.restored = dep, nil, nil, d.Checkpoint
 	r.levels, r.growing = map[sinkRef]sinkLevel{}, map[sinkRef]bool{}
 	r.subtasks = map[ident.Subtask]subtaskView{}
 	for s, w := range dep.placement {

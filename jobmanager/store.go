@@ -63,7 +63,14 @@ func (m *Manager) create(id ident.JobID, j *graph.Job, plan *graph.Physical, zer
 		return errors.Join(tx.PutJob(id, data), tx.PutName(j.Name, id), tx.PutManifest(zero))
 	})
 	if err != nil {
-		return nil, fmt.Errorf("store job %s: %w", j.Name, err)
+		err = fmt.Errorf("store job %s: %w", j.Name, err)
+		if inDoubt(err) {
+			select {
+			case m.doubt <- err:
+			default: // the first one is enough
+			}
+		}
+		return nil, err
 	}
 	return m.newRunner(id, j, plan, stored, past{checkpoints: checkpoint.Start{Job: id, Identity: plan.Identity, Latest: zero}}), nil
 }

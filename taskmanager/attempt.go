@@ -133,21 +133,42 @@ func (a *attempt) runTasks(ctx context.Context) {
 		a.fail(ctx, first, err)
 		return
 	}
+	a.runAll(ctx, b, built)
+	uploads.Wait()
+}
+
+// runAll runs the exchange and the subtasks. A broken exchange is told as the failure of the first subtask, which ends
+// before: the slot of one that is reported as failed is free.
+func (a *attempt) runAll(ctx context.Context, b *builder, built []*task) {
+	first, firstEnded := a.deploy.subtasks[0], make(chan struct{})
+	firstCtx, endFirst := context.WithCancel(ctx)
+	defer endFirst()
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		if err := ex.Run(ctx); err != nil {
-			a.fail(ctx, first, err)
+		err := b.exchange.Run(ctx)
+		if err == nil {
+			return
 		}
+		endFirst()
+		select {
+		case <-firstEnded:
+		case <-time.After(a.tm.cfg.CancelTimeout): // stuck; whoever cancels the attempt will find that out
+		}
+		a.fail(ctx, first, err)
 	})
 	for _, t := range built {
 		wg.Go(func() {
-			if err := a.runTask(ctx, b, t); err != nil {
+			ctx, broken := ctx, func() bool { return false }
+			if t.cfg.Subtask == first {
+				defer close(firstEnded)
+				ctx, broken = firstCtx, func() bool { return firstCtx.Err() != nil } // told above, with the reason
+			}
+			if err := a.runTask(ctx, b, t); err != nil && !broken() {
 				a.fail(ctx, t.cfg.Subtask, err)
 			}
 		})
 	}
 	wg.Wait()
-	uploads.Wait()
 }
 
 // lease says why this attempt may not begin or extend transactions any more, nil while it may (DESIGN rule

@@ -15,8 +15,8 @@ const (
 	// commitTimeout bounds each commit and fence; the caller repeats them.
 	commitTimeout = 8 * time.Second
 	// fenceTransactionTimeout is what a fence gives as transaction timeout: nobody opens a transaction under
-	// the id any more, and a small one stays within the broker's limit, should that be lowered.
-	fenceTransactionTimeout = time.Minute
+	// the id any more, and the least that a sink may have is within the limit of every broker that took the sink's.
+	fenceTransactionTimeout = minTransactionTimeout
 )
 
 // Commit commits one transaction that a completed checkpoint names, with what the manifest recorded; the

@@ -3,6 +3,7 @@ package kafka
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sluice-stream/sluice/graph"
 )
@@ -91,6 +92,8 @@ const (
 	hourMs = 3_600_000
 	dayMs  = 24 * hourMs
 	mib    = 1 << 20
+	// minTransactionTimeout is the least transaction.timeout.ms.
+	minTransactionTimeout = 10 * time.Second
 )
 
 func both(p Property) Property   { p.Source, p.Sink = true, true; return p }
@@ -147,7 +150,7 @@ var (
 		sink(Property{Name: propLZ4Level, Type: Integer, Min: 1, Max: 9, Doc: "effort of lz4"}),
 		sink(Property{Name: propZstdLevel, Type: Integer, Min: 1, Max: 22, Doc: "effort of zstd"}),
 		sink(Property{Name: propDeliveryTimeout, Type: Millis, Min: 1000, Max: dayMs, Default: "120000", Doc: "how long a batch is retried before the job restarts"}),
-		sink(Property{Name: propTransactionTimeout, Type: Millis, Min: 10_000, Max: dayMs, Default: "900000", Doc: "how long an exactly-once transaction may stay open until its checkpoint is committed; at most the brokers' transaction.max.timeout.ms"}),
+		sink(Property{Name: propTransactionTimeout, Type: Millis, Min: minTransactionTimeout.Milliseconds(), Max: dayMs, Default: "900000", Doc: "how long an exactly-once transaction may stay open until its checkpoint is committed; at most the brokers' transaction.max.timeout.ms"}),
 	}
 )
 

@@ -144,16 +144,17 @@ func (m *Machine) giveUp(why string) {
 	}
 }
 
-// leave cancels what still runs of a part, or frees its slots when nothing does.
+// leave cancels what still runs of a part. Where all subtasks have ended their slots are free, and the task manager
+// still has to be told: it keeps the rest of the attempt until then.
 func (m *Machine) leave(r *run, p *part) {
+	if p.over || p.lost {
+		return
+	}
 	open := r.open(p)
-	switch {
-	case p.over || p.lost:
-	case len(open) == 0:
+	m.emit(CancelAttempt{Fence: r.fence, Worker: p.worker, Subtasks: open})
+	if len(open) == 0 {
 		p.over = true
 		m.emit(VacateSlots{Attempt: r.fence.Attempt, Worker: p.worker})
-	default:
-		m.emit(CancelAttempt{Fence: r.fence, Worker: p.worker, Subtasks: open})
 	}
 }
 

@@ -71,7 +71,7 @@ func testConfig(policy graph.Restart) Config {
 }
 
 func (tr *transcript) make(t *testing.T, d *datadriven.TestData) {
-	policy := graph.DefaultRestart()
+	policy, chained := graph.DefaultRestart(), false
 	for _, arg := range d.CmdArgs {
 		switch arg.Key {
 		case "strategy":
@@ -84,11 +84,16 @@ func (tr *transcript) make(t *testing.T, d *datadriven.TestData) {
 			policy.Initial = duration(t, arg.Vals[0])
 		case "max":
 			policy.Max = duration(t, arg.Vals[0])
+		case "chained": // a slot has one subtask
+			chained = true
 		default:
 			d.Fatalf(t, "unknown argument %s", arg.Key)
 		}
 	}
 	*tr = transcript{cfg: testConfig(policy), durable: NewRecord(), now: epochStart}
+	if chained {
+		tr.cfg.Subtasks = tr.cfg.Sources
+	}
 	tr.m = New(tr.cfg, tr.durable)
 }
 

@@ -51,7 +51,8 @@ func producerOf(res *initproducerid.Response, address, transactionalID string, t
 }
 
 // AddPartitionsToTxn puts partitions into the open transaction; it has to be answered OK before a
-// batch is produced to them. It may be repeated. The error joins those of the partitions.
+// batch is produced to them. A call that was cut off is not made again here: its copy may arrive later than the answer to
+// another, and the caller has to know that. It may repeat the call. The error joins those of the partitions.
 func (c *Cluster) AddPartitionsToTxn(ctx context.Context, transactionalID string, p Producer, parts []TopicPartition) error {
 	if len(parts) == 0 {
 		return nil
@@ -65,7 +66,7 @@ func (c *Cluster) AddPartitionsToTxn(ctx context.Context, transactionalID string
 		}
 		req.Topics = append(req.Topics, t)
 	}
-	res, address, err := askCoordinator[*addpartitionstotxn.Response](ctx, c, k, req, true)
+	res, address, err := askCoordinator[*addpartitionstotxn.Response](ctx, c, k, req, false)
 	if err != nil {
 		return err
 	}
