@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluice-stream/sluice/graph"
 	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
 	"github.com/sluice-stream/sluice/proto/wire"
 )
@@ -111,7 +112,7 @@ func TestZombie(t *testing.T) {
 		t.Run(length.String(), func(t *testing.T) {
 			Run(t, func(c *Cluster) {
 				job := exact(c, 40_000)
-				c.StartTaskManager("tm-3", 2)
+				c.StartTaskManager("tm-1", 2)
 				c.Submit(job)
 				c.AwaitCheckpoints(30*time.Second, "count", 3)
 				c.Log.Freeze("tm-2")
@@ -170,7 +171,7 @@ func TestDeploymentWaitsForCommits(t *testing.T) {
 		}, "FINISHED"},
 		{"loss and no spare slots", func(c *Cluster) {
 			c.KillTaskManager("tm-2")
-			c.KillTaskManager("tm-3")
+			c.KillTaskManager("tm-1")
 			c.AwaitState(10*time.Second, "count", "WAITING_FOR_SLOTS")
 			c.refuseCommits(false)
 			c.Await(10*time.Second, "the checkpoint is committed", func() bool { return c.Job("count").Checkpoints.Latest.Committed })
@@ -186,7 +187,7 @@ func TestDeploymentWaitsForCommits(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			Run(t, func(c *Cluster) {
 				job := exact(c, 20_000)
-				c.StartTaskManager("tm-3", 2)
+				c.StartTaskManager("tm-1", 2)
 				c.Submit(job)
 				c.AwaitCheckpoints(10*time.Second, "count", 2)
 				c.refuseCommits(true)
@@ -261,4 +262,30 @@ func (c *Cluster) compare() (lost, twice int) {
 		twice += n - 1
 	}
 	return len(c.Log.All("in")) - len(seen), twice
+}
+
+// TestBrokenExchangeEndsItsSubtask breaks the line between two task managers, of which one runs a single subtask. When
+// the job is over nothing of it runs any more: a subtask that is reported as failed has ended, though it was not it that
+// broke.
+func TestBrokenExchangeEndsItsSubtask(t *testing.T) {
+	Run(t, func(c *Cluster) {
+		job := c.CountJob("count", 1)
+		job.Restart.Strategy = graph.NoRestart
+		job.Sources[0].Parallelism = 2 // with one slot each, in/1 is alone
+		job.Sinks = append(job.Sinks, graph.Sink{Name: "raw", From: []string{"in"}, Parallelism: 2, Kafka: &graph.KafkaSink{Topic: "raw"}})
+		c.Log.Create("raw", 4)
+		c.Log.Fill("in", 400, 100) // soon read: whoever has nothing to send does not notice
+		c.StartTaskManager("tm-1", 1)
+		c.StartTaskManager("tm-2", 1)
+		c.Submit(job)
+		c.AwaitCheckpoints(10*time.Second, "count", 5)
+		if c.Connectors.Running("tm-1") == 0 || c.Connectors.Running("tm-2") == 0 {
+			t.Fatal("the job is not spread over both task managers")
+		}
+		c.Network.Reset("tm-1", "tm-2")
+		c.AwaitState(20*time.Second, "count", "FAILED")
+		if n, m := c.Connectors.Running("tm-1"), c.Connectors.Running("tm-2"); n+m > 0 {
+			t.Errorf("the job is FAILED, and %d and %d sources and sinks run", n, m)
+		}
+	})
 }
