@@ -93,6 +93,8 @@ type runner struct {
 	// listing ends the questions for partitions that are on their way, by source.
 	listing   map[string]context.CancelFunc
 	decisions *decisions
+	// postponed are messages that came while the loop waited for its disk.
+	postponed []any
 	// queue holds events for the cores that effects have produced, in order.
 	queue []any
 	// children are writes and calls beside the loop.
@@ -216,6 +218,13 @@ func (r *runner) run(ctx context.Context) (err error) {
 	for {
 		if err := r.drain(ctx); err != nil {
 			return err
+		}
+		if waited := r.postponed; len(waited) > 0 {
+			r.postponed = nil
+			for _, msg := range waited {
+				r.receive(time.Now(), msg)
+			}
+			continue
 		}
 		publishAt := r.show(time.Now())
 		if r.machine.State().Terminal() {

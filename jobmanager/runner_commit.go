@@ -26,18 +26,25 @@ const commitTimeout = 5 * time.Second
 // markDelay is what marks wait for each other at most; the answers of one broker come within a few milliseconds.
 const markDelay = 50 * time.Millisecond
 
-// stepCommit applies an event to the committer and carries out what it says.
+// stepCommit applies an event to the committer and carries out what it says, and what waited for it.
 func (r *runner) stepCommit(ctx context.Context, now time.Time, ev commit.Event) error {
-	for _, eff := range r.committer.Step(now, ev) {
-		if err := r.performCommit(ctx, eff); err != nil {
-			return err
-		}
+	if err := r.stepCommitter(ctx, now, ev); err != nil {
+		return err
 	}
 	if held := r.heldDeploy; held != nil && r.committer.Settled() {
 		r.heldDeploy = nil
 		rec := r.machine.Record()
 		if rec.State == job.Deploying && rec.Attempt == held.Fence.Attempt {
 			return r.deploy(ctx, *held)
+		}
+	}
+	return nil
+}
+
+func (r *runner) stepCommitter(ctx context.Context, now time.Time, ev commit.Event) error {
+	for _, eff := range r.committer.Step(now, ev) {
+		if err := r.performCommit(ctx, eff); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -218,7 +218,10 @@ func (r *runner) persistRecord(ctx context.Context, rec job.Record) error {
 		err := r.m.store.Update(ctx, func(tx *boltstore.Tx) error { return tx.PutJob(r.id, data) })
 		switch {
 		case err == nil:
-			r.storeError = ""
+			if r.storeError != "" {
+				r.storeError = ""
+				r.enqueue(commit.Tick{}) // a deployment may have waited for what was committed meanwhile
+			}
 			return nil
 		case !errors.Is(err, boltstore.ErrNoSpace):
 			return fmt.Errorf("store the record of job %s: %w", r.id, err)
@@ -228,7 +231,53 @@ func (r *runner) persistRecord(ctx context.Context, rec job.Record) error {
 			r.log.Error("store job record", "reason", err)
 			r.publish()
 		}
-		if err := pause(ctx, storeRetry); err != nil {
+		if err := r.commitMeanwhile(ctx, storeRetry); err != nil {
+			return err
+		}
+	}
+}
+
+// commitMeanwhile lets commits go on for a time in which the loop waits for its disk: brokers abort what is not committed
+// in time. All other messages wait for the loop, as many as its inbox holds.
+func (r *runner) commitMeanwhile(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	for {
+		inbox := r.inbox
+		if len(r.postponed) >= inboxSize {
+			inbox = nil
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-timer.C:
+			r.enqueue(commit.Tick{}) // what was refused may be due again
+			return r.commitQueued(ctx)
+		case msg := <-inbox:
+			outcome, ok := msg.(done)
+			if !ok {
+				r.postponed = append(r.postponed, msg)
+				continue
+			}
+			outcome.then(time.Now())
+			if err := r.commitQueued(ctx); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// commitQueued takes the events for the committer out of the queue and carries out what comes of them. A deployment that
+// waits for commits goes on waiting.
+func (r *runner) commitQueued(ctx context.Context) error {
+	for {
+		i := slices.IndexFunc(r.queue, func(ev any) bool { _, ok := ev.(commit.Event); return ok })
+		if i < 0 || r.doubt != nil {
+			return nil // drain ends the job manager
+		}
+		ev := r.queue[i].(commit.Event)
+		r.queue = slices.Delete(r.queue, i, i+1)
+		if err := r.stepCommitter(ctx, time.Now(), ev); err != nil {
 			return err
 		}
 	}

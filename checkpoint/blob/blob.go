@@ -16,6 +16,8 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/ident"
@@ -28,6 +30,8 @@ const (
 	MaxChunkBytes = 1 << 20
 
 	tempPrefix = "tmp-"
+	// discardedFor is how long a checkpoint counts as discarded: longer than any upload takes. Ids are not used again.
+	discardedFor = time.Hour
 	// operatorBytes is how much of an operator's name stands in a file name, for people who look.
 	operatorBytes = 64
 )
@@ -35,6 +39,8 @@ const (
 var (
 	// ErrUpload is returned for an upload that is not what its header announced.
 	ErrUpload = errors.New("upload does not match its header")
+	// ErrDiscarded is returned for an upload that comes when its checkpoint has failed.
+	ErrDiscarded = errors.New("the checkpoint was given up")
 	// ErrDamaged is returned for a file that is not what the manifest says.
 	ErrDamaged = errors.New("state file is damaged")
 )
@@ -51,6 +57,15 @@ type Key struct {
 type Store struct {
 	dir  string
 	root *os.Root
+
+	mu        sync.Mutex
+	discarded map[discarded]time.Time // since when
+}
+
+// discarded is a checkpoint that failed.
+type discarded struct {
+	job        ident.JobID
+	checkpoint ident.CheckpointID
 }
 
 // Open opens the directory, and makes it if needed.
@@ -62,15 +77,15 @@ func Open(dir string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open state directory: %w", err)
 	}
-	return &Store{dir: dir, root: root}, nil
+	return &Store{dir: dir, root: root, discarded: map[discarded]time.Time{}}, nil
 }
 
 // Close gives the directory back.
 func (s *Store) Close() error { return s.root.Close() }
 
 // Put stores sizeBytes bytes with the given CRC32C that next returns piece by piece, until io.EOF. The
-// name it returns is durable. An upload that differs from size or checksum is ErrUpload; after an error
-// nothing is left but possibly a temporary file, which Sweep removes.
+// name it returns is durable. An upload that differs from size or checksum is ErrUpload, one for a checkpoint that was
+// discarded meanwhile ErrDiscarded; after an error nothing is left but possibly a temporary file, which Sweep removes.
 func (s *Store) Put(ctx context.Context, key Key, sizeBytes int64, crc uint32, next func() ([]byte, error)) (manifest.Blob, error) {
 	if err := checkKey(key); err != nil {
 		return manifest.Blob{}, err
@@ -80,11 +95,33 @@ func (s *Store) Put(ctx context.Context, key Key, sizeBytes int64, crc uint32, n
 			key.Operator, key.Subtask, sizeBytes, int64(MaxBytes), ErrUpload)
 	}
 	blob := manifest.Blob{Name: fileName(key), SizeBytes: sizeBytes, CRC32C: crc}
-	if err := s.write(ctx, blob, next); err != nil {
+	if err := s.writeFor(ctx, discarded{key.Job, key.Checkpoint}, blob, next); err != nil {
 		return manifest.Blob{}, fmt.Errorf("store state of %s by %s for checkpoint %d in %s: %w",
 			key.Operator, key.Subtask, key.Checkpoint, s.dir, err)
 	}
 	return blob, nil
+}
+
+// writeFor writes a file that stays only if its checkpoint is not discarded: Discard, which may list the files while
+// this one is written, makes that known before.
+func (s *Store) writeFor(ctx context.Context, of discarded, blob manifest.Blob, next func() ([]byte, error)) error {
+	if s.isDiscarded(of) {
+		return ErrDiscarded
+	}
+	if err := s.write(ctx, blob, next); err != nil {
+		return err
+	}
+	if s.isDiscarded(of) {
+		return errors.Join(ErrDiscarded, s.remove(blob.Name))
+	}
+	return nil
+}
+
+func (s *Store) isDiscarded(of discarded) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, is := s.discarded[of]
+	return is
 }
 
 func checkKey(key Key) error {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/ident"
@@ -184,10 +185,6 @@ func TestDeletion(t *testing.T) {
 		return put(t, s, Key{Job: job, Checkpoint: id, Operator: "o", Subtask: key.Subtask}, []byte("x"))
 	}
 	a1, a12, a2, b1 := at("a", 1), at("a", 12), at("a", 2), at("b", 1)
-	stray := at("a", 2)
-	if err := os.WriteFile(filepath.Join(dir, "a", "tmp-1"), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
 	check := func(what string, want ...manifest.Blob) {
 		t.Helper()
 		got := list(t, dir)
@@ -200,13 +197,11 @@ func TestDeletion(t *testing.T) {
 			t.Errorf("%s: %v left, want %v", what, got, want)
 		}
 	}
-	if err := s.Discard("a", 2, a2); err != nil {
+	if err := s.Discard("a", 1); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := get(s, stray); err == nil {
-		t.Error("a file that the manifest does not name was kept")
-	}
-	if err := s.Discard("a", 1); err != nil {
+	check("after the failure of one", a12, a2, b1)
+	if err := os.WriteFile(filepath.Join(dir, "a", "tmp-1"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := errors.Join(s.Discard("nobody", 1), s.Delete(a1)); err != nil {
@@ -227,5 +222,40 @@ func TestDeletion(t *testing.T) {
 	check("after the job")
 	if err := s.DeleteJob(".."); err == nil {
 		t.Error("deleted the directory above")
+	}
+}
+
+// TestLateUpload: what comes when its checkpoint has failed is refused, whether it began before that or after, and leaves
+// nothing behind.
+func TestLateUpload(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	content := []byte("state")
+	sum := crc32.Checksum(content, castagnoli)
+	during := chunks(content, 5)
+	_, err := s.Put(t.Context(), key, int64(len(content)), sum, func() ([]byte, error) {
+		chunk, end := during()
+		if end != nil {
+			if err := s.Discard(key.Job, key.Checkpoint); err != nil {
+				t.Error(err)
+			}
+		}
+		return chunk, end
+	})
+	if !errors.Is(err, ErrDiscarded) {
+		t.Errorf("during the upload: %v", err)
+	}
+	if _, err := s.Put(t.Context(), key, int64(len(content)), sum, chunks(content, 5)); !errors.Is(err, ErrDiscarded) {
+		t.Errorf("before the upload: %v", err)
+	}
+	if left := list(t, dir); len(left) > 0 {
+		t.Errorf("%v left", left)
+	}
+	next := key
+	next.Checkpoint++
+	put(t, s, next, content)
+	s.noteDiscarded(discarded{"j", 99}, time.Now().Add(2*discardedFor))
+	if len(s.discarded) != 1 {
+		t.Errorf("%d checkpoints count as discarded hours later, want the newest only", len(s.discarded))
 	}
 }

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"strings"
+	"time"
 
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/ident"
@@ -25,17 +27,23 @@ func (s *Store) Delete(blobs ...manifest.Blob) error {
 	return errors.Join(errs...)
 }
 
-// Discard removes the files that were uploaded for one checkpoint, except those to keep: after it
-// failed, all; after it completed, all that its manifest does not name.
-func (s *Store) Discard(job ident.JobID, checkpoint ident.CheckpointID, keep ...manifest.Blob) error {
-	kept := names(keep)
+// Discard removes the files that were uploaded for a checkpoint that failed, those too whose upload is not over.
+func (s *Store) Discard(job ident.JobID, checkpoint ident.CheckpointID) error {
+	s.noteDiscarded(discarded{job, checkpoint}, time.Now())
 	return s.each(string(job), func(file string) error {
-		name := path.Join(string(job), file)
-		if id, ok := checkpointOf(file); !ok || id != checkpoint || kept[name] {
+		if id, ok := checkpointOf(file); !ok || id != checkpoint {
 			return nil
 		}
-		return s.remove(name)
+		return s.remove(path.Join(string(job), file))
 	})
+}
+
+// noteDiscarded forgets those of which no upload can be on its way any more.
+func (s *Store) noteDiscarded(d discarded, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.discarded, func(_ discarded, since time.Time) bool { return now.Sub(since) > discardedFor })
+	s.discarded[d] = now
 }
 
 // DeleteJob removes all files of a job.

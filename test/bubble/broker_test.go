@@ -158,6 +158,33 @@ func TestFullDisk(t *testing.T) {
 	})
 }
 
+// TestCommitsGoOnWithoutSpace loses a task manager while the disk is full and commits are waiting for the broker: the job
+// cannot go on, as its record cannot be written, but what is durable is committed before the broker's patience ends.
+func TestCommitsGoOnWithoutSpace(t *testing.T) {
+	Run(t, func(c *Cluster) {
+		c.Submit(endless(c, 40_000))
+		c.AwaitCheckpoints(10*time.Second, "count", 3)
+		c.refuseCommits(true)
+		c.AwaitCheckpoints(10*time.Second, "count", 1)
+		c.disk.fill(true)
+		c.KillTaskManager("tm-1")
+		c.Await(20*time.Second, "the record of the job cannot be written", func() bool { return c.Logged("store job record") > 0 })
+		visible := len(c.Log.All("out"))
+		c.refuseCommits(false)
+		c.Await(20*time.Second, "the completed checkpoint is committed", func() bool { return len(c.Log.All("out")) > visible })
+		time.Sleep(time.Minute)
+		if j := c.Job("count"); !waits(j, "the job cannot go on") {
+			t.Errorf("%s, waiting for %q", j.State, j.Waiting)
+		}
+		c.disk.fill(false)
+		c.StartTaskManager("tm-1", 2)
+		c.AwaitCheckpoints(30*time.Second, "count", 2)
+		c.Stop("count", true)
+		c.AwaitState(time.Minute, "count", "STOPPED")
+		c.CheckNothingTwice()
+	})
+}
+
 // TestDataLoss has a foreign producer take over an id between its checkpoint and its commit: the job ends and says
 // what is lost and what can be done.
 func TestDataLoss(t *testing.T) {

@@ -112,7 +112,7 @@ func TestZombie(t *testing.T) {
 		t.Run(length.String(), func(t *testing.T) {
 			Run(t, func(c *Cluster) {
 				job := exact(c, 40_000)
-				c.StartTaskManager("tm-1", 2)
+				c.StartTaskManager("tm-3", 2)
 				c.Submit(job)
 				c.AwaitCheckpoints(30*time.Second, "count", 3)
 				c.Log.Freeze("tm-2")
@@ -171,7 +171,7 @@ func TestDeploymentWaitsForCommits(t *testing.T) {
 		}, "FINISHED"},
 		{"loss and no spare slots", func(c *Cluster) {
 			c.KillTaskManager("tm-2")
-			c.KillTaskManager("tm-1")
+			c.KillTaskManager("tm-3")
 			c.AwaitState(10*time.Second, "count", "WAITING_FOR_SLOTS")
 			c.refuseCommits(false)
 			c.Await(10*time.Second, "the checkpoint is committed", func() bool { return c.Job("count").Checkpoints.Latest.Committed })
@@ -187,7 +187,7 @@ func TestDeploymentWaitsForCommits(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			Run(t, func(c *Cluster) {
 				job := exact(c, 20_000)
-				c.StartTaskManager("tm-1", 2)
+				c.StartTaskManager("tm-3", 2)
 				c.Submit(job)
 				c.AwaitCheckpoints(10*time.Second, "count", 2)
 				c.refuseCommits(true)
