@@ -8,7 +8,7 @@ FUZZTIME ?= 10s
 UNIT  = $$($(GO) list ./... | grep -v -e /test/integration -e /test/chaos)
 WHOLE = $$($(GO) list ./test/...)
 
-.PHONY: build test check unit integration demo bench bench-scale bench-page profile chaos fuzz generate clean
+.PHONY: build test check unit integration demo bench bench-scale bench-page profile chaos chaos-selftest fuzz generate clean
 
 build:
 	mkdir -p bin
@@ -65,8 +65,12 @@ profile:
 	mkdir -p bin/profiles
 	$(GO) run ./bench --only throughput --contestants sluice --cases $(JOB:passthrough=pass) --modes at-least-once/1s --sizes 100 --compression none --repeats 1 --profile bin/profiles --json bin/profiles/$(JOB:passthrough=pass).json
 
+# Seeds one bug after the other and shows what catches it: some ten minutes.
+chaos-selftest:
+	$(GO) run ./test/chaos --selftest
+
 # Every fault of test/chaos with three seeds, and random ones for two minutes, twenty times: hours. make test runs a
-# smoke of it. It goes on where it was interrupted; runs that were not right are made again when the code has changed.
+# smoke of it. It goes on where it was interrupted; runs of other code are made again.
 chaos:
 	$(GO) run ./test/chaos --faults all --seeds 3 --large-every 50 --mixed 20 --journal .chaos.jsonl --report docs/RELIABILITY.md
 

@@ -23,9 +23,9 @@ type attempt struct {
 	unready int
 	// final is the kind of the last checkpoint that was asked for; 0: none yet.
 	final Kind
-	// named holds the transactions of the attempt's completed checkpoints, whatever retention dropped:
-	// a transaction stands in one manifest only (DESIGN rule 8).
-	named map[manifest.TransactionKey]struct{}
+	// named holds what the attempt's completed checkpoints named, whatever retention dropped: a transaction stands in
+	// one manifest only (DESIGN rule 8).
+	named named
 
 	// triggers counts the checkpoints that the attempt was asked for.
 	triggers             int
@@ -47,6 +47,28 @@ func (a *attempt) firstUnready() *ident.Subtask {
 		}
 	}
 	return first
+}
+
+// named are transactions, as the highest epoch of each transactional and producer id: an id has one transaction after
+// the other, each in a higher epoch, so it is as large as the ids are many, however long an attempt runs.
+type named map[writer]int16
+
+// writer is a transactional id with a producer id that it was given.
+type writer struct {
+	transactionalID string
+	producerID      int64
+}
+
+func (n named) add(k manifest.TransactionKey) {
+	w := writer{k.TransactionalID, k.ProducerID}
+	if highest, ok := n[w]; !ok || k.ProducerEpoch > highest {
+		n[w] = k.ProducerEpoch
+	}
+}
+
+func (n named) has(k manifest.TransactionKey) bool {
+	highest, ok := n[writer{k.TransactionalID, k.ProducerID}]
+	return ok && k.ProducerEpoch <= highest
 }
 
 func compareFences(a, b ident.Fence) int {
@@ -79,7 +101,7 @@ func (c *Coordinator) onStarted(now time.Time, ev AttemptStarted) {
 		fence: ev.Fence, started: now, sources: slices.Clone(ev.Sources),
 		expected: make(map[ident.Subtask]struct{}, len(ev.Subtasks)),
 		levels:   make(map[ident.Subtask]int, len(ev.Gated)),
-		named:    make(map[manifest.TransactionKey]struct{}),
+		named:    named{},
 	}
 	slices.SortFunc(a.sources, ident.Subtask.Compare)
 	for _, s := range ev.Subtasks {

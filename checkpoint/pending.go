@@ -194,7 +194,7 @@ func (c *Coordinator) completed(now time.Time) {
 		a := c.attempt
 		a.lastEnd, a.failures, a.pauseUntil = now, 0, time.Time{}
 		for i := range p.manifest.Transactions {
-			a.named[p.manifest.Transactions[i].Key()] = struct{}{}
+			a.named.add(p.manifest.Transactions[i].Key())
 		}
 	}
 	c.emit(Completed{Manifest: p.manifest, Duration: c.latestDuration})
@@ -220,7 +220,7 @@ func (c *Coordinator) assemble(now time.Time) (*manifest.Manifest, error) {
 		}
 		for _, t := range ack.Transactions {
 			key := t.Key()
-			if _, ok := c.attempt.named[key]; ok {
+			if c.attempt.named.has(key) {
 				continue
 			}
 			if _, ok := listed[key]; ok {

@@ -24,6 +24,7 @@ import (
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
 	"github.com/sluice-stream/sluice/operator"
+	"github.com/sluice-stream/sluice/proto/wire"
 )
 
 const (
@@ -141,7 +142,7 @@ func (m *Manager) Close() error { return errors.Join(m.store.Close(), m.blobs.Cl
 // reads the truth from disk).
 func (m *Manager) Run(ctx context.Context, l net.Listener) error {
 	server := grpc.NewServer(
-		grpc.Creds(orInsecure(m.cfg.TLS)), grpc.MaxRecvMsgSize(controlMessageBytes), grpc.MaxConcurrentStreams(4096),
+		grpc.Creds(orInsecure(m.cfg.TLS)), grpc.MaxRecvMsgSize(wire.MaxReportBytes), grpc.MaxConcurrentStreams(4096),
 		grpc.StaticStreamWindowSize(windowBytes), grpc.StaticConnWindowSize(windowBytes),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveMinTime, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveExpiry}), // else a cut-off peer's connection stays

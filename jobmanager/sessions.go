@@ -44,6 +44,7 @@ type session struct {
 	connectedAt time.Time
 	// ---
 	stream        *downstream // nil while suspended
+	streams       int         // counts them
 	lastHeartbeat time.Time
 	lost          bool
 	metrics       map[metricKey]subtaskMetrics
@@ -118,6 +119,7 @@ type sessions struct {
 type suspension struct {
 	session *session
 	why     error
+	streams int // of the session so far
 }
 
 func newSessions(cfg *Config, epoch ident.LeaderEpoch, events sessionEvents) *sessions {
@@ -190,6 +192,7 @@ func (s *sessions) attach(ses *session, stream *downstream, now time.Time, resum
 	}
 	stream.queue <- welcomeMessage(ses.id, s.epoch, resumed, s.cfg.HeartbeatInterval, s.cfg.HeartbeatTimeout) // has room: it is new
 	ses.stream, ses.lastHeartbeat = stream, now
+	ses.streams++
 }
 
 func (s *sessions) drop(ses *session) {
@@ -204,7 +207,7 @@ func (s *sessions) drop(ses *session) {
 // or lost.
 func (s *sessions) closed(ses *session, stream *downstream, why error) {
 	s.mu.Lock()
-	current := ses.stream == stream && !ses.lost
+	current, streams := ses.stream == stream && !ses.lost, ses.streams
 	if current {
 		ses.stream = nil
 	}
@@ -213,7 +216,7 @@ func (s *sessions) closed(ses *session, stream *downstream, why error) {
 		return
 	}
 	select {
-	case s.suspended <- suspension{ses, why}:
+	case s.suspended <- suspension{ses, why, streams}:
 	case <-s.over: // the job manager is ending
 	}
 }
@@ -230,7 +233,7 @@ func (s *sessions) run(ctx context.Context) error {
 				return context.Cause(ctx)
 			case x := <-s.suspended:
 				g.Go(func() error {
-					s.watch(ctx, x.session, x.why)
+					s.watch(ctx, x)
 					return nil
 				})
 			}
@@ -240,20 +243,21 @@ func (s *sessions) run(ctx context.Context) error {
 }
 
 // watch finds out whether the process of a suspended session is dead, and otherwise gives it the resume
-// window.
-func (s *sessions) watch(ctx context.Context, ses *session, why error) {
+// window. A session that is resumed and suspended again meanwhile has another window, and another watcher.
+func (s *sessions) watch(ctx context.Context, x suspension) {
+	ses, why := x.session, x.why
 	window := min(s.cfg.ResumeWindow, s.cfg.HeartbeatTimeout)
 	if errors.Is(why, errSilent) {
 		window = 0 // its time is over
 	}
-	refused := s.awaitRefusal(ctx, ses, window)
+	refused := s.awaitRefusal(ctx, x, window)
 	if ctx.Err() != nil {
 		return
 	}
 	s.telling.Lock()
 	defer s.telling.Unlock()
 	s.mu.Lock()
-	if ses.stream != nil || ses.lost {
+	if ses.streams != x.streams || ses.lost {
 		s.mu.Unlock()
 		return
 	}
@@ -271,22 +275,23 @@ func (s *sessions) watch(ctx context.Context, ses *session, why error) {
 // awaitRefusal probes a suspended task manager until its port refuses, its session is resumed, or the
 // window is over. It probes again and again because the kernel closes the sockets of a killed process one
 // by one: the stream may be gone while the port still accepts.
-func (s *sessions) awaitRefusal(ctx context.Context, ses *session, window time.Duration) (refused bool) {
+func (s *sessions) awaitRefusal(ctx context.Context, x suspension, window time.Duration) (refused bool) {
 	end := time.Now().Add(window)
 	for {
-		if s.probe(ctx, ses.dataAddress) {
+		if s.probe(ctx, x.session.dataAddress) {
 			return true
 		}
-		if s.attached(ses) || !time.Now().Before(end) || pause(ctx, probePause) != nil {
+		if s.resumed(x) || !time.Now().Before(end) || pause(ctx, probePause) != nil {
 			return false
 		}
 	}
 }
 
-func (s *sessions) attached(ses *session) bool {
+// resumed says that the session has had another stream since.
+func (s *sessions) resumed(x suspension) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return ses.stream != nil
+	return x.session.streams != x.streams
 }
 
 // probe says whether the data port of a task manager refuses connections, which means that the process is

@@ -302,7 +302,7 @@ func TestLossIsToldBeforeRegistration(t *testing.T) {
 		s.mu.Lock()
 		ses.stream = nil
 		s.mu.Unlock()
-		s.watch(t.Context(), ses, errors.New("reset"))
+		s.watch(t.Context(), suspension{ses, errors.New("reset"), ses.streams})
 	}()
 	<-events.entered
 	again := make(chan struct{})
@@ -322,6 +322,31 @@ func TestLossIsToldBeforeRegistration(t *testing.T) {
 	if want := []string{"registered w 2", "lost w certain=false", "registered w 2"}; !slices.Equal(events.list, want) {
 		t.Errorf("told %q, want %q", events.list, want)
 	}
+}
+
+// TestEachSuspensionHasItsWindow: who watches a session that was resumed, and is suspended again, has no say any more.
+func TestEachSuspensionHasItsWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		down, _ := stream()
+		ses, _, _ := r.open(reg("a", ""), down, time.Now())
+		old := suspension{ses, errors.New("reset"), ses.streams}
+		again, _ := stream()
+		if _, resumed, err := r.open(reg("a", ses.id), again, time.Now()); err != nil || !resumed {
+			t.Fatalf("resumed %v, %v", resumed, err)
+		}
+		r.mu.Lock()
+		ses.stream = nil // suspended again
+		r.mu.Unlock()
+		r.watch(t.Context(), old)
+		if ses.lost {
+			t.Error("the session is lost by its first suspension, and was resumed since")
+		}
+		r.watch(t.Context(), suspension{ses, errors.New("reset"), ses.streams})
+		if !ses.lost {
+			t.Error("the session is not lost by its second suspension")
+		}
+	})
 }
 
 // TestLostOnesAreForgotten keeps the list of task managers bounded, whose ids may be new with each process.

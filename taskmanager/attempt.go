@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -286,10 +287,8 @@ func (tm *TaskManager) onCancel(id attemptID, subtasks []ident.Subtask) {
 	job, fence := id.job, id.fence
 	tm.mu.Lock()
 	defer tm.mu.Unlock()
-	a := tm.attempts[job]
-	if a != nil && !newerFence(a.id.fence, fence) {
-		tm.cancelLocked(a, errCanceled)
-		return
+	if a := tm.attempts[job]; a != nil && !newerFence(a.id.fence, fence) {
+		tm.cancelLocked(a, errCanceled) // an older one, too, whose own cancellation was lost
 	}
 	for _, old := range tm.ending[job] {
 		if old.id.fence == fence {
@@ -322,9 +321,9 @@ func (tm *TaskManager) cancelLocked(a *attempt, why error) {
 			}
 			return
 		}
-		tm.outbox.forgetAttempt(a.id)
 		tm.mu.Lock()
 		defer tm.mu.Unlock()
+		tm.outbox.forgetAttempt(a.id) // with the lock: a repeated cancellation finds either the reports or nothing of the attempt
 		rest := slices.DeleteFunc(tm.ending[a.id.job], func(o *attempt) bool { return o == a })
 		if tm.ending[a.id.job] = rest; len(rest) == 0 {
 			delete(tm.ending, a.id.job)
@@ -368,12 +367,17 @@ func (tm *TaskManager) counters() []subtaskCounters {
 				attempt: a.id, subtask: s, recordsIn: c.RecordsIn.Load(), recordsOut: c.RecordsOut.Load(), bytesIn: c.BytesIn.Load(),
 				bytesOut: c.BytesOut.Load(), recordsSkipped: t.failures.Skipped.Load(), deadLettered: t.failures.DeadLettered.Load(),
 				recordsFailed: t.recordsFailed.Load(),
-				lag:           t.Lag(), waiting: t.waiting.String(),
+				lag:           t.Lag(), waiting: joinReasons(t.waiting.String(), t.Waiting()),
 			})
 		}
 		a.mu.Unlock()
 	}
 	return out
+}
+
+// joinReasons joins what is not empty.
+func joinReasons(reasons ...string) string {
+	return strings.Join(slices.DeleteFunc(reasons, func(r string) bool { return r == "" }), "; ")
 }
 
 // reporter is the subtask.Reporter of one subtask.

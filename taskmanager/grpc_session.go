@@ -11,7 +11,9 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
+	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/ident"
 	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
 	"github.com/sluice-stream/sluice/proto/wire"
@@ -266,7 +268,7 @@ func (s *session) sendOutbox(stream sessionStream) error {
 		}
 	}
 	for _, a := range unsent.acks {
-		if err := stream.Send(&pb.FromTaskManager{Message: &pb.FromTaskManager_Ack{Ack: wire.AckToProto(a, time.Now())}}); err != nil {
+		if err := stream.Send(ackOrDecline(a)); err != nil {
 			return err
 		}
 	}
@@ -276,6 +278,20 @@ func (s *session) sendOutbox(stream sessionStream) error {
 		}
 	}
 	return nil
+}
+
+// ackOrDecline declines a checkpoint whose ack is too large to be received: sent, it would end the stream again and again.
+func ackOrDecline(a *manifest.Ack) *pb.FromTaskManager {
+	m := &pb.FromTaskManager{Message: &pb.FromTaskManager_Ack{Ack: wire.AckToProto(a, time.Now())}}
+	size := proto.Size(m)
+	if size <= wire.MaxReportBytes {
+		return m
+	}
+	d := decline{
+		attemptID{a.Job, a.Fence}, a.Subtask, a.Checkpoint,
+		fmt.Sprintf("its ack takes %d bytes for %d positions and %d transactions, at most %d can be sent: raise the parallelism", size, len(a.Positions), len(a.Transactions), wire.MaxReportBytes),
+	}
+	return &pb.FromTaskManager{Message: &pb.FromTaskManager_Decline{Decline: declineToProto(d)}}
 }
 
 func (s *session) receive(ctx context.Context, stream sessionStream) error {
@@ -296,6 +312,11 @@ func (s *session) beat() *pb.Heartbeat {
 	hb := &pb.Heartbeat{}
 	for _, c := range s.counters() {
 		hb.Metrics = append(hb.Metrics, counterToProto(c))
+	}
+	if proto.Size(hb) > wire.MaxReportBytes/2 { // of very many splits; a heartbeat has to get through
+		for _, m := range hb.Metrics {
+			m.Lag = nil
+		}
 	}
 	return hb
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,6 +13,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/sluice-stream/sluice/checkpoint/manifest"
+	"github.com/sluice-stream/sluice/ident"
 	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
 )
 
@@ -203,5 +206,20 @@ func TestUnreadableDeployment(t *testing.T) {
 	reports := tm.outbox.take().reports
 	if len(reports) != 2 || reports[0].state != Failed || reports[0].failure.Class != "internal" || reports[0].failure.Message == "" {
 		t.Errorf("reports: %+v, want FAILED with a reason for both subtasks", reports)
+	}
+}
+
+// TestAckTooLarge: a checkpoint whose ack cannot be received is declined, as the stream would break again and again.
+func TestAckTooLarge(t *testing.T) {
+	ack := &manifest.Ack{Job: "j", Fence: ident.Fence{Epoch: 1, Attempt: 2}, Checkpoint: 3, Subtask: ident.Subtask{Vertex: "in"}}
+	if m := ackOrDecline(ack); m.GetAck() == nil {
+		t.Errorf("a small ack is sent as %v", m)
+	}
+	for i := range 400_000 {
+		ack.Positions = append(ack.Positions, manifest.Position{Split: manifest.Split{Source: "in", Topic: "a-topic-with-a-name", Partition: int32(i)}, Next: 1 << 40})
+	}
+	d := ackOrDecline(ack).GetDecline()
+	if d.GetCheckpoint() != 3 || !strings.Contains(d.GetReason(), "400000 positions") || !strings.Contains(d.GetReason(), "raise the parallelism") {
+		t.Errorf("a large ack is sent as %.200s", d)
 	}
 }

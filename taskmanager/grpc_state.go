@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/sluice-stream/sluice/checkpoint/blob"
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/ident"
 	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
@@ -21,8 +22,6 @@ const (
 	chunkBytes = 512 << 10
 	// chunkTimeout bounds the transfer of a piece of state: a base and a rate of at least 1 MiB/s.
 	transferBase = 30 * time.Second
-	// maxStateBytes bounds one piece of state in memory.
-	maxStateBytes = 2 << 30
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -69,7 +68,7 @@ func (t *stateTransfer) put(ctx context.Context, a *manifest.Ack, operator strin
 // get reads one piece of the checkpoint that an attempt is restored from.
 func (t *stateTransfer) get(ctx context.Context, job ident.JobID, checkpoint ident.CheckpointID, ref stateRef) ([]byte, error) {
 	size := ref.sizeBytes
-	if size <= 0 || size > maxStateBytes {
+	if size <= 0 || size > blob.MaxBytes { // what the job manager takes can be read again
 		return nil, fmt.Errorf("read state of %s as written by %s: %d bytes is out of range", ref.operator, ref.writer, size)
 	}
 	ctx, cancel := context.WithTimeout(ctx, transferTimeout(size))

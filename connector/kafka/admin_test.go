@@ -152,6 +152,39 @@ func TestStartOfANewTopic(t *testing.T) {
 	}
 }
 
+// TestTimestampBetween: a record that comes while the start of a job is being resolved is read. At the first question
+// for its time there is none that young; a moment later the log is longer.
+func TestTimestampBetween(t *testing.T) {
+	t.Parallel()
+	f := startFake(t, kfake.SeedTopics(1, "in", "out"))
+	end := int64(5)
+	f.ControlKey(int16(kmsg.ListOffsets), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		f.KeepControl()
+		r := req.(*kmsg.ListOffsetsRequest)
+		res := r.ResponseKind().(*kmsg.ListOffsetsResponse)
+		for _, topic := range r.Topics {
+			out := kmsg.NewListOffsetsResponseTopic()
+			out.Topic = topic.Topic
+			for _, p := range topic.Partitions {
+				part := kmsg.NewListOffsetsResponseTopicPartition()
+				part.Partition, part.Offset = p.Partition, end
+				if p.Timestamp >= 0 {
+					part.Offset, end = -1, 8 // and now three records come
+				}
+				out.Partitions = append(out.Partitions, part)
+			}
+			res.Topics = append(res.Topics, out)
+		}
+		return res, nil, true
+	})
+	positions, _, err := newAdmin(t).StartPositions(testContext(t), jobOf(f, func(k *graph.KafkaSource) {
+		k.Startup = graph.Startup{Mode: graph.StartTimestamp, Timestamp: time.Now()}
+	}))
+	if err != nil || len(positions) != 1 || positions[0].Next != 5 {
+		t.Errorf("positions %+v, %v; want offset 5, where the log ended before the question", positions, err)
+	}
+}
+
 // unknownTopics is the answer of a broker that has heard of none of the topics.
 func unknownTopics(req *kmsg.ListOffsetsRequest) kmsg.Response {
 	res := req.ResponseKind().(*kmsg.ListOffsetsResponse)

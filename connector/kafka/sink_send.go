@@ -96,6 +96,7 @@ func (s *Sink) settle(ctx context.Context, targets []*target) error {
 		if err := s.failed(t, fault); err != nil {
 			return err
 		}
+		s.cluster.Doubt()
 		s.homeless = append(s.homeless, t)
 	}
 	return nil
@@ -126,6 +127,7 @@ func (s *Sink) orphan(t *target) {
 		}
 	}
 	l.targets, t.leader = kept, nil
+	s.cluster.Doubt()
 	s.homeless = append(s.homeless, t)
 	signal(s.lost)
 }
@@ -331,7 +333,8 @@ func (s *Sink) answered(t *target, b *outBatch, result *wire.ProduceResult) (for
 		if err := s.failed(t, fault); err != nil {
 			return false, err
 		}
-		if wire.Classify(fault) == wire.ClassRefresh || unreachable(fault) {
+		// A leader that waits in vain for the others may have been replaced without knowing it.
+		if wire.Classify(fault) == wire.ClassRefresh || unreachable(fault) || wire.HasCode(fault, wire.CodeRequestTimedOut) {
 			s.orphan(t)
 		}
 	}

@@ -266,13 +266,15 @@ func (s *Sink) lease(id string) error {
 func outcomeOf(api string, err error) transaction.Outcome {
 	var answer *wire.Error
 	var call *wire.CallError
+	var peer *wire.PeerError
+	var setup *wire.SetupError
 	switch {
 	case wire.HasCode(err, wire.CodeConcurrentTransactions):
 		return transaction.Busy
 	case errors.As(err, &answer):
 		return transaction.Retriable
-	case errors.As(err, &call) && (call.API != api || !call.Sent):
-		return transaction.Unsent
+	case errors.As(err, &call) && (call.API != api || !call.Sent), errors.As(err, &peer), errors.As(err, &setup):
+		return transaction.Unsent // what is no broker, or lets nobody in, was not asked
 	default:
 		return transaction.Unknown
 	}

@@ -138,6 +138,23 @@ func TestLease(t *testing.T) {
 	}
 }
 
+// TestNoIDWithoutALease: not even a producer id is asked for.
+func TestNoIDWithoutALease(t *testing.T) {
+	t.Parallel()
+	f := startFake(t, kfake.SeedTopics(1, "out"))
+	f.ControlKey(int16(kmsg.InitProducerID), func(kmsg.Request) (kmsg.Response, error, bool) {
+		t.Error("a producer id is asked for without a lease")
+		return nil, nil, false
+	})
+	over := errors.New("no answer to a heartbeat for 6 s")
+	x := startTransactional(t, f, &graph.KafkaSink{Topic: "out", Properties: forSink(f)}, func(c *SinkConfig) {
+		c.Transactions.Lease = func() error { return over }
+	})
+	if err := x.failure(); !errors.Is(err, over) {
+		t.Errorf("error %v", err)
+	}
+}
+
 // TestWaitsForCommits: with every id in a transaction that is not committed the writer waits, says so, and
 // goes on when one is.
 func TestWaitsForCommits(t *testing.T) {
@@ -252,7 +269,8 @@ func TestOutcomes(t *testing.T) {
 		{&wire.CallError{API: api, Err: context.DeadlineExceeded}, transaction.Unsent},
 		{&wire.CallError{API: "FindCoordinator", Sent: true, Err: context.DeadlineExceeded}, transaction.Unsent},
 		{errors.New("anything"), transaction.Unknown},
-		{&wire.PeerError{}, transaction.Unknown},
+		{&wire.PeerError{}, transaction.Unsent}, // known before the call itself is sent, as is the next
+		{&wire.SetupError{}, transaction.Unsent},
 	} {
 		if got := outcomeOf(api, test.err); got != test.want {
 			t.Errorf("%v: %d, want %d", test.err, got, test.want)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/sluice-stream/sluice/connector/kafka/wire"
@@ -165,12 +166,36 @@ func (f *fetcher) request(splits []*split, maxBytes int) (*wire.FetchRequest, []
 		req.MaxWait, req.MinBytes = time.Millisecond, 1 // the others have more to read
 		splits = hungry
 	}
+	if slices.ContainsFunc(splits, func(sp *split) bool { return sp.starved }) {
+		splits = slices.Clone(splits)
+		slices.SortStableFunc(splits, starvedFirst)
+	}
 	for _, sp := range splits {
 		req.Partitions = append(req.Partitions, wire.FetchPartition{
 			Topic: sp.Topic, TopicID: sp.TopicID, Partition: sp.Partition, Offset: sp.Next, LeaderEpoch: sp.leader.Epoch, MaxBytes: min(cfg.Fetch.PartitionMaxBytes, maxBytes),
 		})
 	}
 	return req, splits
+}
+
+func starvedFirst(a, b *split) int {
+	switch {
+	case a.starved == b.starved:
+		return 0
+	case a.starved:
+		return -1
+	default:
+		return 1
+	}
+}
+
+// starves says that an answer has nothing of a partition that has records for this reader.
+func starves(p *wire.FetchedPartition, isolation wire.Isolation) bool {
+	end := p.HighWatermark
+	if isolation == wire.ReadCommitted && p.LastStable >= 0 {
+		end = min(end, p.LastStable)
+	}
+	return p.SizeBytes() == 0 && end > p.Offset
 }
 
 // noteFed remembers who got something out of a full answer.
@@ -242,6 +267,7 @@ func (f *fetcher) partition(ctx context.Context, sp *split, p *wire.FetchedParti
 	if p.HighWatermark >= 0 {
 		sp.highWatermark.Store(p.HighWatermark)
 	}
+	sp.starved = starves(p, s.cfg.Isolation)
 	if sp.shrunk(p) {
 		f.drop(sp)
 		s.orphan(sp)

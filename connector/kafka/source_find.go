@@ -93,8 +93,10 @@ func leaderIn(md *wire.Metadata, topic string, partition int32) (wire.Leader, er
 	return wire.Leader{}, &wire.Error{Code: wire.CodeUnknownTopicOrPartition, API: "Metadata", Topic: topic, Partition: partition}
 }
 
-// orphan gives a split to the finder.
+// orphan gives a split that has lost its leader to the finder, which asks another broker than before: who was wrong about
+// the leader may be cut off from the others.
 func (s *Source) orphan(splits ...*split) {
+	s.cluster.Doubt()
 	s.mu.Lock()
 	s.homeless = append(s.homeless, splits...)
 	s.mu.Unlock()

@@ -205,13 +205,14 @@ func (st *starting) list(ctx context.Context, timestamp int64) ([]point, error) 
 	return out, nil
 }
 
-// listTime is list for a point in time; where no record is that young, it is the end.
+// listTime is list for a point in time; where no record is that young, it is the end. The end is asked for first: a record
+// that comes in between is then behind it, or found.
 func (st *starting) listTime(ctx context.Context, at time.Time) ([]point, error) {
-	found, err := st.list(ctx, at.UnixMilli())
+	end, err := st.list(ctx, wire.Latest)
 	if err != nil {
 		return nil, err
 	}
-	end, err := st.list(ctx, wire.Latest)
+	found, err := st.list(ctx, at.UnixMilli())
 	if err != nil {
 		return nil, err
 	}

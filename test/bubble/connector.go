@@ -56,7 +56,7 @@ func (a *Admin) Check(_ context.Context, job *graph.Job) error {
 	return nil
 }
 
-// StartPositions begins at offset 0; a source that is bounded ends where the log ends now.
+// StartPositions begins at offset 0, or where the log ends now; a source that is bounded ends there.
 func (a *Admin) StartPositions(_ context.Context, job *graph.Job) ([]manifest.Position, []string, error) {
 	var out []manifest.Position
 	for i := range job.Sources {
@@ -64,6 +64,9 @@ func (a *Admin) StartPositions(_ context.Context, job *graph.Job) ([]manifest.Po
 		for _, topic := range s.Kafka.Topics {
 			for p := range int32(a.Log.partitions(topic)) {
 				pos := manifest.Position{Split: manifest.Split{Source: s.Name, Topic: topic, Partition: p}, LeaderEpoch: -1, Stop: -1}
+				if s.Kafka.Startup.Mode == graph.StartLatest {
+					pos.Next = a.Log.End(topic, p)
+				}
 				if s.Kafka.Bounded.Mode == graph.BoundLatest {
 					pos.Stop = a.Log.End(topic, p)
 				}

@@ -51,6 +51,27 @@ func TestBoundedJobFinishes(t *testing.T) {
 	})
 }
 
+// TestStartOffsetsAreCheckpointZero: where a job begins is resolved once, when it is submitted, and survives the job
+// manager (DESIGN rule 2). What comes before its first deployment is read.
+func TestStartOffsetsAreCheckpointZero(t *testing.T) {
+	Run(t, func(c *Cluster) {
+		job := c.CountJob("count", 2)
+		job.Sources[0].Kafka.Startup.Mode = graph.StartLatest
+		c.Log.Fill("in", 500, 50)
+		c.Submit(job)
+		c.AwaitState(time.Second, "count", "WAITING_FOR_SLOTS")
+		c.Log.Fill("in", 1000, 50)
+		c.CrashJobManager()
+		c.StartJobManager()
+		c.StartTaskManager("tm-1", 2)
+		c.AwaitCheckpoints(20*time.Second, "count", 3)
+		time.Sleep(10 * time.Second)
+		if n := c.read(); n != 1000 {
+			t.Errorf("%d records were read, want the 1000 that came after the submission", n)
+		}
+	})
+}
+
 // TestStopAndGoOn stops a job and submits it again from its final checkpoint: nothing is lost or repeated.
 func TestStopAndGoOn(t *testing.T) {
 	for _, drain := range []bool{false, true} {

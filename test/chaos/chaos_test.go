@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -36,8 +37,8 @@ func TestCatalogue(t *testing.T) {
 			t.Errorf("%s: %v", suspect.bug, err)
 		}
 	}
-	if f, err := fault.Select("F1,F12/tm-jm"); err != nil || len(f) != 9 {
-		t.Errorf("F1 and F12/tm-jm are %d faults (%v), want 9: not those of F12 that begin with F1", len(f), err)
+	if f, err := fault.Select("F1,F12/tm-jm"); err != nil || len(f) != 10 {
+		t.Errorf("F1 and F12/tm-jm are %d faults (%v), want 10: not those of F12 that begin with F1", len(f), err)
 	}
 	all, err := fault.Select("all")
 	gaps := 0
@@ -92,6 +93,19 @@ func TestExpectationsFail(t *testing.T) {
 	}
 }
 
+// A slow machine is no discovery.
+func TestDiscovery(t *testing.T) {
+	for want, verdict := range map[string]oracle.Verdict{
+		"":                 {"state: the attempt rose by 2, want 0 to 1", "leak: tm-1", "environment: no brokers"},
+		"duplicate: 1":     {"state: RUNNING was not seen in its turn", "duplicate: 1"},
+		"hung LSO: out/0 ": {oracle.HungLSO + "out/0 "},
+	} {
+		if got := discovery(&Outcome{Report: oracle.Report{Verdict: verdict}}); got != want {
+			t.Errorf("%q: %q, want %q", verdict, got, want)
+		}
+	}
+}
+
 func TestTolerate(t *testing.T) {
 	seen := oracle.Report{Lost: 3, Verdict: oracle.Verdict{"lost: 3", "lost: a/1", "duplicate: 1"}}
 	ended, ran := Outcome{Report: seen}, Outcome{Report: seen}
@@ -137,7 +151,7 @@ func TestJournal(t *testing.T) {
 		o.Seed, o.Verdict = 1, verdict
 		return o
 	}
-	j, err := openJournal(path, "old")
+	j, err := openJournal(path, []string{"old"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,18 +159,21 @@ func TestJournal(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, step := range []struct {
-		revision string
-		want     int
-	}{{"old", 2}, {"new", 1}} {
-		revision, want := step.revision, step.want
-		j, err := openJournal(path, revision)
+		revisions []string // the last is tested
+		outcomes  int
+		done      []string
+	}{
+		{[]string{"old"}, 2, []string{"kafka-4.3.1 F1/one 1", "kafka-4.3.1 F2/x 1"}}, {[]string{"new"}, 0, nil},
+		{[]string{"old", "new"}, 2, []string{"kafka-4.3.1 F1/one 1"}},
+	} {
+		j, err := openJournal(path, step.revisions)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !j.done["kafka-4.3.1 F1/one 1"] || len(j.done) != want || len(j.outcomes) != 2 || j.right() {
-			t.Errorf("revision %s: %d outcomes, done %v", revision, len(j.outcomes), j.done)
+		if done := slices.Sorted(maps.Keys(j.done)); !slices.Equal(done, step.done) || len(j.outcomes) != step.outcomes || j.right() != (step.outcomes == 0) {
+			t.Errorf("revisions %v: %d outcomes, done %v", step.revisions, len(j.outcomes), done)
 		}
-		if revision == "new" {
+		if len(step.revisions) == 2 {
 			if err := j.add(outcome("F2/x")); err != nil || !j.right() || len(j.outcomes) != 3 {
 				t.Errorf("mended: %v, right %t, %d outcomes", err, j.right(), len(j.outcomes))
 			}
@@ -168,7 +185,7 @@ func TestJournal(t *testing.T) {
 	if err := os.WriteFile(path, []byte("{\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := openJournal(path, "old"); err == nil || !strings.Contains(err.Error(), "journal:1") {
+	if _, err := openJournal(path, []string{"old"}); err == nil || !strings.Contains(err.Error(), "journal:1") {
 		t.Errorf("a broken line: %v", err)
 	}
 }

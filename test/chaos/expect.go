@@ -2,9 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -50,9 +49,6 @@ func stateFaults(line *timeline, began time.Time, expect fault.Expect, attempts 
 	return reasons
 }
 
-// sampleTimeout bounds the question for the metrics of one process.
-const sampleTimeout = 2 * time.Second
-
 // sample takes what every process of a run holds.
 func sample(ctx context.Context, r *rig.Rig) ([]oracle.Sample, error) {
 	var samples []oracle.Sample
@@ -69,9 +65,13 @@ func sample(ctx context.Context, r *rig.Rig) ([]oracle.Sample, error) {
 		if err != nil {
 			return nil, fmt.Errorf("looking at %s: %w", name, err)
 		}
-		goroutines, err := goroutinesOf(ctx, r.MetricsAddress(name))
+		metrics, err := r.Metrics(ctx, name)
 		if err != nil {
-			return nil, fmt.Errorf("asking %s for its metrics: %w", name, err)
+			return nil, err
+		}
+		goroutines, err := goroutinesIn(metrics)
+		if err != nil {
+			return nil, fmt.Errorf("looking at %s: %w", name, err)
 		}
 		samples = append(samples, oracle.Sample{Process: name, Goroutines: goroutines, FDs: descriptors, RSSBytes: int64(stat.ResidentMemory())})
 	}
@@ -129,26 +129,12 @@ func takenOver(samples []oracle.Sample) []oracle.Sample {
 	return samples
 }
 
-func goroutinesOf(ctx context.Context, address string) (int, error) {
-	ctx, cancel := context.WithTimeout(ctx, sampleTimeout)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/metrics", nil)
-	if err != nil {
-		return 0, err
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return 0, err
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(text)) {
+// goroutinesIn is how many goroutines a process has, by its metrics.
+func goroutinesIn(metrics string) (int, error) {
+	for line := range strings.Lines(metrics) {
 		if value, found := strings.CutPrefix(line, "go_goroutines "); found {
 			return strconv.Atoi(strings.TrimSpace(value))
 		}
 	}
-	return 0, fmt.Errorf("the metrics of %s hold no go_goroutines", address)
+	return 0, errors.New("the metrics hold no go_goroutines")
 }

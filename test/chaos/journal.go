@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 )
 
@@ -24,16 +25,17 @@ type journal struct {
 	done map[string]bool
 }
 
-// openJournal reads what journals hold, and opens the first for more. Without a path nothing is kept. A run that was
-// not right is made again when the code has changed; it stays in the report all the same.
-func openJournal(paths, revision string) (*journal, error) {
+// openJournal reads what journals hold of these revisions, of which the last is the one that is tested, and opens the
+// first for more. Without a path nothing is kept. A run of an earlier one that was not right is made again; it stays in
+// the report all the same.
+func openJournal(paths string, revisions []string) (*journal, error) {
 	j := &journal{done: map[string]bool{}}
 	if paths == "" {
 		return j, nil
 	}
 	list := strings.Split(paths, ",")
 	for _, path := range list {
-		if err := j.read(path, revision); err != nil {
+		if err := j.read(path, revisions); err != nil {
 			return nil, err
 		}
 	}
@@ -42,7 +44,7 @@ func openJournal(paths, revision string) (*journal, error) {
 	return j, err
 }
 
-func (j *journal) read(path, revision string) error {
+func (j *journal) read(path string, revisions []string) error {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -58,8 +60,11 @@ func (j *journal) read(path, revision string) error {
 		if err := json.Unmarshal(lines.Bytes(), &o); err != nil {
 			return fmt.Errorf("%s:%d: %w", path, n, err)
 		}
+		if !slices.Contains(revisions, o.Revision) {
+			continue
+		}
 		j.outcomes = append(j.outcomes, o)
-		if o.OK() || o.Revision == revision {
+		if o.OK() || o.Revision == revisions[len(revisions)-1] {
 			j.done[runKey(o.Kafka, o.Fault, o.Seed)] = true
 		}
 	}

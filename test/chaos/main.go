@@ -33,6 +33,7 @@ type settings struct {
 	faults, workload, output, kafka, guarantee string
 	report, remark                             string
 	journal, shard, revision                   string
+	accept                                     []string
 	seeds, mixed, rate, largeEvery             int
 	firstSeed                                  int64
 	mixedDuration, outage                      time.Duration
@@ -71,7 +72,8 @@ func parse(args []string) (settings, error) {
 	flags.StringVarP(&s.output, "output", "o", "table", "table or json")
 	flags.StringVar(&s.report, "report", "", "`FILE` to write the report of all runs to, in Markdown")
 	flags.StringVar(&s.remark, "remark", "", "`TEXT` for the head of the report: what its readers must know of the machine")
-	flags.StringVar(&s.journal, "journal", "", "`FILE,…`: outcomes are appended to the first; runs that have one in any of them are not made again, and count in the report")
+	flags.StringVar(&s.journal, "journal", "", "`FILE,…`: outcomes are appended to the first; runs of this revision that have one in any of them are not made again, and count in the report")
+	flags.StringSliceVar(&s.accept, "accept", nil, "`REVISION,…`: outcomes in the journals that were right with these count, too; others are made again")
 	flags.StringVar(&s.shard, "shard", "0/1", "`I/N`: make only every N-th run, from the I-th on")
 	flags.BoolVar(&s.list, "list", false, "list the faults and end")
 	flags.BoolVar(&s.selfTest, "selftest", false, "seed one bug after the other and show what catches it")
@@ -115,7 +117,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 		return nil
 	}
 	s.revision = revision(ctx)
-	j, err := openJournal(s.journal, s.revision)
+	j, err := openJournal(s.journal, append(s.accept, s.revision))
 	if err != nil {
 		return err
 	}

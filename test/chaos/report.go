@@ -159,10 +159,18 @@ func writeRed(b *strings.Builder, outcomes []Outcome) {
 	header := "\n## Runs that are not right\n\n"
 	for _, o := range outcomes {
 		if !o.OK() {
-			fmt.Fprintf(b, "%s- %s, workload %s, seed %d, at %s: %s\n", header, o.Fault, o.Workload, o.Seed, o.Revision, strings.ReplaceAll(strings.Join(o.Verdict, "; "), "\n", " "))
+			fmt.Fprintf(b, "%s- %s, workload %s, seed %d, at %s: %s\n", header, drawnText(o), o.Workload, o.Seed, o.Revision, strings.ReplaceAll(strings.Join(o.Verdict, "; "), "\n", " "))
 			header = ""
 		}
 	}
+}
+
+// drawnText is the fault of a run, and of which it consisted.
+func drawnText(o Outcome) string {
+	if len(o.Faults) < 2 {
+		return o.Fault
+	}
+	return fmt.Sprintf("%s (%s)", o.Fault, strings.Join(o.Faults, ", "))
 }
 
 func writeLeftOut(b *strings.Builder, title string, faults []fault.Fault, why func(fault.Fault) string) {

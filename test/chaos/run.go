@@ -88,6 +88,8 @@ type stage struct {
 	tuning   fault.Tuning
 	// jobManager is the process id before the fault.
 	jobManager int
+	// drawn are the faults of a mixed run.
+	drawn []string
 }
 
 // Run makes one run and judges it. What kept it from being judged is a reason too.
@@ -96,7 +98,10 @@ func (s *Suite) Run(ctx context.Context, run Run) Outcome {
 	ctx, cancel := context.WithTimeout(ctx, runTimeout+s.outage)
 	defer cancel()
 	out, err := s.judge(ctx, run)
-	out.Fault, out.Kafka, out.Seed, out.Workload, out.Faults = run.Fault.Name(), string(s.kafka), run.Seed, run.Kind, []string{run.Fault.Name()}
+	out.Fault, out.Kafka, out.Seed, out.Workload = run.Fault.Name(), string(s.kafka), run.Seed, run.Kind
+	if out.Faults == nil {
+		out.Faults = []string{run.Fault.Name()}
+	}
 	if err != nil {
 		out.Verdict = append(out.Verdict, err.Error())
 	}
@@ -109,7 +114,10 @@ func (s *Suite) judge(ctx context.Context, run Run) (out Outcome, err error) {
 		return out, fmt.Errorf("%s%w", environment, err)
 	}
 	st := &stage{suite: s, run: run}
-	defer func() { err = errors.Join(err, st.close(len(out.Verdict) > 0 || err != nil)) }()
+	defer func() {
+		out.Faults = st.drawn
+		err = errors.Join(err, st.close(len(out.Verdict) > 0 || err != nil))
+	}()
 	if err := st.setUp(ctx); err != nil {
 		return out, fmt.Errorf("%s%w", environment, err)
 	}
@@ -270,6 +278,7 @@ func (st *stage) strike(ctx context.Context) (reasons []string, err error) {
 			st.began = time.Now()
 			st.oracle.Note(oracle.Fault, st.began)
 		},
+		Drawn: func(name string) { st.drawn = append(st.drawn, name) },
 	}
 	if err := f.Inject(ctx, scene); err != nil {
 		return nil, fmt.Errorf("%s: %w\n%s", f.Name(), err, st.rig.Tails(4<<10))

@@ -50,7 +50,9 @@ func (f *AbortedFilter) Deliver(r *RawBatch) (bool, error) {
 	}
 	n := 0
 	for n < len(f.pending) && f.pending[n].FirstOffset <= r.LastOffset() {
-		f.open = append(f.open, f.pending[n].ProducerID)
+		if id := f.pending[n].ProducerID; !slices.Contains(f.open, id) { // one that is listed twice ends by one marker
+			f.open = append(f.open, id)
+		}
 		n++
 	}
 	f.pending = slices.Delete(f.pending, 0, n)

@@ -56,6 +56,10 @@ func TestAbortedFilter(t *testing.T) {
 			[]AbortedTxn{{1, 0}, {1, 3}},
 			[]item{{0, 1, nil, false}, {1, 1, abort, false}, {2, 1, nil, true}, {3, 1, nil, false}, {4, 1, abort, false}, {5, 1, nil, true}},
 		},
+		"an entry twice": {
+			[]AbortedTxn{{1, 0}, {1, 0}},
+			[]item{{0, 1, nil, false}, {1, 1, abort, false}, {2, 1, nil, true}, {3, 1, commit, false}},
+		},
 		"began before the fetch": {
 			[]AbortedTxn{{1, 0}},
 			[]item{{50, 1, nil, false}, {51, 1, abort, false}, {52, 1, nil, true}},

@@ -38,7 +38,7 @@ type Cluster struct {
 	topics       map[string]topicEntry
 	fetchesByID  map[string]bool // by address: whether Fetch takes topic ids there
 	coordinators map[coordinatorKey]int32
-	firstTry     int // index into addresses() of the last one that answered
+	first        string // address of the broker that is asked first for what any of them knows; empty: the first of all
 }
 
 type topicEntry struct {
@@ -128,7 +128,7 @@ func (c *Cluster) knownBroker(id int32) net.Addr {
 	return c.brokers[id]
 }
 
-// addresses are all brokers that may answer a question for anyone, the last one that did first.
+// addresses are all brokers that may answer a question for anyone, the last one that did first, unless it is in doubt.
 func (c *Cluster) addresses() []net.Addr {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -140,20 +140,28 @@ func (c *Cluster) addresses() []net.Addr {
 			all = append(all, a)
 		}
 	}
-	for i := range c.bootstrap {
-		add(c.bootstrap[(i+c.firstTry)%len(c.bootstrap)])
+	for _, a := range c.bootstrap {
+		add(a)
 	}
 	for _, id := range slices.Sorted(maps.Keys(c.brokers)) {
 		add(c.brokers[id])
 	}
-	return all
+	first := max(0, slices.IndexFunc(all, func(a net.Addr) bool { return a.String() == c.first }))
+	return slices.Concat(all[first:], all[:first])
 }
 
 func (c *Cluster) answered(a net.Addr) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if i := slices.Index(c.bootstrap, a); i >= 0 {
-		c.firstTry = i
+	c.first = a.String()
+}
+
+// Doubt lets the next question that any broker can answer go to another one than before. Who was wrong about a leader or
+// a coordinator may be cut off from the other brokers, and would say the same again.
+func (c *Cluster) Doubt() {
+	all := c.addresses()
+	if len(all) > 1 {
+		c.answered(all[1])
 	}
 }
 

@@ -143,6 +143,7 @@ func groupByTopic(n int, topic func(int) string) []topicGroup {
 		}
 		groups = append(groups, topicGroup{topic(at), order[i : i+1]})
 	}
+	slices.SortFunc(groups, func(a, b topicGroup) int { return a.index[0] - b.index[0] })
 	return groups
 }
 

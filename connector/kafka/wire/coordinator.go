@@ -66,7 +66,9 @@ func (c *Cluster) coordinator(ctx context.Context, k coordinatorKey) (int32, err
 	return found.NodeID, nil
 }
 
+// forgetCoordinator has the coordinator looked for again, at another broker.
 func (c *Cluster) forgetCoordinator(k coordinatorKey) {
+	c.Doubt()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.coordinators, k)

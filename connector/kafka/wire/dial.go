@@ -45,6 +45,8 @@ func (e *SetupError) Unwrap() error { return e.Err }
 type dialer struct {
 	tls     *tls.Config
 	timeout time.Duration
+	// sasl: a login follows the first answer.
+	sasl bool
 	// legacy: the brokers are not asked what they speak, and the first answer on a connection may be any.
 	legacy     bool
 	firstLimit int // largest first answer, in bytes
@@ -70,7 +72,7 @@ func newDialer(c Config) *dialer {
 	if c.legacy() {
 		limit = c.MaxResponseBytes
 	}
-	return &dialer{tls: c.TLS, timeout: c.DialTimeout, legacy: c.legacy(), firstLimit: limit, live: map[*peerConn]struct{}{}, gone: make(chan struct{}), faults: map[string]fault{}}
+	return &dialer{tls: c.TLS, timeout: c.DialTimeout, sasl: c.SASL.Mechanism != "", legacy: c.legacy(), firstLimit: limit, live: map[*peerConn]struct{}{}, gone: make(chan struct{}), faults: map[string]fault{}}
 }
 
 func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
@@ -91,7 +93,7 @@ func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, e
 			return nil, err
 		}
 	}
-	c := &peerConn{Conn: inner, address: address, owner: d, negotiating: true}
+	c := &peerConn{Conn: inner, address: address, owner: d, negotiating: true, loggingIn: d.sasl}
 	if !d.add(c) {
 		inner.Close()
 		return nil, errClosed
@@ -202,6 +204,7 @@ type peerConn struct {
 
 	// only touched by the one goroutine that reads
 	negotiating bool
+	loggingIn   bool
 	head        [8]byte
 	seen        int
 	fault       error // stays: kafka-go reads on after an error, to drain
@@ -240,8 +243,13 @@ func (c *peerConn) plausible(length uint32) bool {
 	return length >= 4 && int64(length) <= int64(c.owner.firstLimit)
 }
 
-// SetDeadline leaves time for a last question while nothing is known of the peer.
+// SetDeadline leaves time for a last question while nothing is known of the peer. kafka-go takes the deadline of a new
+// connection away before it logs in, without any: it stays, until the first call sets its own.
 func (c *peerConn) SetDeadline(t time.Time) error {
+	if c.loggingIn && t.IsZero() {
+		c.loggingIn = false
+		return nil
+	}
 	if c.negotiating && time.Until(t) > 2*probeTime {
 		t = t.Add(-probeTime)
 	}

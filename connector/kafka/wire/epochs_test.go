@@ -52,7 +52,7 @@ func TestEpochEnds(t *testing.T) {
 	if !HasCode(ends[2].Err, CodeUnknownTopicOrPartition) || !HasCode(ends[3].Err, CodeUnknownLeaderEpoch) {
 		t.Errorf("errors %v and %v", ends[2].Err, ends[3].Err)
 	}
-	if want := []EpochQuery{queries[1], queries[2], queries[3], queries[0]}; !slices.Equal(asked, want) {
+	if want := []EpochQuery{queries[0], queries[1], queries[2], queries[3]}; !slices.Equal(asked, want) {
 		t.Errorf("asked %v, want %v", asked, want)
 	}
 	if _, err := cl.Metadata(ctx, []string{"a"}); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -117,6 +118,38 @@ func TestSilentPeer(t *testing.T) {
 	}
 	if took := time.Since(start); took > 4*time.Second {
 		t.Errorf("took %v with a dial timeout of 1 s", took)
+	}
+}
+
+// TestSilentLogin: a broker that says what it speaks and then nothing holds nobody up.
+func TestSilentLogin(t *testing.T) {
+	addr := listen(t, func(c net.Conn) {
+		var size [4]byte
+		if _, err := io.ReadFull(c, size[:]); err != nil {
+			return
+		}
+		request := make([]byte, binary.BigEndian.Uint32(size[:]))
+		if _, err := io.ReadFull(c, request); err != nil {
+			return
+		}
+		answer := kmsg.NewPtrApiVersionsResponse() // version 0, as kafka-go asks
+		for _, key := range []int16{int16(kmsg.SASLHandshake), int16(kmsg.SASLAuthenticate), int16(kmsg.Metadata), int16(kmsg.ApiVersions)} {
+			answer.ApiKeys = append(answer.ApiKeys, kmsg.ApiVersionsResponseApiKey{ApiKey: key, MaxVersion: 1})
+		}
+		body := answer.AppendTo(binary.BigEndian.AppendUint32(nil, 1)) // correlation id
+		if _, err := c.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(body))), body...)); err != nil {
+			return
+		}
+		_, _ = io.Copy(io.Discard, c) // until it is cut off
+	})
+	c := openAddr(t, addr, func(cfg *Config) {
+		cfg.SASL = SASL{Mechanism: "PLAIN", Username: "u", Password: "p"}
+		cfg.DialTimeout, cfg.CallTimeout = 300*time.Millisecond, 20*time.Second
+	})
+	began := time.Now()
+	_, err := c.Metadata(t.Context(), nil)
+	if err == nil || time.Since(began) > 10*time.Second {
+		t.Errorf("after %s: %v", time.Since(began), err)
 	}
 }
 

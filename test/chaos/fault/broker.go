@@ -2,10 +2,12 @@ package fault
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/sluice-stream/sluice/test/chaos/rig"
+	"github.com/sluice-stream/sluice/test/integration/cluster"
 )
 
 // brokerDown is how long one broker is away.
@@ -40,9 +42,35 @@ func brokerFaults() []Fault {
 				Inject: func(ctx context.Context, s *Scene) error { return hangLeader(ctx, s, leader.topic(s)) },
 			})
 	}
-	return append(all, Fault{
-		ID: "F9", What: "all brokers are down for the outage", Inject: killKafka, Expect: Expect{MaxAttempts: 3},
-	})
+	return append(all,
+		Fault{
+			ID: "F9", Variant: "outage", What: "all brokers are down for the outage",
+			Inject: func(ctx context.Context, s *Scene) error { return killKafka(ctx, s, s.Outage) }, Expect: Expect{MaxAttempts: 3},
+		},
+		// The attempt that runs loses its transactions, and nothing else.
+		Fault{
+			ID: "F9", Variant: "expired", What: "all brokers are down for longer than the transaction timeout, with every completed checkpoint committed",
+			Tune: func(t *Tuning) { t.TransactionTimeout, t.CheckpointTimeout = expiry, expiryCheckpoints },
+			Inject: func(ctx context.Context, s *Scene) error {
+				if err := s.betweenCheckpoints(ctx); err != nil {
+					return err
+				}
+				return killKafka(ctx, s, tooLong)
+			},
+			Expect: Expect{MinAttempts: 1, MaxAttempts: 200, States: []string{running}}, Alone: true,
+		},
+	)
+}
+
+// betweenCheckpoints returns when a checkpoint has just been committed: for most of an interval none is complete that
+// is not committed.
+func (s *Scene) betweenCheckpoints(ctx context.Context) error {
+	before, err := s.now(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = s.WaitFor(ctx, s.Job, "past a commit", patience, func(j *cluster.Job) bool { return j.LatestID() > before.LatestID() && j.Checkpoints.Latest.Committed })
+	return err
 }
 
 // leader is the broker, counted from 0, that leads a random partition of a topic.
@@ -93,14 +121,21 @@ func hangLeader(ctx context.Context, s *Scene, topic string) error {
 	return s.Kafka.Node(node).Resume()
 }
 
-func killKafka(ctx context.Context, s *Scene) error {
+// killKafka has no broker for a while. The job stays, and says what it waits for.
+func killKafka(ctx context.Context, s *Scene, outage time.Duration) error {
 	s.Begin()
 	for node := range rig.Brokers {
 		if err := s.KillBroker(node); err != nil {
 			return err
 		}
 	}
-	if err := pause(ctx, s.Outage); err != nil {
+	if err := pause(ctx, outage/2); err != nil {
+		return err
+	}
+	if job, err := s.now(ctx); err != nil || len(job.Waiting) == 0 && job.Failure == nil {
+		return fmt.Errorf("without any broker the job is %s and tells no trouble: %w", job.State, errors.Join(err, ctx.Err()))
+	}
+	if err := pause(ctx, outage/2); err != nil {
 		return err
 	}
 	return s.Ground.Heal(ctx)

@@ -36,11 +36,18 @@ func diskFaults() []Fault {
 			Inject: unknownWrite, Expect: takeOver,
 		},
 		{
-			ID: "F16", What: "each write to the job manager's disk takes a second longer",
+			ID: "F16", What: "each checkpoint takes a second longer to be written",
 			Tune: func(t *Tuning) { t.JobManagerEnv = []string{passage(failpoint.BeforePersist, pauseOnce, 0)} },
 			Inject: func(ctx context.Context, s *Scene) error {
+				before, err := s.now(ctx)
+				if err != nil {
+					return err
+				}
 				s.Begin()
-				return pause(ctx, diskTrouble)
+				if err := pause(ctx, diskTrouble); err != nil {
+					return err
+				}
+				return s.noneFailed(ctx, before.Checkpoints.Failed)
 			},
 		},
 		{ID: "F18", Variant: "flip", What: "a bit of the database is flipped", Inject: damaged(flipBits), Expect: takeOver},
@@ -69,10 +76,17 @@ func fillDisk(ctx context.Context, s *Scene) error {
 	if !errors.Is(err, syscall.ENOSPC) {
 		return fmt.Errorf("filling the disk: %w", err)
 	}
-	if err := pause(ctx, diskTrouble); err != nil {
+	job, err := s.WaitFor(ctx, s.Job, "in trouble for want of space", diskTrouble, func(j *cluster.Job) bool { return says(j, []string{"no space left"}) })
+	if err != nil {
+		return errors.Join(err, os.Remove(ballast))
+	}
+	if err := errors.Join(pause(ctx, diskTrouble), os.Remove(ballast)); err != nil {
 		return err
 	}
-	return os.Remove(ballast)
+	if _, err := s.WaitFor(ctx, s.Job, "past the checkpoint that waited", patience, func(j *cluster.Job) bool { return j.LatestID() > job.LatestID()+1 }); err != nil {
+		return err
+	}
+	return s.noneFailed(ctx, job.Checkpoints.Failed)
 }
 
 // unknownWrite waits until the job manager has met the error: it ends, as only a start reads the truth.

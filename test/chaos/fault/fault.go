@@ -95,6 +95,8 @@ type Scene struct {
 	Outage time.Duration
 	// Begin tells that the fault begins now. Each fault calls it once.
 	Begin func()
+	// Drawn tells which faults a mixed run consists of.
+	Drawn func(name string)
 }
 
 // Catalogue is every fault, in the order of its numbers.

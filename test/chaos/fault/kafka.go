@@ -23,7 +23,7 @@ func kafkaFaults() []Fault {
 		},
 		{
 			ID: "F26", Variant: "too-large", What: "the output topic refuses the records as too large for a while", Inject: refuseLarge,
-			Expect: Expect{MinAttempts: 1, MaxAttempts: 30, States: []string{running}},
+			Expect: Expect{MinAttempts: 1, MaxAttempts: 30, States: []string{running}, Failure: "MESSAGE_TOO_LARGE"},
 		},
 		{ID: "F26", Variant: "throttle", What: "a quota slows down every producer for a while", Inject: throttle},
 	}

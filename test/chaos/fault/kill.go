@@ -12,6 +12,9 @@ import (
 	"github.com/sluice-stream/sluice/test/integration/process"
 )
 
+// leaseEnds bounds how long a task manager without a job manager goes on: twice its heartbeat timeout, and a slow machine.
+const leaseEnds = 2*rig.HeartbeatTimeout + 4*time.Second
+
 // killDetect bounds how long a killed process stays unnoticed: its port refuses, so no heartbeat is waited for.
 const killDetect = rig.HeartbeatTimeout
 
@@ -52,6 +55,10 @@ func killFaults() []Fault {
 	}
 	return append(all,
 		Fault{ID: "F3", Variant: "alone", What: "kill -9 of the job manager", Inject: killJobManager, Expect: Expect{MinAttempts: 1, MaxAttempts: 2, States: []string{running}}},
+		Fault{
+			ID: "F3", Variant: "long", What: "kill -9 of the job manager; it comes back when the task managers have stopped the job", Inject: outlastLease,
+			Expect: Expect{MinAttempts: 1, MaxAttempts: 2, States: []string{running}},
+		},
 		Fault{ID: "F3", Variant: "all", What: "kill -9 of everything at once", Inject: killEverything, Expect: Expect{MinAttempts: 1, MaxAttempts: 3, States: []string{running}}},
 	)
 }
@@ -109,6 +116,40 @@ func killJobManager(ctx context.Context, s *Scene) error {
 	}
 	if err := pause(ctx, time.Duration(s.Rand.IntN(5000))*time.Millisecond); err != nil {
 		return err
+	}
+	return s.StartJobManager()
+}
+
+// outlastLease leaves the job manager away until no task manager runs any subtask. None of them ends.
+func outlastLease(ctx context.Context, s *Scene) error {
+	before := map[string]int{}
+	for _, id := range s.TaskManagers() {
+		before[id] = s.TaskManager(id).Pid()
+	}
+	s.Begin()
+	if err := s.KillJobManager(); err != nil {
+		return err
+	}
+	within, cancel := context.WithTimeout(ctx, leaseEnds)
+	defer cancel()
+	for _, id := range s.TaskManagers() {
+		for {
+			running, err := s.RunningSubtasks(within, id)
+			if err != nil {
+				return err
+			}
+			if running == 0 {
+				break
+			}
+			if err := pause(within, 100*time.Millisecond); err != nil {
+				return fmt.Errorf("%s still runs %d subtasks %s after the end of the job manager", id, running, leaseEnds)
+			}
+		}
+	}
+	for id, pid := range before {
+		if p := s.TaskManager(id); !p.Running() || p.Pid() != pid {
+			return fmt.Errorf("%s ended without its job manager; it should stop its subtasks and stay", id)
+		}
 	}
 	return s.StartJobManager()
 }

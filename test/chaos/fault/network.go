@@ -36,11 +36,16 @@ func networkFaults() []Fault {
 		)
 	}
 	return append(all,
+		partition("tm-jm", "refused-long", "a task manager and the job manager, the outage: connections are reset", toJobManager, proxy.Rule{Refuse: 1, CutAfterBytes: 1},
+			Expect{MinAttempts: 1, MaxAttempts: 3, Detect: lateDetect, States: []string{running}}),
+		partition("tm-kafka", "refused-long", "a task manager and Kafka, the outage: connections are reset", workerToKafka, proxy.Rule{Refuse: 1, CutAfterBytes: 1}, Expect{MaxAttempts: 3}),
+		partition("tm-kafka", "dropped-long", "a task manager and Kafka, the outage: every other connection is reset, and each after some 100 KB", workerToKafka,
+			proxy.Rule{Refuse: 0.5, CutAfterBytes: 100_000}, Expect{MaxAttempts: 3}),
 		Fault{ID: "F12", Variant: "flapping", What: "a task manager loses job manager and Kafka for 1 s, every other second", Inject: flap, Expect: Expect{MaxAttempts: 3}},
 		Fault{ID: "F12", Variant: "slow", What: "75 ± 50 ms on every line", Inject: slow},
 		Fault{
 			ID: "F13", What: "task managers do not reach each other, the outage; they reach everybody else", Kinds: []workload.Kind{workload.B, workload.C},
-			Inject: splitWorkers, Expect: Expect{MinAttempts: 1, MaxAttempts: 8, States: []string{running}},
+			Inject: splitWorkers, Expect: Expect{MinAttempts: 1, MaxAttempts: 8, States: []string{running}, Failure: "task manager tm-"},
 		},
 	)
 }

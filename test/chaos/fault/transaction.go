@@ -16,6 +16,8 @@ import (
 const (
 	// expiry is the transaction timeout of F23; the broker looks for expired transactions every 10 s.
 	expiry = time.Minute
+	// expiryCheckpoints is the checkpoint timeout beside it: interval and two of them and half a minute fit in.
+	expiryCheckpoints = 10 * time.Second
 	// tooLong is an outage in which a transaction surely expires, notTooLong one in which it does not.
 	tooLong, notTooLong = 90 * time.Second, 20 * time.Second
 )
@@ -38,11 +40,11 @@ func transactionFaults() []Fault {
 		},
 		{
 			ID: "F24", Variant: "once", What: "a foreign producer takes over transactional ids of the job", Inject: hijackOnce,
-			Expect: Expect{MinAttempts: 1, MaxAttempts: 2, States: []string{running}},
+			Expect: Expect{MinAttempts: 1, MaxAttempts: 2, States: []string{running}, Failure: "fenced by another producer"},
 		},
 		{
 			ID: "F24", Variant: "again", What: "a foreign producer takes over transactional ids of the job, again and again", Inject: hijackAgain,
-			Expect: Expect{MinAttempts: 1, MaxAttempts: 4, Final: "FAILED", Failure: "fenced"},
+			Expect: Expect{MinAttempts: 1, MaxAttempts: 4, Final: "FAILED", Failure: "3 attempts in a row were fenced: something else uses the transactional ids of this job"},
 		},
 	}
 }

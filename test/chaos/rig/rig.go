@@ -247,13 +247,5 @@ func (r *Rig) Pause(p *process.Process) error { return p.Signal(syscall.SIGSTOP)
 // Resume ends Pause.
 func (r *Rig) Resume(p *process.Process) error { return p.Signal(syscall.SIGCONT) }
 
-// MetricsAddress is where a process serves its metrics, by its name on the mesh.
-func (r *Rig) MetricsAddress(name string) string {
-	if w, ok := r.workers[name]; ok {
-		return w.http
-	}
-	return r.http
-}
-
 // Addr is the gRPC address of the job manager that no proxy stands before.
 func (r *Rig) Addr() string { return r.listen }

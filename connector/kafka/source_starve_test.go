@@ -1,0 +1,45 @@
+package kafka
+
+import (
+	"testing"
+
+	"github.com/sluice-stream/sluice/checkpoint/manifest"
+	"github.com/sluice-stream/sluice/connector/kafka/wire"
+)
+
+// TestStarvedComeFirst: a broker gives only the first partition of a request a batch that is larger than was asked for, so
+// who got nothing though there is something comes first the next time.
+func TestStarvedComeFirst(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		partition wire.FetchedPartition
+		isolation wire.Isolation
+		want      bool
+	}{
+		{"at the end", wire.FetchedPartition{Offset: 5, HighWatermark: 5, LastStable: 5}, wire.ReadUncommitted, false},
+		{"more to read", wire.FetchedPartition{Offset: 5, HighWatermark: 6, LastStable: 6}, wire.ReadCommitted, true},
+		{"an open transaction", wire.FetchedPartition{Offset: 5, HighWatermark: 9, LastStable: 5}, wire.ReadCommitted, false},
+		{"an open transaction, all is read", wire.FetchedPartition{Offset: 5, HighWatermark: 9, LastStable: 5}, wire.ReadUncommitted, true},
+		{"an old broker", wire.FetchedPartition{Offset: 5, HighWatermark: 9, LastStable: -1}, wire.ReadCommitted, true},
+	} {
+		if got := starves(&c.partition, c.isolation); got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+	f := newFetcher(&Source{}, place{})
+	var splits []*split
+	for i, topic := range []string{"a", "a", "b", "c"} {
+		splits = append(splits, &split{Position: manifest.Position{Split: manifest.Split{Topic: topic, Partition: int32(i)}}, starved: topic == "b"})
+	}
+	req, asked := f.request(splits, 1<<20)
+	order := ""
+	for i, p := range req.Partitions {
+		if asked[i].Topic != p.Topic || asked[i].Partition != p.Partition {
+			t.Errorf("asked %d is %s/%d, the request has %s/%d", i, asked[i].Topic, asked[i].Partition, p.Topic, p.Partition)
+		}
+		order += p.Topic
+	}
+	if order != "baac" {
+		t.Errorf("asked in the order %s, want baac", order)
+	}
+}
