@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/sluice-stream/sluice/ident"
 )
@@ -264,12 +266,20 @@ func (s *sessions) watch(ctx context.Context, x suspension) {
 	ses.lost = true
 	lastContact := ses.lastHeartbeat
 	s.mu.Unlock()
-	reason := fmt.Sprintf("task manager %s lost: %s", ses.worker, why)
+	reason := fmt.Sprintf("task manager %s lost: %s", ses.worker, causeOfLoss(why, window))
 	if refused {
 		reason = fmt.Sprintf("task manager %s lost: its process is gone (%s refuses connections)", ses.worker, ses.dataAddress)
 	}
 	// Not certain even when refused: a process that ends closes its port before its subtasks (DESIGN rule 13).
 	s.events.lost(workerLost{worker: ses.worker, reason: reason, lastContact: lastContact})
+}
+
+// causeOfLoss is why a stream ended, for people: a reset connection is a cancelled context to gRPC.
+func causeOfLoss(why error, window time.Duration) error {
+	if errors.Is(why, context.Canceled) || status.Code(why) == codes.Canceled {
+		return fmt.Errorf("its connection broke, and it did not come back within %s", window)
+	}
+	return why
 }
 
 // awaitRefusal probes a suspended task manager until its port refuses, its session is resumed, or the

@@ -14,6 +14,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"github.com/sluice-stream/sluice/ident"
 )
 
@@ -168,6 +171,17 @@ func (r *registerRig) prepare(t *testing.T, state string) string {
 }
 
 // TestLoss is when a task manager whose stream ended counts as lost.
+func TestCauseOfLoss(t *testing.T) {
+	const broke = "its connection broke, and it did not come back within 2s"
+	for want, why := range map[string][]error{broke: {context.Canceled, status.Error(codes.Canceled, "context canceled")}, errSilent.Error(): {errSilent}} {
+		for _, why := range why {
+			if got := causeOfLoss(why, 2*time.Second).Error(); got != want {
+				t.Errorf("%v: %q, want %q", why, got, want)
+			}
+		}
+	}
+}
+
 func TestLoss(t *testing.T) {
 	tests := []struct {
 		name   string

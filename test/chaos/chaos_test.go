@@ -100,9 +100,13 @@ func TestDiscovery(t *testing.T) {
 		"duplicate: 1":     {"state: RUNNING was not seen in its turn", "duplicate: 1"},
 		"hung LSO: out/0 ": {oracle.HungLSO + "out/0 "},
 	} {
-		if got := discovery(&Outcome{Report: oracle.Report{Verdict: verdict}}); got != want {
+		if got := discovery(&Outcome{Report: oracle.Report{Verdict: verdict}}, ""); got != want {
 			t.Errorf("%q: %q, want %q", verdict, got, want)
 		}
+	}
+	stuck := &Outcome{Report: oracle.Report{Verdict: oracle.Verdict{"waited 2m0s for job j to be at lag 0; it is RUNNING"}}}
+	if discovery(stuck, "") != "" || discovery(stuck, "at lag 0") == "" {
+		t.Error("a job that gets stuck shows a bug that makes it, and no other")
 	}
 }
 

@@ -45,7 +45,7 @@ func brokerFaults() []Fault {
 	return append(all,
 		Fault{
 			ID: "F9", Variant: "outage", What: "all brokers are down for the outage",
-			Inject: func(ctx context.Context, s *Scene) error { return killKafka(ctx, s, s.Outage) }, Expect: Expect{MaxAttempts: 3},
+			Inject: func(ctx context.Context, s *Scene) error { return killKafka(ctx, s, s.Outage) },
 		},
 		// The attempt that runs loses its transactions, and nothing else.
 		Fault{
