@@ -40,6 +40,8 @@ type attempt struct {
 	handedOut map[sinkKey]int
 	// added are the splits that came since the deployment, perhaps before their subtask was made.
 	added map[ident.Subtask][]manifest.Position
+	// uploads are those of acks; they tell their outcome themselves.
+	uploads uploads
 	// over is closed when the attempt is cancelled.
 	over <-chan struct{}
 }
@@ -126,16 +128,15 @@ func (a *attempt) runTasks(ctx context.Context) {
 		a.fail(ctx, first, fmt.Errorf("prepare the exchange: %w", err))
 		return
 	}
-	var uploads sync.WaitGroup // of acks; they end with ctx and tell their outcome themselves
-	beside := func(f func(context.Context)) { uploads.Go(func() { f(ctx) }) }
-	b := &builder{attempt: a, plan: plan, exchange: ex, beside: beside}
+	upload := func(id ident.CheckpointID, f func(context.Context)) { a.uploads.start(ctx, id, f) }
+	b := &builder{attempt: a, plan: plan, exchange: ex, upload: upload}
 	built, err := b.buildAll()
 	if err != nil {
 		a.fail(ctx, first, err)
 		return
 	}
 	a.runAll(ctx, b, built)
-	uploads.Wait()
+	a.uploads.running.Wait()
 }
 
 // runAll runs the exchange and the subtasks. A broken exchange is told as the failure of the first subtask, which ends
@@ -384,8 +385,8 @@ func joinReasons(reasons ...string) string {
 type reporter struct {
 	a       *attempt
 	subtask ident.Subtask
-	// beside runs something that may take a while; it ends with the attempt.
-	beside func(func(context.Context))
+	// upload runs what uploads the state of a checkpoint.
+	upload func(ident.CheckpointID, func(context.Context))
 }
 
 // Running reports it.
@@ -412,7 +413,7 @@ func (r *reporter) Ack(ack *manifest.Ack) {
 		r.a.tm.outbox.ack(ack)
 		return
 	}
-	r.beside(func(ctx context.Context) {
+	r.upload(ack.Checkpoint, func(ctx context.Context) {
 		for i := range ack.State {
 			s := &ack.State[i]
 			blob, err := r.a.tm.transfer.put(ctx, ack, s.Operator, s.Inline)

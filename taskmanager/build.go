@@ -29,7 +29,7 @@ type builder struct {
 	attempt  *attempt
 	plan     *graph.Physical
 	exchange *exchange.Attempt
-	beside   func(func(context.Context))
+	upload   func(ident.CheckpointID, func(context.Context))
 }
 
 // buildAll prepares every subtask of the deployment; none runs yet.
@@ -56,7 +56,7 @@ func (b *builder) build(s ident.Subtask) (*task, error) {
 	t := &task{failures: failures, cfg: subtask.Config{
 		Job: b.attempt.id.job, Fence: b.attempt.id.fence, Subtask: s, Vertex: *vertex, MaxParallelism: b.plan.MaxParallelism,
 		Operators: map[string]operator.Operator{}, Sinks: map[string]operator.Sink{}, DeadLetters: failures, Positions: b.attempt.deploy.splits[s],
-		Reporter: &reporter{a: b.attempt, subtask: s, beside: b.beside}, Logger: b.attempt.tm.cfg.Logger,
+		Reporter: &reporter{a: b.attempt, subtask: s, upload: b.upload}, Logger: b.attempt.tm.cfg.Logger,
 	}}
 	inputs, err := b.exchange.Inputs(s)
 	if err != nil {

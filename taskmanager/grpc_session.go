@@ -363,6 +363,9 @@ func (tm *TaskManager) handle(_ context.Context, m *pb.FromJobManager) {
 	case *pb.FromJobManager_Aborted:
 		id, n := attemptFromProto(v.Aborted.GetAttempt()), ident.CheckpointID(v.Aborted.GetCheckpoint())
 		tm.each(id, func(t *task) { t.Abort(n) })
+		if a := tm.attemptOf(id); a != nil {
+			a.uploads.end(n)
+		}
 		tm.outbox.settled(id, n)
 	case *pb.FromJobManager_Completed:
 		id, n := attemptFromProto(v.Completed.GetAttempt()), ident.CheckpointID(v.Completed.GetCheckpoint())
