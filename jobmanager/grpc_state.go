@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"time"
 
 	"google.golang.org/grpc"
@@ -53,7 +54,11 @@ func (s *sessionService) PutState(stream grpc.ClientStreamingServer[pb.PutStateR
 	key := blob.Key{Job: job, Checkpoint: ident.CheckpointID(h.GetCheckpoint()), Subtask: wire.SubtaskFromProto(h.GetSubtask()), Operator: h.GetOperator()}
 	stored, err := s.m.blobs.Put(stream.Context(), key, h.GetSizeBytes(), h.GetCrc32C(), next)
 	if err != nil {
-		s.m.log.Error("state upload failed", "job", job, "checkpoint", h.GetCheckpoint(), "subtask", wire.SubtaskFromProto(h.GetSubtask()).String(), "reason", err)
+		level := slog.LevelError
+		if errors.Is(err, blob.ErrDiscarded) || stream.Context().Err() != nil { // its checkpoint has failed, which is told elsewhere
+			level = slog.LevelDebug
+		}
+		s.m.log.Log(stream.Context(), level, "state upload failed", "job", job, "checkpoint", h.GetCheckpoint(), "subtask", wire.SubtaskFromProto(h.GetSubtask()).String(), "reason", err)
 		return status.Errorf(codes.Unavailable, "the job manager cannot store the state: %v", err)
 	}
 	return stream.SendAndClose(&pb.PutStateResponse{Blob: wire.BlobToProto(stored)})

@@ -170,7 +170,6 @@ func (r *registerRig) prepare(t *testing.T, state string) string {
 	return ses.id
 }
 
-// TestLoss is when a task manager whose stream ended counts as lost.
 func TestCauseOfLoss(t *testing.T) {
 	const broke = "its connection broke, and it did not come back within 2s"
 	for want, why := range map[string][]error{broke: {context.Canceled, status.Error(codes.Canceled, "context canceled")}, errSilent.Error(): {errSilent}} {
@@ -182,6 +181,7 @@ func TestCauseOfLoss(t *testing.T) {
 	}
 }
 
+// TestLoss is when a task manager whose stream ended counts as lost.
 func TestLoss(t *testing.T) {
 	tests := []struct {
 		name   string

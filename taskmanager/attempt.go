@@ -20,6 +20,9 @@ import (
 	"github.com/sluice-stream/sluice/taskmanager/subtask"
 )
 
+// firstEndsWithin is how long the failure of an exchange waits for the end of the subtask that it is told of.
+const firstEndsWithin = 5 * time.Second
+
 // errCanceled is the cause when the job manager has cancelled an attempt.
 var errCanceled = errors.New("cancelled by the job manager")
 
@@ -154,7 +157,7 @@ func (a *attempt) runAll(ctx context.Context, b *builder, built []*task) {
 		endFirst()
 		select {
 		case <-firstEnded:
-		case <-time.After(a.tm.cfg.CancelTimeout): // stuck; whoever cancels the attempt will find that out
+		case <-time.After(firstEndsWithin): // stuck; whoever cancels the attempt will find that out
 		}
 		a.fail(ctx, first, err)
 	})

@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	// chunkBytes keeps a message well below the 1 MiB limit of control messages.
+	// chunkBytes keeps a message well below the limits of messages.
 	chunkBytes = 512 << 10
 	// chunkTimeout bounds the transfer of a piece of state: a base and a rate of at least 1 MiB/s.
 	transferBase = 30 * time.Second

@@ -83,9 +83,9 @@ type split struct {
 	notBefore time.Time
 	// badBatches counts answers in a row whose first batch was broken.
 	badBatches int
-	// starved: the last answer had nothing of it though there is something. A broker fills an answer in the order of the
-	// request, and only what comes first may be larger than was asked for.
-	starved bool
+	// starved counts the answers in a row that had nothing of it though there is something. A broker fills an answer in the
+	// order of the request, and only what comes first may be larger than was asked for.
+	starved int
 	// behindSince is when the log was first seen to end before the position, strangeSince when the topic was
 	// first seen to be another one.
 	behindSince, strangeSince time.Time

@@ -166,9 +166,9 @@ func (f *fetcher) request(splits []*split, maxBytes int) (*wire.FetchRequest, []
 		req.MaxWait, req.MinBytes = time.Millisecond, 1 // the others have more to read
 		splits = hungry
 	}
-	if slices.ContainsFunc(splits, func(sp *split) bool { return sp.starved }) {
+	if slices.ContainsFunc(splits, func(sp *split) bool { return sp.starved > 0 }) {
 		splits = slices.Clone(splits)
-		slices.SortStableFunc(splits, starvedFirst)
+		slices.SortStableFunc(splits, func(a, b *split) int { return b.starved - a.starved })
 	}
 	for _, sp := range splits {
 		req.Partitions = append(req.Partitions, wire.FetchPartition{
@@ -176,17 +176,6 @@ func (f *fetcher) request(splits []*split, maxBytes int) (*wire.FetchRequest, []
 		})
 	}
 	return req, splits
-}
-
-func starvedFirst(a, b *split) int {
-	switch {
-	case a.starved == b.starved:
-		return 0
-	case a.starved:
-		return -1
-	default:
-		return 1
-	}
 }
 
 // starves says that an answer has nothing of a partition that has records for this reader.
@@ -267,7 +256,9 @@ func (f *fetcher) partition(ctx context.Context, sp *split, p *wire.FetchedParti
 	if p.HighWatermark >= 0 {
 		sp.highWatermark.Store(p.HighWatermark)
 	}
-	sp.starved = starves(p, s.cfg.Isolation)
+	if sp.starved++; !starves(p, s.cfg.Isolation) {
+		sp.starved = 0
+	}
 	if sp.shrunk(p) {
 		f.drop(sp)
 		s.orphan(sp)

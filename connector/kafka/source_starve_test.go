@@ -29,7 +29,7 @@ func TestStarvedComeFirst(t *testing.T) {
 	f := newFetcher(&Source{}, place{})
 	var splits []*split
 	for i, topic := range []string{"a", "a", "b", "c"} {
-		splits = append(splits, &split{Position: manifest.Position{Split: manifest.Split{Topic: topic, Partition: int32(i)}}, starved: topic == "b"})
+		splits = append(splits, &split{Position: manifest.Position{Split: manifest.Split{Topic: topic, Partition: int32(i)}}, starved: map[string]int{"b": 1}[topic]})
 	}
 	req, asked := f.request(splits, 1<<20)
 	order := ""
@@ -41,5 +41,31 @@ func TestStarvedComeFirst(t *testing.T) {
 	}
 	if order != "baac" {
 		t.Errorf("asked in the order %s, want baac", order)
+	}
+}
+
+// TestNobodyStarves: of four partitions that each fill an answer, each is served in four rounds.
+func TestNobodyStarves(t *testing.T) {
+	f := newFetcher(&Source{}, place{})
+	for i := range 4 {
+		sp := &split{Position: manifest.Position{Split: manifest.Split{Topic: string(rune('a' + i))}}}
+		f.splits = append(f.splits, sp)
+		f.byName[wire.TopicPartition{Topic: sp.Topic}] = sp
+	}
+	served := map[string]int{}
+	for range 12 {
+		_, asked := f.request(f.splits, 1<<20)
+		served[asked[0].Topic]++
+		clear(f.fed)
+		f.fed[asked[0]] = true // a full answer, see noteFed
+		asked[0].starved = 0
+		for _, sp := range asked[1:] {
+			sp.starved++
+		}
+	}
+	for _, sp := range f.splits {
+		if served[sp.Topic] < 2 {
+			t.Errorf("in 12 rounds served %v", served)
+		}
 	}
 }

@@ -38,7 +38,11 @@ type Cluster struct {
 	topics       map[string]topicEntry
 	fetchesByID  map[string]bool // by address: whether Fetch takes topic ids there
 	coordinators map[coordinatorKey]int32
-	first        string // address of the broker that is asked first for what any of them knows; empty: the first of all
+	// first is the address of the broker that is asked first for what any of them knows; empty: the first of all. trusted:
+	// it has answered since it was put there. doubts counts how often another one was.
+	first   string
+	trusted bool
+	doubts  int
 }
 
 type topicEntry struct {
@@ -132,6 +136,10 @@ func (c *Cluster) knownBroker(id int32) net.Addr {
 func (c *Cluster) addresses() []net.Addr {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.addressesLocked()
+}
+
+func (c *Cluster) addressesLocked() []net.Addr {
 	seen := map[string]bool{}
 	var all []net.Addr
 	add := func(a net.Addr) {
@@ -150,28 +158,51 @@ func (c *Cluster) addresses() []net.Addr {
 	return slices.Concat(all[first:], all[:first])
 }
 
-func (c *Cluster) answered(a net.Addr) {
+// Doubt lets the next question that any broker can answer go to another one than before. Who was wrong about a leader or
+// a coordinator may be cut off from the other brokers, and would say the same again. Doubts about one answer, of several
+// partitions say, count as one.
+func (c *Cluster) Doubt() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.first = a.String()
+	if c.trusted {
+		c.passOnLocked()
+	}
 }
 
-// Doubt lets the next question that any broker can answer go to another one than before. Who was wrong about a leader or
-// a coordinator may be cut off from the other brokers, and would say the same again.
-func (c *Cluster) Doubt() {
-	all := c.addresses()
-	if len(all) > 1 {
-		c.answered(all[1])
+// passOnLocked puts the next broker first.
+func (c *Cluster) passOnLocked() {
+	c.trusted = false
+	c.doubts++
+	if all := c.addressesLocked(); len(all) > 1 {
+		c.first = all[1].String()
+	}
+}
+
+// asked notes who answered a question that began after so many doubts; nil: nobody did in time, so the next question begins
+// with another.
+func (c *Cluster) asked(answered net.Addr, doubts int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case doubts != c.doubts: // what was asked before a doubt does not remove it
+	case answered == nil:
+		c.passOnLocked()
+	default:
+		c.first, c.trusted = answered.String(), true
 	}
 }
 
 // anyBroker asks one broker after the other until one answers. The time is shared, so that a hung
 // broker leaves some for the next.
 func (c *Cluster) anyBroker(ctx context.Context, ask func(context.Context, net.Addr) error) error {
-	a, err := c.firstOf(ctx, c.addresses(), ask)
-	if err == nil {
-		c.answered(a)
+	c.mu.Lock()
+	all, doubts := c.addressesLocked(), c.doubts
+	c.mu.Unlock()
+	a, err := c.firstOf(ctx, all, ask)
+	if err != nil {
+		a = nil
 	}
+	c.asked(a, doubts)
 	return err
 }
 

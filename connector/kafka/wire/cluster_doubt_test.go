@@ -34,7 +34,40 @@ func TestDoubt(t *testing.T) {
 			t.Errorf("%s is asked first again, after %v", first, asked)
 		}
 		asked[first] = true
-		c.Doubt()
+		for range 3 { // of each of three partitions
+			c.Doubt()
+		}
+	}
+}
+
+// TestNobodyAnswers: a question that nobody answered begins with another broker the next time, and one that was asked
+// before a doubt does not remove it.
+func TestNobodyAnswers(t *testing.T) {
+	c, err := Open(Config{Bootstrap: []string{"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	all := c.addresses()
+	for i, step := range []struct {
+		do   func()
+		want int // who is asked first then
+	}{
+		{func() { c.asked(nil, 0) }, 1},
+		{func() { c.Doubt() }, 1}, // it has not said anything yet
+		{func() { c.asked(all[2], 1) }, 2},
+		{func() { c.Doubt() }, 0},
+		{func() { c.asked(all[2], 1) }, 0}, // was asked before the doubt
+		{func() { c.asked(all[0], 2) }, 0},
+	} {
+		step.do()
+		if got := c.addresses()[0]; got != all[step.want] {
+			t.Errorf("step %d: %s is asked first, want %s", i, got, all[step.want])
+		}
 	}
 }
 

@@ -2,7 +2,6 @@ package fault
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -132,8 +131,12 @@ func killKafka(ctx context.Context, s *Scene, outage time.Duration) error {
 	if err := pause(ctx, outage/2); err != nil {
 		return err
 	}
-	if job, err := s.now(ctx); err != nil || len(job.Waiting) == 0 && job.Failure == nil {
-		return fmt.Errorf("without any broker the job is %s and tells no trouble: %w", job.State, errors.Join(err, ctx.Err()))
+	job, err := s.now(ctx)
+	if err != nil {
+		return err
+	}
+	if len(job.Waiting) == 0 && job.Failure == nil {
+		return fmt.Errorf("without any broker the job is %s and tells no trouble", job.State)
 	}
 	if err := pause(ctx, outage/2); err != nil {
 		return err

@@ -4,16 +4,20 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/sluice-stream/sluice/test/chaos/workload"
 )
 
 // maxPause is the longest time to recover between two rounds of a mixed run; the shortest is none.
 const maxPause = 10 * time.Second
 
-// side is what a fault breaks. Faults of different sides do not get into each other's way.
+// side is what a fault breaks. Faults of different sides can be injected at the same time; who mends lines mends all of
+// them, so one may end early.
 type side int
 
 const (
@@ -39,11 +43,11 @@ func sideOf(f Fault) (side, bool) {
 	return 0, false
 }
 
-// mixable are the faults of a mixed run, by what they break: those that need no set-up of their own and leave the job
-// running.
-func mixable() (all [sides][]Fault) {
+// mixable are the faults of a mixed run of a workload, by what they break: those that need no set-up of their own and
+// leave the job running.
+func mixable(kind workload.Kind) (all [sides][]Fault) {
 	for _, f := range Catalogue() {
-		if of, ok := sideOf(f); ok {
+		if of, ok := sideOf(f); ok && (f.Kinds == nil || slices.Contains(f.Kinds, kind)) {
 			all[of] = append(all[of], f)
 		}
 	}
@@ -68,7 +72,7 @@ func Mixed(duration time.Duration) Fault {
 	return Fault{
 		ID: "mixed", What: fmt.Sprintf("random faults for %s, several at once", duration), Expect: Expect{MaxAttempts: 1000},
 		Inject: func(ctx context.Context, s *Scene) error {
-			faults := mixable()
+			faults := mixable(s.Workload.Kind())
 			end := time.Now().Add(duration)
 			for time.Now().Before(end) {
 				if err := s.round(ctx, draw(faults, s.Rand)); err != nil {
