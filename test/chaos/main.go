@@ -33,7 +33,7 @@ type settings struct {
 	faults, workload, output, kafka, guarantee string
 	report, remark                             string
 	journal, shard, revision                   string
-	accept                                     []string
+	accept, bugs                               []string
 	seeds, mixed, rate, largeEvery             int
 	firstSeed                                  int64
 	mixedDuration, outage                      time.Duration
@@ -77,6 +77,7 @@ func parse(args []string) (settings, error) {
 	flags.StringVar(&s.shard, "shard", "0/1", "`I/N`: make only every N-th run, from the I-th on")
 	flags.BoolVar(&s.list, "list", false, "list the faults and end")
 	flags.BoolVar(&s.selfTest, "selftest", false, "seed one bug after the other and show what catches it")
+	flags.StringSliceVar(&s.bugs, "bugs", nil, "`BUG,…` that the self-test seeds in real processes, and none in the simulation; empty: all")
 	flags.BoolVar(&s.keep, "keep", false, "keep logs and data of runs that are not right")
 	if err := flags.Parse(args); err != nil {
 		return s, err
@@ -130,7 +131,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 		return err
 	}
 	if s.selfTest {
-		return errors.Join(suite.selfTest(ctx, stdout), closeSuite())
+		return errors.Join(suite.selfTest(ctx, s.bugs, stdout), closeSuite())
 	}
 	err = errors.Join(suite.all(ctx, s, faults, j, stdout), closeSuite())
 	return errors.Join(err, s.conclude(j), ctx.Err())

@@ -76,15 +76,37 @@ func firstLine(text string) string {
 	return fmt.Sprintf("%.120s", line)
 }
 
+// suspected are the suspicions of these bugs; empty: all.
+func suspected(bugs []string) ([]suspicion, error) {
+	if len(bugs) == 0 {
+		return suspicions, nil
+	}
+	var out []suspicion
+	for _, bug := range bugs {
+		i := slices.IndexFunc(suspicions, func(s suspicion) bool { return string(s.bug) == bug })
+		if i < 0 {
+			return nil, fmt.Errorf("--bugs: %q is not seeded in real processes", bug)
+		}
+		out = append(out, suspicions[i])
+	}
+	return out, nil
+}
+
 // selfTest seeds one bug after the other and runs faults until the suite is red. A bug that stays unnoticed
 // is an error.
-func (s *Suite) selfTest(ctx context.Context, stdout io.Writer) error {
-	fmt.Fprintf(stdout, bugRow, "seeded bug", "caught by", "runs", "as")
-	blind, err := simulate(ctx, stdout)
+func (s *Suite) selfTest(ctx context.Context, bugs []string, stdout io.Writer) error {
+	suspects, err := suspected(bugs)
 	if err != nil {
 		return err
 	}
-	for _, suspect := range suspicions {
+	fmt.Fprintf(stdout, bugRow, "seeded bug", "caught by", "runs", "as")
+	var blind []string
+	if len(bugs) == 0 {
+		if blind, err = simulate(ctx, stdout); err != nil {
+			return err
+		}
+	}
+	for _, suspect := range suspects {
 		faults, err := fault.Select(suspect.faults)
 		if err != nil {
 			return err
