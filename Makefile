@@ -71,7 +71,7 @@ chaos-selftest:
 	$(GO) run ./test/chaos --selftest
 
 # Every fault of test/chaos with three seeds, and random ones for two minutes, twenty times: hours. make test runs a
-# smoke of it. It goes on where it was interrupted; runs of other code are made again.
+# smoke of it. It goes on where it was interrupted; runs of another commit are made again, unless --accept names it.
 chaos:
 	$(GO) run ./test/chaos --faults all --seeds 3 --large-every 50 --mixed 20 --journal .chaos.jsonl --report docs/RELIABILITY.md
 

@@ -163,12 +163,12 @@ func (a *attempt) runAll(ctx context.Context, b *builder, built []*task) {
 	})
 	for _, t := range built {
 		wg.Go(func() {
-			ctx, broken := ctx, func() bool { return false }
+			ctx := ctx
 			if t.cfg.Subtask == first {
 				defer close(firstEnded)
-				ctx, broken = firstCtx, func() bool { return firstCtx.Err() != nil } // told above, with the reason
+				ctx = firstCtx // once it is over, what follows is told above, with the reason
 			}
-			if err := a.runTask(ctx, b, t); err != nil && !broken() {
+			if err := a.runTask(ctx, b, t); err != nil {
 				a.fail(ctx, t.cfg.Subtask, err)
 			}
 		})

@@ -62,7 +62,8 @@ const explanation = `Written by test/chaos; ` + "`make chaos`" + ` is the whole 
 sync), a proxy on every line, a load with mixed compressions and aborted transactions, one fault, recovery, and an oracle that reads
 Kafka with another client than Sluice's. Times are p50 / p95 / max in milliseconds from the fault on: until the job manager
 acts, until it deploys again, until the next committed record is read. *Stall* is the longest time in which a reader got nothing from
-some partition. *Order* includes wrong running counts. Faults are explained by ` + "`go run ./test/chaos --list`" + `.
+some partition. *Order* includes wrong running counts. Each record of the output must also have been written in a transaction that a completed
+checkpoint names, and the job manager's log of decisions must keep the rules of checkpoints and transactions. Faults are explained by ` + "`go run ./test/chaos --list`" + `.
 `
 
 // report is the Markdown of all runs.

@@ -128,17 +128,12 @@ func killKafka(ctx context.Context, s *Scene, outage time.Duration) error {
 			return err
 		}
 	}
-	if err := pause(ctx, outage/2); err != nil {
+	over := time.Now().Add(outage)
+	told := func(j *cluster.Job) bool { return len(j.Waiting) > 0 || j.Failure != nil }
+	if _, err := s.WaitFor(ctx, s.Job, "in trouble without any broker", outage, told); err != nil {
 		return err
 	}
-	job, err := s.now(ctx)
-	if err != nil {
-		return err
-	}
-	if len(job.Waiting) == 0 && job.Failure == nil {
-		return fmt.Errorf("without any broker the job is %s and tells no trouble", job.State)
-	}
-	if err := pause(ctx, outage/2); err != nil {
+	if err := pause(ctx, time.Until(over)); err != nil {
 		return err
 	}
 	return s.Ground.Heal(ctx)
