@@ -88,6 +88,12 @@ func parse(args []string) (settings, error) {
 	if !slices.Contains(kafkaenv.Kinds()[1:], kafkaenv.Kind("kafka-"+s.kafka)) {
 		return s, fmt.Errorf("--kafka %q: want 4.3.1 or 3.9.2", s.kafka)
 	}
+	if _, err := suspected(s.bugs); err != nil {
+		return s, err
+	}
+	if len(s.bugs) > 0 && !s.selfTest {
+		return s, errors.New("--bugs says what --selftest seeds: give both")
+	}
 	if s.workload != "rotate" {
 		if _, err := workload.Parse(s.workload); err != nil {
 			return s, err

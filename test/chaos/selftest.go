@@ -83,11 +83,19 @@ func suspected(bugs []string) ([]suspicion, error) {
 	for _, bug := range bugs {
 		i := slices.IndexFunc(suspicions, func(s suspicion) bool { return string(s.bug) == bug })
 		if i < 0 {
-			return nil, fmt.Errorf("--bugs: %q is not seeded in real processes", bug)
+			return nil, fmt.Errorf("--bugs: %q is not seeded in real processes, want some of %s", bug, strings.Join(bugNames(), ", "))
 		}
 		out = append(out, suspicions[i])
 	}
 	return out, nil
+}
+
+func bugNames() []string {
+	var names []string
+	for _, s := range suspicions {
+		names = append(names, string(s.bug))
+	}
+	return names
 }
 
 // selfTest seeds one bug after the other and runs faults until the suite is red. A bug that stays unnoticed
