@@ -29,6 +29,7 @@ import (
 	"github.com/sluice-stream/sluice/bench/coordination"
 	"github.com/sluice-stream/sluice/bench/figures"
 	"github.com/sluice-stream/sluice/graph"
+	"github.com/sluice-stream/sluice/test/integration/kafkaenv"
 	"github.com/sluice-stream/sluice/test/machine"
 )
 
@@ -49,6 +50,7 @@ type options struct {
 	smallSubtasks           int
 	idle, timeout           time.Duration
 	jobManager, profile     string
+	kafka                   string
 	json                    string
 }
 
@@ -76,7 +78,8 @@ func parseOptions(args []string) (*options, error) {
 	fs.SortFlags = false
 	fs.IntSliceVar(&o.steps, "steps", []int{10, 100, 1000, 10_000}, "subtasks of the jobs")
 	fs.StringSliceVar(&o.guarantees, "guarantees", guarantees, "of their sinks")
-	fs.IntVar(&o.maxExactlyOnce, "max-exactly-once", 1000, "steps of an exactly-once sink have at most so many subtasks: their transactions run on kfake, in this process")
+	fs.IntVar(&o.maxExactlyOnce, "max-exactly-once", 1000, "steps of an exactly-once sink have at most so many subtasks")
+	fs.StringVar(&o.kafka, "kafka", string(kafkaenv.Kafka43), "broker of the exactly-once steps: kafka-4.3.1, which needs a JDK and Maven, or kfake, in this process, which looks at all open transactions at each request and holds up some hundred sinks")
 	fs.IntVar(&o.deployments, "deployments", 3, "deployments to time at each step, beside that of the job whose checkpoints are timed")
 	fs.IntVar(&o.checkpoints, "checkpoints", 40, "checkpoints to time at each step")
 	fs.DurationVar(&o.interval, "interval", time.Second, "checkpoint interval of large jobs")
@@ -94,6 +97,9 @@ func parseOptions(args []string) (*options, error) {
 		if !slices.Contains(guarantees, g) {
 			return nil, fmt.Errorf("--guarantees: %q is unknown, want some of %s", g, strings.Join(guarantees, ", "))
 		}
+	}
+	if kinds := []string{string(kafkaenv.Kafka43), string(kafkaenv.Fake)}; !slices.Contains(kinds, o.kafka) {
+		return nil, fmt.Errorf("--kafka %q: want one of %s", o.kafka, strings.Join(kinds, ", "))
 	}
 	return o, o.validate()
 }
@@ -120,7 +126,7 @@ func (o *options) settings() map[string]any {
 	return map[string]any{
 		"steps": o.steps, "guarantees": o.guarantees, "maxExactlyOnce": o.maxExactlyOnce, "deployments": o.deployments, "checkpoints": o.checkpoints, "intervalMs": figures.Ms(o.interval),
 		"smallIntervalMs": figures.Ms(o.smallInterval), "smallSubtasks": o.smallSubtasks, "idleSeconds": o.idle.Seconds(), "timeoutSeconds": o.timeout.Seconds(),
-		"broker": "kfake, in the process of the simulated task managers", "profiled": strconv.FormatBool(o.profile != ""),
+		"broker": o.kafka + " for exactly-once, kfake in the process of the simulated task managers otherwise", "profiled": strconv.FormatBool(o.profile != ""),
 	}
 }
 

@@ -8,20 +8,16 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
-
-	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/sluice-stream/sluice/bench/coordination"
 	"github.com/sluice-stream/sluice/bench/figures"
 	"github.com/sluice-stream/sluice/graph"
+	"github.com/sluice-stream/sluice/test/integration/kafkaenv"
 	"github.com/sluice-stream/sluice/test/machine"
 )
 
 const (
-	// sinkPartitions are those of the topic that exactly-once sinks write to.
-	sinkPartitions = 16
 	// never is the checkpoint interval of a job that is to be idle: its first checkpoint is drawn at once all the same,
 	// and a longer one is refused for an exactly-once sink.
 	never = 9 * time.Minute
@@ -40,7 +36,7 @@ type step struct {
 	out     coordination.Step
 
 	dir    string
-	broker *kfake.Cluster
+	broker *broker
 	jm     *jobManager
 	fleet  *fleet
 	times  *timeline
@@ -70,10 +66,8 @@ func (s *step) measure(parent context.Context) (out coordination.Step, err error
 
 // start brings up a broker, the job manager and the task managers.
 func (s *step) start(ctx context.Context) (err error) {
-	n := int32(s.out.Subtasks)
-	s.broker, err = kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(n, "in"), kfake.SeedTopics(sinkPartitions, "out"))
-	if err != nil {
-		return fmt.Errorf("starting kfake: %w", err)
+	if s.broker, err = startBroker(ctx, s.kafka(), int32(s.out.Subtasks)); err != nil {
+		return err
 	}
 	if s.jm, err = startJobManager(s.program, s.dir, s.opts.profile != ""); err != nil {
 		return err
@@ -86,6 +80,14 @@ func (s *step) start(ctx context.Context) (err error) {
 		return err
 	}
 	return s.waitSlots(ctx, func(c cluster) bool { return c.slots == s.out.Slots() })
+}
+
+// kafka is the kind of the broker. At-least-once sinks of this benchmark write nowhere: kfake is enough for them.
+func (s *step) kafka() kafkaenv.Kind {
+	if s.out.Guarantee == string(graph.ExactlyOnce) {
+		return kafkaenv.Kind(s.opts.kafka)
+	}
+	return kafkaenv.Fake
 }
 
 func (s *step) waitSlots(ctx context.Context, wanted func(cluster) bool) error {
@@ -136,7 +138,7 @@ func (s *step) run(ctx context.Context) (err error) {
 
 // job reads a topic with a partition for each subtask and writes to another.
 func (s *step) job(interval time.Duration) *graph.Job {
-	bootstrap := strings.Join(s.broker.ListenAddrs(), ",")
+	bootstrap := s.broker.bootstrap
 	name := fmt.Sprintf("scale-%d", s.jobs)
 	j := &graph.Job{
 		Name: name, Parallelism: s.out.Subtasks,
@@ -316,7 +318,7 @@ func (s *step) close() error {
 		errs = append(errs, s.jm.close())
 	}
 	if s.broker != nil {
-		s.broker.Close()
+		errs = append(errs, s.broker.close())
 	}
 	return errors.Join(errs...)
 }
