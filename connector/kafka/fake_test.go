@@ -141,12 +141,19 @@ func newConnections(t testing.TB) *Connections {
 
 func startSource(t testing.TB, props map[string]string, positions ...manifest.Position) *reading {
 	t.Helper()
+	return startChangedSource(t, func(*Source) {}, props, positions...)
+}
+
+// startChangedSource is startSource with other constants.
+func startChangedSource(t testing.TB, change func(*Source), props map[string]string, positions ...manifest.Position) *reading {
+	t.Helper()
 	r := &reading{t: t, reasons: &reasons{}, done: make(chan error, 1), next: map[manifest.Split]int64{}}
 	var err error
 	r.source, err = NewSource(SourceConfig{Kafka: &graph.KafkaSource{Properties: props}, Positions: positions, Connections: newConnections(t), Status: r.reasons.set})
 	if err != nil {
 		t.Fatal(err)
 	}
+	change(r.source)
 	for _, p := range positions {
 		r.next[p.Split] = p.Next
 	}

@@ -57,6 +57,7 @@ type Source struct {
 	trouble     *trouble
 	parcels     sync.Pool // of *parcel
 	behindGrace time.Duration
+	quietAge    time.Duration
 
 	cluster *wire.Cluster // while Run runs
 	group   *errgroup.Group
@@ -86,6 +87,8 @@ type split struct {
 	// starved counts the answers in a row that had nothing of it though there is something. A broker fills an answer in the
 	// order of the request, and only what comes first may be larger than was asked for.
 	starved int
+	// heardAt is when the leader had something of it last, or was found.
+	heardAt time.Time
 	// behindSince is when the log was first seen to end before the position, strangeSince when the topic was
 	// first seen to be another one.
 	behindSince, strangeSince time.Time
@@ -126,7 +129,7 @@ func NewSource(cfg SourceConfig) (*Source, error) {
 	s := &Source{
 		cfg: resolved, rack: rack, connections: cfg.Connections, log: cfg.Logger, out: make(chan operator.SourceBatch, batchQueue),
 		budget: newBudget(cfg.InFlightBytes), ahead: cfg.InFlightBytes, trouble: newTrouble(cfg.Status), fetchers: map[place]*fetcher{}, wake: make(chan struct{}, 1),
-		behindGrace: behindGrace,
+		behindGrace: behindGrace, quietAge: quietAge,
 	}
 	s.parcels.New = func() any { return newParcel(s) }
 	s.AddSplits(cfg.Positions)

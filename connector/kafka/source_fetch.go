@@ -17,6 +17,9 @@ const (
 	// behindGrace is how long the log may seem to end before the position: a new leader learns its high
 	// watermark a little late.
 	behindGrace = 30 * time.Second
+	// quietAge is how long a partition may have nothing for us until its leader is looked up again: one that was cut off
+	// from the other brokers goes on answering that there is nothing new, as it hears nothing of its successor.
+	quietAge = 30 * time.Second
 	// leastFetchBytes is what a fetcher reserves at least, however many there are.
 	leastFetchBytes = 256 << 10
 )
@@ -110,6 +113,7 @@ func (f *fetcher) round(ctx context.Context, splits []*split) error {
 	if err := f.answer(ctx, res); err != nil {
 		return err
 	}
+	f.leaveQuiet(time.Now())
 	if t := res.Throttle; t > 0 {
 		return sleep(ctx, t)
 	}
@@ -221,6 +225,20 @@ func (f *fetcher) roundFailed(ctx context.Context, asked []*split, err error) er
 	return nil
 }
 
+// leaveQuiet has the leaders looked up of splits that had nothing for a while. Those on a follower ask theirs anyway.
+func (f *fetcher) leaveQuiet(now time.Time) {
+	var quiet []*split
+	for _, sp := range f.splits {
+		if now.Sub(sp.heardAt) > f.source.quietAge && !f.onFollower(sp) {
+			quiet = append(quiet, sp)
+		}
+	}
+	if len(quiet) > 0 {
+		f.drop(quiet...)
+		f.source.orphan(quiet...)
+	}
+}
+
 // drop ends the fetcher's ownership of splits.
 func (f *fetcher) drop(splits ...*split) {
 	gone := make(map[*split]bool, len(splits))
@@ -255,6 +273,9 @@ func (f *fetcher) partition(ctx context.Context, sp *split, p *wire.FetchedParti
 	}
 	if p.HighWatermark >= 0 {
 		sp.highWatermark.Store(p.HighWatermark)
+	}
+	if p.SizeBytes() > 0 {
+		sp.heardAt = time.Now()
 	}
 	if sp.starved++; !starves(p, s.cfg.Isolation) {
 		sp.starved = 0

@@ -105,7 +105,7 @@ func (s *Source) orphan(splits ...*split) {
 
 // assign gives a split to the fetcher of its leader.
 func (s *Source) assign(ctx context.Context, sp *split, leader wire.Leader) {
-	sp.leader = leader
+	sp.leader, sp.heardAt = leader, time.Now()
 	s.move(ctx, sp, s.home(sp))
 }
 

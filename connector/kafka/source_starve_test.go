@@ -1,7 +1,12 @@
 package kafka
 
 import (
+	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/connector/kafka/wire"
@@ -68,4 +73,30 @@ func TestNobodyStarves(t *testing.T) {
 			t.Errorf("in 12 rounds served %v", served)
 		}
 	}
+}
+
+// TestQuietLeaderIsDoubted: a leader that was replaced behind its back says that there is nothing new; when it has said so
+// for a while, the others are asked who leads.
+func TestQuietLeaderIsDoubted(t *testing.T) {
+	t.Parallel()
+	f := startFake(t, kfake.NumBrokers(3), kfake.SeedTopics(1, "in"))
+	cl := franz(t, f)
+	produce(t, cl, numbered("in", 0, 10)...)
+	old := f.LeaderFor("in", 0)
+	var cutOff atomic.Bool
+	f.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		f.KeepControl()
+		if !cutOff.Load() || f.CurrentNode() != old {
+			return nil, nil, false
+		}
+		return fetchError(req.(*kmsg.FetchRequest), 0), nil, true
+	})
+	r := startChangedSource(t, func(s *Source) { s.quietAge = 200 * time.Millisecond }, properties(f), position("in", 0, 0, -1))
+	r.until("in", 0, 10)
+	cutOff.Store(true)
+	if err := f.MoveTopicPartition("in", 0, (old+1)%3); err != nil {
+		t.Fatal(err)
+	}
+	produce(t, cl, numbered("in", 0, 10)...)
+	r.until("in", 0, 20)
 }
