@@ -113,6 +113,7 @@ type cluster struct {
 	http     string
 	tms      []*taskManager
 	client   http.Client
+	commands time.Duration // processor time of the commands given so far
 }
 
 // startCluster starts a job manager and n task managers, tm-1 to tm-n.
@@ -267,7 +268,11 @@ func (c *cluster) sluice(ctx context.Context, args ...string) ([]byte, error) {
 	command.Env = append(os.Environ(), "SLUICE_JOBMANAGER="+c.grpc)
 	var stdout, stderr bytes.Buffer
 	command.Stdout, command.Stderr = &stdout, &stderr
-	if err := command.Run(); err != nil {
+	err := command.Run()
+	if command.ProcessState != nil {
+		c.commands += command.ProcessState.UserTime() + command.ProcessState.SystemTime()
+	}
+	if err != nil {
 		return nil, fmt.Errorf("sluice %s: %w\n%s%s\n%s", strings.Join(args, " "), err, &stdout, &stderr, c.logs())
 	}
 	return stdout.Bytes(), nil

@@ -39,6 +39,8 @@ type contestant struct {
 	// missing says what this machine lacks to run it, and how to get it; "" if nothing. nil: it needs nothing.
 	// What lacks something is left out, which is said on the terminal and in the report.
 	missing func() string
+	// prepare makes ready for a trial what is kept running from one to the next, outside of what is measured. nil: nothing is.
+	prepare func(ctx context.Context, b *bench, t *trial) error
 	// run does one trial. Its outcome is about its own processes only, over the run: from before the start of
 	// the processes, or the submission of the job, to the end.
 	run func(ctx context.Context, b *bench, t *trial) (outcome, error)
@@ -126,6 +128,7 @@ func (t *trial) String() string {
 type outcome struct {
 	elapsed     time.Duration
 	cpu         time.Duration      // user and system, of all its processes, over the run
+	commands    time.Duration      // the same of the commands that only ask for it and wait
 	peak        map[string]int64   // resident set in bytes, by process
 	cpuOf       map[string]float64 // seconds, by process; nil: there is one
 	mallocs     uint64             // 0: unknown

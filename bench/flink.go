@@ -42,7 +42,7 @@ func newFlinkContestant() *contestant {
 			names = append(names, name)
 		}
 	}
-	return &contestant{name: flinkName, jobs: names, modes: everyMode, missing: flink.Missing, run: c.run, close: c.close}
+	return &contestant{name: flinkName, jobs: names, modes: everyMode, missing: flink.Missing, prepare: c.prepare, run: c.once, close: c.close}
 }
 
 // flinkSettings are those that the report tells; the Java sources have the others.
@@ -79,17 +79,16 @@ func (c *flinkCluster) close() error {
 	return err
 }
 
-func (c *flinkCluster) run(ctx context.Context, b *bench, t *trial) (outcome, error) {
+// prepare starts the cluster and does the job until it is compiled.
+func (c *flinkCluster) prepare(ctx context.Context, b *bench, t *trial) error {
 	if err := c.start(ctx, b); err != nil {
-		return outcome{}, err
+		return err
 	}
-	if !slices.Contains(c.warm, t.job.name) {
-		if err := c.warmUp(ctx, b, t); err != nil {
-			return outcome{}, fmt.Errorf("warming up: %w", err)
-		}
-		c.warm = append(c.warm, t.job.name)
+	if slices.Contains(c.warm, t.job.name) {
+		return nil
 	}
-	return c.once(ctx, b, t)
+	c.warm = append(c.warm, t.job.name)
+	return c.warmUp(ctx, b, t)
 }
 
 // warmUp does the trial until it costs hardly less than before, into topics of its own.

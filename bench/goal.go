@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"strings"
+
+	"github.com/sluice-stream/sluice/bench/figures"
 )
 
 // Goal is one figure to reach: at most its limit, or at least.
@@ -14,7 +16,10 @@ type Goal struct {
 	// Verdict is met, missed or not measured. Measured and Ratio, measured / limit, are 0 if not measured.
 	Verdict  string  `json:"verdict"`
 	Measured float64 `json:"measured"`
-	Ratio    float64 `json:"ratio,omitempty"`
+	// Low and High are the least and the largest of what Measured sums up; both are 0 where that is one value.
+	Low   float64 `json:"low,omitempty"`
+	High  float64 `json:"high,omitempty"`
+	Ratio float64 `json:"ratio,omitempty"`
 }
 
 // The verdicts.
@@ -31,8 +36,8 @@ const (
 	unitMiB   = "MiB"
 )
 
-// figure finds a measured figure; false: it was not measured.
-type figure func(r *Report) (float64, bool)
+// figure finds a measured figure, and what it sums up: an empty sample says that it was not measured.
+type figure func(r *Report) (float64, figures.Sample)
 
 // goal is a figure with its limit.
 type goal struct {
@@ -53,9 +58,12 @@ func atLeast(name, unit string, limit float64, of figure) goal {
 // judge compares what was measured with what is to be reached.
 func (g *goal) judge(r *Report) Goal {
 	out := Goal{Name: g.name, Unit: g.unit, Limit: g.limit, AtLeast: g.atLeast, Verdict: verdictNotMeasured}
-	measured, ok := g.of(r)
-	if !ok {
+	measured, of := g.of(r)
+	if of.N == 0 {
 		return out
+	}
+	if of.N > 1 {
+		out.Low, out.High = of.Min, of.Max
 	}
 	out.Measured, out.Ratio, out.Verdict = measured, measured/g.limit, verdictMet
 	if measured > g.limit && !g.atLeast || measured < g.limit && g.atLeast {
@@ -88,6 +96,13 @@ func (g *Goal) measuredText() string {
 		return "-"
 	}
 	return fmt.Sprintf("%.4g %s", g.Measured, g.Unit)
+}
+
+func (g *Goal) spreadText() string {
+	if g.Low == 0 && g.High == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.4g–%.4g", g.Low, g.High)
 }
 
 func (g *Goal) ratioText() string {

@@ -60,8 +60,11 @@ var speedGoals = []struct {
 
 // otherGoals are the rest.
 var otherGoals = []goal{
-	atMost("peak memory of all processes against flink's, largest of pass-through", unitRatio, 1./20, memoryAgainst(flinkName)),
-	atMost("peak memory of a task manager, largest of pass-through", unitMiB, 64+inFlightMiB, taskManagerMiB),
+	atMost("peak memory of all processes against flink's, pass-through", unitRatio, 1./20, memoryAgainst(flinkName, casePass)),
+	atMost("peak memory of all processes against flink's, filter", unitRatio, 1./20, memoryAgainst(flinkName, caseFilter)),
+	atMost("peak memory of all processes against flink's, JSON", unitRatio, 1./20, memoryAgainst(flinkName, caseJSON)),
+	atMost("peak memory of all processes against flink's, count", unitRatio, 1./20, memoryAgainst(flinkName, caseCount)),
+	atMost("peak memory of a task manager, largest of all jobs", unitMiB, 64+inFlightMiB, taskManagerMiB),
 	atMost("latency at 1,000 records/s, exactly-once/100ms: p50", unitMs, 90, latencyOf(exactlyOnce+"/100ms", func(l *LatencyReport) float64 { return l.LatencyMs.Median })),
 	atMost("latency at 1,000 records/s, exactly-once/100ms: p99", unitMs, 200, latencyOf(exactlyOnce+"/100ms", func(l *LatencyReport) float64 { return l.LatencyMs.P99 })),
 	atMost("latency at 1,000 records/s, at-least-once: p99", unitMs, 20, latencyOf(atLeastOnce, func(l *LatencyReport) float64 { return l.LatencyMs.P99 })),
@@ -98,9 +101,8 @@ func goals() []goal {
 				of := selection{casePass, size, compression, sluiceName, s.mode}
 				to := of.by(s.rival, s.rivalMode)
 				name := fmt.Sprintf("pass, %s, %s: records/s, steady, against %s", of.values(), s.mode, to.who())
-				out = append(out, atLeast(name, unitRatio, s.limit, func(r *Report) (float64, bool) {
-					compared := ratio(r.Runs, of, to)
-					return compared.Steady.Median, compared.Steady.N > 0
+				out = append(out, atLeast(name, unitRatio, s.limit, func(r *Report) (float64, figures.Sample) {
+					return middle(ratio(r.Runs, of, to).Steady)
 				}))
 			}
 		}
@@ -110,76 +112,83 @@ func goals() []goal {
 
 // cpuRatio compares medians, with the rival in the same mode or in none.
 func cpuRatio(of selection, rival string) figure {
-	return func(r *Report) (float64, bool) {
-		for _, mode := range []string{of.mode, ""} {
-			if compared := ratio(r.Runs, of, of.by(rival, mode)); compared.CPU.N > 0 {
-				return compared.CPU.Median, true
-			}
+	return func(r *Report) (float64, figures.Sample) {
+		compared := ratio(r.Runs, of, of.by(rival, of.mode))
+		if compared.CPU.N == 0 {
+			compared = ratio(r.Runs, of, of.by(rival, ""))
 		}
-		return 0, false
+		return middle(compared.CPU)
 	}
 }
 
-// passOf are the valid pass-through runs of a contestant.
-func passOf(r *Report, contestant string) []Run {
-	return slices.DeleteFunc(slices.Clone(r.Runs), func(run Run) bool {
-		return run.Case != casePass || run.Contestant != contestant || run.Wrong != ""
-	})
+// runsOf are the valid runs of a contestant.
+func runsOf(r *Report, contestant string) []Run {
+	return slices.DeleteFunc(slices.Clone(r.Runs), func(run Run) bool { return run.Contestant != contestant || run.Wrong != "" })
 }
 
-func memoryAgainst(rival string) figure {
-	return func(r *Report) (float64, bool) {
-		ours, theirs := figures.SampleOf(passOf(r, sluiceName), (*Run).peakRSS), figures.SampleOf(passOf(r, rival), (*Run).peakRSS)
+// memoryAgainst compares the largest of all runs of a job.
+func memoryAgainst(rival, job string) figure {
+	return func(r *Report) (float64, figures.Sample) {
+		others := func(run Run) bool { return run.Case != job }
+		ours := figures.SampleOf(slices.DeleteFunc(runsOf(r, sluiceName), others), (*Run).peakRSS)
+		theirs := figures.SampleOf(slices.DeleteFunc(runsOf(r, rival), others), (*Run).peakRSS)
 		if ours.N == 0 || theirs.N == 0 {
-			return 0, false
+			return 0, figures.Sample{}
 		}
-		return ours.Max / theirs.Max, true
+		return one(ours.Max / theirs.Max)
 	}
 }
 
-func taskManagerMiB(r *Report) (float64, bool) {
+func taskManagerMiB(r *Report) (float64, figures.Sample) {
 	var most int64
-	for _, run := range passOf(r, sluiceName) {
+	for _, run := range runsOf(r, sluiceName) {
 		for name, bytes := range run.PeakRSSBytes {
 			if name != jobManagerName {
 				most = max(most, bytes)
 			}
 		}
 	}
-	return figures.MiB(most), most > 0
+	if most == 0 {
+		return 0, figures.Sample{}
+	}
+	return one(figures.MiB(most))
 }
+
+// one is a figure of a single value.
+func one(v float64) (float64, figures.Sample) { return v, figures.NewSample([]float64{v}) }
+
+// middle is a median.
+func middle(s figures.Sample) (float64, figures.Sample) { return s.Median, s }
 
 // latencyOf is the median over the runs at 1,000 records per second in a mode, or in all of a guarantee.
 func latencyOf(mode string, of func(*LatencyReport) float64) figure {
-	return func(r *Report) (float64, bool) {
+	return func(r *Report) (float64, figures.Sample) {
 		some := slices.DeleteFunc(slices.Clone(r.Latency), func(l LatencyReport) bool {
 			return l.RecordsPerSec != 1000 || l.Mode != mode && l.Guarantee != mode
 		})
-		return figures.SampleOf(some, of).Median, len(some) > 0
+		return middle(figures.SampleOf(some, of))
 	}
 }
 
 func startOf(of func(*StartupReport) float64) figure {
-	return func(r *Report) (float64, bool) {
+	return func(r *Report) (float64, figures.Sample) {
 		if r.Startup == nil {
-			return 0, false
+			return 0, figures.Sample{}
 		}
-		return of(r.Startup), true
+		return one(of(r.Startup))
 	}
 }
 
-func firstOutput(r *Report) (float64, bool) {
-	return r.FirstOutputMs.Median, r.FirstOutputMs.N > 0
-}
+func firstOutput(r *Report) (float64, figures.Sample) { return middle(r.FirstOutputMs) }
 
 func checkpointAt(rate int) figure {
-	return func(r *Report) (float64, bool) {
+	return func(r *Report) (float64, figures.Sample) {
 		for _, c := range r.Checkpoints {
 			if c.RecordsPerSec == rate && c.DurationMs.N > 0 {
-				return c.DurationMs.Median, true
+				return middle(c.DurationMs)
 			}
 		}
-		return 0, false
+		return 0, figures.Sample{}
 	}
 }
 
@@ -192,10 +201,11 @@ func missing(r *RecoveryReport) []Recovery  { return r.MissingSlot }
 func managers(r *RecoveryReport) []Recovery { return r.JobManager }
 
 func killOf(kind func(*RecoveryReport) []Recovery, of func(*Recovery) float64, sum func(figures.Sample) float64) figure {
-	return func(r *Report) (float64, bool) {
-		if r.Recovery == nil || len(kind(r.Recovery)) == 0 {
-			return 0, false
+	return func(r *Report) (float64, figures.Sample) {
+		if r.Recovery == nil {
+			return 0, figures.Sample{}
 		}
-		return sum(figures.SampleOf(kind(r.Recovery), of)), true
+		sample := figures.SampleOf(kind(r.Recovery), of)
+		return sum(sample), sample
 	}
 }

@@ -31,7 +31,7 @@ func goalTableOf(sources []*source, notes string) goalTable {
 	if len(rows) == 0 {
 		return t
 	}
-	table := figures.NewTable(&m, "GOAL", "LIMIT", "MEASURED", "MEASURED / LIMIT", "", "RUN")
+	table := figures.NewTable(&m, "GOAL", "LIMIT", "MEASURED", "MIN–MAX", "MEASURED / LIMIT", "", "RUN")
 	for _, r := range rows {
 		run := fmt.Sprint(r.run)
 		switch r.goal.Verdict {
@@ -44,7 +44,7 @@ func goalTableOf(sources []*source, notes string) goalTable {
 			t.NotMeasured++
 			run = ""
 		}
-		table.Row(r.goal.Name, r.goal.limitText(), r.goal.measuredText(), r.goal.ratioText(), r.goal.verdictText(), run)
+		table.Row(r.goal.Name, r.goal.limitText(), r.goal.measuredText(), r.goal.spreadText(), r.goal.ratioText(), r.goal.verdictText(), run)
 	}
 	table.End()
 	t.Table = strings.Trim(m.String(), "\n")

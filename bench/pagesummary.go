@@ -50,5 +50,10 @@ func summaryCell(runs []Run) string {
 	if len(runs) == 0 {
 		return "-"
 	}
-	return fmt.Sprintf("%s, %s M", figures.Digits(figures.SampleOf(runs, cpuPerMillion).Median), figures.Digits(figures.SampleOf(runs, steadyPerSec).Median/1e6))
+	cpu := figures.Digits(figures.SampleOf(runs, cpuPerMillion).Median)
+	steady := figures.SampleOf(runs, steadyPerSec).Median
+	if steady == 0 { // nothing is written: there is no output to watch
+		return cpu + ", -"
+	}
+	return fmt.Sprintf("%s, %s M", cpu, figures.Digits(steady/1e6))
 }

@@ -8,8 +8,7 @@ import (
 	"github.com/sluice-stream/sluice/bench/figures"
 )
 
-// Ratio compares two contestants, or two modes of one, in each round, in which they ran soon after each
-// other.
+// Ratio compares two contestants, or two modes of one, in each round.
 type Ratio struct {
 	Case        string `json:"case"`
 	ValueBytes  int    `json:"valueBytes"`

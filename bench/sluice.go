@@ -26,7 +26,7 @@ func runSluice(ctx context.Context, b *bench, t *trial) (out outcome, err error)
 	profiled := b.profile(ctx, cl, t)
 	start := time.Now()
 	answer, err := cl.submit(ctx, jobOf(b, t).yaml(), "--wait")
-	out.elapsed = time.Since(start)
+	out.elapsed, out.commands = time.Since(start), cl.commands
 	if err = errors.Join(err, profiled()); err != nil {
 		return out, err
 	}

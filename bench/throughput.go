@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"time"
@@ -11,8 +12,11 @@ import (
 	"github.com/sluice-stream/sluice/test/machine"
 )
 
-// runTimeout bounds one run of one contestant.
-const runTimeout = 10 * time.Minute
+const (
+	// runTimeout bounds one run of one contestant.
+	runTimeout = 10 * time.Minute
+	orderSeed  = 1
+)
 
 // throughput fills one topic after the other and lets everyone do the jobs that are for it.
 func (b *bench) throughput(ctx context.Context) (runs []Run, err error) {
@@ -86,7 +90,7 @@ func (b *bench) plans() []plan {
 
 func (b *bench) recordsOf(valueBytes int) int {
 	if valueBytes > 256 {
-		return b.opts.records / 5
+		return b.opts.records / 4
 	}
 	return b.opts.records
 }
@@ -100,7 +104,8 @@ func (b *bench) onData(ctx context.Context, plan plan, taking []*contestant, war
 	}
 	for _, j := range plan.jobs {
 		entries := b.entries(data, j, taking)
-		if !warm[j.name] {
+		err = b.prepare(ctx, entries)
+		if err == nil && !warm[j.name] {
 			err = b.uncounted(ctx, entries)
 			warm[j.name] = true
 		}
@@ -138,12 +143,25 @@ func (b *bench) uncounted(ctx context.Context, entries []*trial) error {
 	return nil
 }
 
-// doJob runs everyone in turn. Each round begins with another one, so that being first or after a certain other
-// is nobody's alone.
+// prepare has everyone make ready for a job, so that no start of a rival falls into a run.
+func (b *bench) prepare(ctx context.Context, entries []*trial) error {
+	for _, t := range entries {
+		if t.by.prepare == nil {
+			continue
+		}
+		if err := t.by.prepare(ctx, b, t); err != nil {
+			return fmt.Errorf("preparing %s: %w", t, err)
+		}
+	}
+	return nil
+}
+
+// doJob runs everyone in each round, in an order that is drawn for the round, so that being first or after a certain
+// other is nobody's alone. The order is the same in every benchmark.
 func (b *bench) doJob(ctx context.Context, entries []*trial) (runs []Run, err error) {
 	for round := range b.opts.repeats {
-		for k := range entries {
-			run, err := b.one(ctx, entries[(round+k)%len(entries)])
+		for _, k := range rand.New(rand.NewPCG(orderSeed, uint64(round))).Perm(len(entries)) {
+			run, err := b.one(ctx, entries[k])
 			if err != nil {
 				return runs, err
 			}
@@ -244,7 +262,7 @@ func (b *bench) measured(ctx context.Context, t *trial) (result Run, err error) 
 		result.SteadyPerSec = steady * float64(result.RecordsIn) / float64(result.RecordsOut)
 	}
 	result.BrokerPerM = (end.broker - start.broker).Seconds() * 1e6 / float64(t.data.records)
-	result.ForeignCPU = max(0, (end.machine - start.machine - (end.broker - start.broker) - (end.self - start.self) - out.cpu).Seconds())
+	result.ForeignCPU = max(0, (end.machine - start.machine - (end.broker - start.broker) - (end.self - start.self) - out.cpu - out.commands).Seconds())
 	return result, nil
 }
 

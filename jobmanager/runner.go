@@ -123,6 +123,8 @@ type runner struct {
 	announced   ident.CheckpointID
 	// earlier is the newest manifest of an earlier start of the job manager; nil: the job is new.
 	earlier *manifest.Manifest
+	// losses are what Kafka refused to commit since the job manager started, as it was found out.
+	losses []commit.Lost
 	// doubt is why nobody can tell what is durable; nil: all is well.
 	doubt     error
 	publisher *publish.Machine

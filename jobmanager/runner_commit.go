@@ -74,8 +74,12 @@ func (r *runner) performCommit(ctx context.Context, eff commit.Effect) error {
 		})
 	case commit.Lost:
 		r.log.Error("a completed checkpoint cannot be committed", "checkpoint", e.Checkpoint, "transactions", len(e.Transactions))
-		r.enqueue(job.DataLost{Failure: r.lossOf(e)})
+		r.losses = append(r.losses, e)
+		r.enqueue(job.DataLost{Failure: r.lossSoFar()})
 	case commit.CleanedUp:
+		if len(r.losses) > 0 { // a checkpoint that was being written at the first loss may have completed since
+			r.enqueue(job.DataLost{Failure: r.lossSoFar()})
+		}
 		r.enqueue(publish.Ending{})
 	case commit.Ignored:
 		r.m.metrics.dropped("commit")

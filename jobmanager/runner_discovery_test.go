@@ -165,6 +165,29 @@ func TestListingWaitsForRoom(t *testing.T) {
 	})
 }
 
+// TestStartsOf: beside a checkpoint the startup counts only where the checkpoint does not say where to read.
+func TestStartsOf(t *testing.T) {
+	given := graph.Startup{Mode: graph.StartOffsets, Offsets: map[string]map[int32]int64{"t": {0: 42}}}
+	for name, c := range map[string]struct {
+		from       []manifest.Position
+		partitions map[string][]int32
+		want       graph.StartupMode
+	}{
+		"known":       {[]manifest.Position{found(0, 5)}, nil, graph.StartEarliest},
+		"unknown":     {nil, nil, graph.StartOffsets},
+		"a fixed set": {[]manifest.Position{found(0, 5)}, map[string][]int32{"t": {0, 1}}, graph.StartOffsets},
+	} {
+		j := countJob(1)
+		j.Sources[0].Kafka.Startup, j.Sources[0].Kafka.Partitions = given, c.partitions
+		if got := startsOf(j, c.from).Sources[0].Kafka.Startup.Mode; got != c.want {
+			t.Errorf("%s: startup %s, want %s", name, got, c.want)
+		}
+		if j.Sources[0].Kafka.Startup.Mode != given.Mode {
+			t.Errorf("%s: the job itself was changed", name)
+		}
+	}
+}
+
 // TestContinued is where a job begins that takes over a checkpoint.
 func TestContinued(t *testing.T) {
 	m := open(t)
@@ -199,6 +222,14 @@ func TestContinued(t *testing.T) {
 	old.TopicID = manifest.TopicID{}
 	if out, err := m.continued(t.Context(), j, []manifest.Position{old}, resolved[:1]); err != nil || out.positions[0] != found(0, 5) {
 		t.Errorf("unknown id: %v, %v", out.positions, err)
+	}
+	// A record ended a partition, which stays so, though nobody looks for that record again.
+	ended := countJob(1)
+	ended.Sources[0].Kafka.Until = "value == 'end'"
+	last := found(0, 50)
+	last.Stop = 50
+	if out, err := m.continued(t.Context(), ended, []manifest.Position{last, found(1, 7), found(2, 7)}, resolved); err != nil || out.positions[0] != last || out.positions[1] != found(1, 7) {
+		t.Errorf("an ended partition: %v, %v", out.positions, err)
 	}
 	m.connector = growingConnector{err: errors.New("no broker")}
 	if _, err := m.continued(t.Context(), j, []manifest.Position{found(0, 5)}, resolved); !errors.Is(err, errCheckFailed) {

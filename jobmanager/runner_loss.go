@@ -16,54 +16,103 @@ import (
 // maxRanges bounds the output partitions, and the source partitions, that a message names.
 const maxRanges = 20
 
-// loss is a completed checkpoint of which Kafka refused to commit something.
+// loss is what Kafka refused to commit of completed checkpoints, and what stands beside it.
 type loss struct {
-	job ident.JobID
-	commit.Lost
-	// at is the checkpoint itself, before the one before it; nil: it cannot be read.
-	at, before *manifest.Manifest
+	job  ident.JobID
+	lost []commit.Lost
+	// kept are the completed checkpoints that can be read, oldest first.
+	kept []*manifest.Manifest
 }
 
-// lossOf says what a lost checkpoint cost and what an operator can do (DESIGN rule 14).
-func (r *runner) lossOf(e commit.Lost) job.Failure {
-	l := loss{job: r.id, Lost: e}
+// lossSoFar says what the lost checkpoints cost and what an operator can do (DESIGN rule 14). While others are still being
+// committed it may be too little: it is worded again when they are.
+func (r *runner) lossSoFar() job.Failure {
+	l := loss{job: r.id, lost: r.losses}
 	err := r.m.store.View(func(tx *boltstore.Tx) error {
 		found, err := tx.Manifests(r.id)
 		for _, f := range found { // oldest first
-			switch {
-			case f.Checkpoint == e.Checkpoint:
-				l.at = f.Manifest
-			case f.Checkpoint < e.Checkpoint && f.Manifest != nil:
-				l.before = f.Manifest
+			if f.Manifest != nil {
+				l.kept = append(l.kept, f.Manifest)
 			}
 		}
 		return err
 	})
 	if err != nil { // the loss must be told all the same
-		r.log.Error("read the checkpoints around the loss", "checkpoint", e.Checkpoint, "reason", err)
+		r.log.Error("read the checkpoints around the loss", "reason", err)
 	}
 	return job.Failure{At: time.Now(), Class: job.External, Message: l.String()}
 }
 
 // String names what is lost, where it came from, and the two ways out with what each costs.
 func (l *loss) String() string {
-	lost := make([]manifest.Transaction, 0, len(l.Transactions))
-	for i := range l.Transactions {
-		lost = append(lost, l.Transactions[i].Transaction)
+	ids, lost := l.checkpoints(), l.transactions()
+	which, whose := "checkpoint %s is", "its"
+	if len(ids) > 1 {
+		which, whose = "checkpoints %s are", "their"
 	}
 	var s strings.Builder
-	fmt.Fprintf(&s, "checkpoint %d is complete, but Kafka refused to commit %d of its transactions", l.Checkpoint, len(lost))
+	fmt.Fprintf(&s, which+" complete, but Kafka refused to commit %d of %s transactions", listed(texts(ids)), len(lost), whose)
 	if len(lost) > 0 {
-		fmt.Fprintf(&s, " (%s: %v)", lost[0].TransactionalID, l.Transactions[0].Err)
+		first := &l.lost[0].Transactions[0]
+		fmt.Fprintf(&s, " (%s: %v)", first.Transaction.TransactionalID, first.Err)
 	}
 	if text := outputRanges(lost); text != "" {
 		s.WriteString("; the output that is lost: " + text)
 	}
 	if text := l.sourceRanges(); text != "" {
-		s.WriteString("; the checkpoint covers the input " + text)
+		s.WriteString("; its input is within " + text)
 	}
 	s.WriteString(". Ways out: " + l.waysOut(lost))
 	return s.String()
+}
+
+// checkpoints are the lost ones, oldest first.
+func (l *loss) checkpoints() []ident.CheckpointID {
+	var out []ident.CheckpointID
+	for i := range l.lost {
+		out = append(out, l.lost[i].Checkpoint)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+func texts(ids []ident.CheckpointID) []string {
+	var out []string
+	for _, id := range ids {
+		out = append(out, fmt.Sprint(id))
+	}
+	return out
+}
+
+// transactions are those that Kafka refused to commit.
+func (l *loss) transactions() []manifest.Transaction {
+	var out []manifest.Transaction
+	for i := range l.lost {
+		for k := range l.lost[i].Transactions {
+			out = append(out, l.lost[i].Transactions[k].Transaction)
+		}
+	}
+	return out
+}
+
+// before is the newest checkpoint before everything that is lost; nil: none can be read.
+func (l *loss) before() (found *manifest.Manifest) {
+	for _, m := range l.kept {
+		if m.Checkpoint < l.checkpoints()[0] {
+			found = m
+		}
+	}
+	return found
+}
+
+// newest is the last completed checkpoint: all output up to it is committed, or lost.
+func (l *loss) newest() ident.CheckpointID {
+	ids := l.checkpoints()
+	newest := ids[len(ids)-1]
+	for _, m := range l.kept {
+		newest = max(newest, m.Checkpoint)
+	}
+	return newest
 }
 
 // outputRanges names where transactions wrote.
@@ -85,17 +134,19 @@ func known(p manifest.TopicPartition) bool {
 	return p.FirstOffset >= 0 && p.LastOffset >= p.FirstOffset
 }
 
-// sourceRanges names what was read between the predecessor and the checkpoint.
+// sourceRanges names what was read between the predecessor of the first lost checkpoint and the last one.
 func (l *loss) sourceRanges() string {
-	if l.at == nil || l.before == nil {
+	ids, before := l.checkpoints(), l.before()
+	at := slices.IndexFunc(l.kept, func(m *manifest.Manifest) bool { return m.Checkpoint == ids[len(ids)-1] })
+	if at < 0 || before == nil {
 		return ""
 	}
 	from := map[manifest.Split]int64{}
-	for _, p := range l.before.Positions {
+	for _, p := range before.Positions {
 		from[p.Split] = p.Next
 	}
 	var out []string
-	for _, p := range l.at.Positions {
+	for _, p := range l.kept[at].Positions {
 		if first, ok := from[p.Split]; ok && p.Next > first {
 			out = append(out, fmt.Sprintf("%s/%d offsets %d to %d", p.Topic, p.Partition, first, p.Next-1))
 		}
@@ -111,20 +162,49 @@ func listed(list []string) string {
 	return strings.Join(list, ", ")
 }
 
-// waysOut says what going back and going on cost.
+// waysOut says what going back before the loss and going on behind all of it cost.
 func (l *loss) waysOut(lost []manifest.Transaction) string {
-	on := fmt.Sprintf("`sluice submit FILE --from-checkpoint %s/%d` writes nothing twice and loses %s", l.job, l.Checkpoint, countOf(lost))
-	if l.at == nil || l.before == nil {
+	on := fmt.Sprintf("`sluice submit FILE --from-checkpoint %s/%d` writes nothing twice and loses %s", l.job, l.newest(), countOf(lost))
+	again, known := l.again(lost)
+	if !known {
 		return on
 	}
-	var kept []manifest.Transaction
-	for _, t := range l.at.Transactions {
-		if !slices.ContainsFunc(lost, func(o manifest.Transaction) bool { return o.Key() == t.Key() }) {
-			kept = append(kept, t)
+	return fmt.Sprintf("`sluice submit FILE --from-checkpoint %s/%d` loses nothing and writes %s a second time; %s",
+		l.job, l.before().Checkpoint, countOf(again), on)
+}
+
+// again are the transactions that are committed and would be written once more from before the loss. They are not known
+// if a lost checkpoint, or that before all of them, cannot be read.
+func (l *loss) again(lost []manifest.Transaction) (out []manifest.Transaction, known bool) {
+	before := l.before()
+	if before == nil {
+		return nil, false
+	}
+	seen := map[manifest.TransactionKey]bool{}
+	for _, list := range [][]manifest.Transaction{lost, before.Transactions} {
+		for i := range list {
+			seen[list[i].Key()] = true
 		}
 	}
-	return fmt.Sprintf("`sluice submit FILE --from-checkpoint %s/%d` loses nothing and writes %s a second time; %s",
-		l.job, l.before.Checkpoint, countOf(kept), on)
+	readable := map[ident.CheckpointID]bool{}
+	for _, m := range l.kept {
+		readable[m.Checkpoint] = true
+		if m.Checkpoint <= before.Checkpoint {
+			continue
+		}
+		for _, t := range m.Transactions {
+			if !seen[t.Key()] {
+				seen[t.Key()] = true
+				out = append(out, t)
+			}
+		}
+	}
+	for _, id := range l.checkpoints() {
+		if !readable[id] {
+			return nil, false
+		}
+	}
+	return out, true
 }
 
 // countOf bounds the records that transactions wrote: others may have written in between.

@@ -28,8 +28,39 @@ func at(id ident.CheckpointID, next []int64, transactions ...manifest.Transactio
 	return m
 }
 
+var fenced = errors.New("fenced [90]")
+
+// refused is what the committer tells of a lost checkpoint.
+func refused(id ident.CheckpointID, list ...manifest.Transaction) commit.Lost {
+	l := commit.Lost{Checkpoint: id}
+	for _, tx := range list {
+		l.Transactions = append(l.Transactions, commit.LostTransaction{Transaction: tx, Err: fenced})
+	}
+	return l
+}
+
+// TestLossOfSeveral: checkpoints of which something is lost are told together, whatever the order in which that was found
+// out: the way back goes before all of them, the way on behind all that is committed.
+func TestLossOfSeveral(t *testing.T) {
+	a, b, c, d := writing("a", [2]int64{10, 19}), writing("b", [2]int64{20, 24}), writing("c", [2]int64{25, 27}), writing("d", [2]int64{28, 28})
+	l := loss{
+		job: "j", lost: []commit.Lost{refused(7, c), refused(5, a)},
+		kept: []*manifest.Manifest{at(3, []int64{1}), at(4, []int64{80}, writing("old")), at(5, []int64{90}, a, writing("old")), at(6, []int64{95}, b), at(7, []int64{99}, b, c), at(8, []int64{100}, d)},
+	}
+	text := l.String()
+	for _, want := range []string{
+		"checkpoints 5, 7 are complete, but Kafka refused to commit 2 of their transactions (c: fenced [90]); ",
+		"the output that is lost: out/0 offsets 25 to 27, out/0 offsets 10 to 19; its input is within in/0 offsets 80 to 98. ",
+		"--from-checkpoint j/4` loses nothing and writes at most 6 records a second time; ",
+		"--from-checkpoint j/8` writes nothing twice and loses at most 13 records",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in %q", want, text)
+		}
+	}
+}
+
 func TestLossTells(t *testing.T) {
-	fenced := errors.New("fenced [90]")
 	a, b, unknown := writing("a", [2]int64{10, 19}, [2]int64{5, 5}), writing("b", [2]int64{20, 24}), writing("u", [2]int64{-1, -1})
 	many := writing("m", make([][2]int64, 30)...)
 	for _, test := range []struct {
@@ -41,13 +72,13 @@ func TestLossTells(t *testing.T) {
 		{"known offsets", []manifest.Transaction{a}, at(5, []int64{100, 50}, a, b), at(4, []int64{80, 50}), []string{
 			"checkpoint 5 is complete, but Kafka refused to commit 1 of its transactions (a: fenced [90]); ",
 			"the output that is lost: out/0 offsets 10 to 19, out/1 offsets 5 to 5; ",
-			"the checkpoint covers the input in/0 offsets 80 to 99. ",
+			"its input is within in/0 offsets 80 to 99. ",
 			"--from-checkpoint j/4` loses nothing and writes at most 5 records a second time; ",
 			"--from-checkpoint j/5` writes nothing twice and loses at most 11 records",
 		}, []string{"in/1"}},
 		{"all of it", []manifest.Transaction{a, b}, at(5, nil, a, b), at(4, nil), []string{
 			"commit 2 of its transactions (a: fenced [90])", "j/4` loses nothing and writes at most 0 records", "loses at most 16 records",
-		}, []string{"covers the input"}},
+		}, []string{"its input"}},
 		{"unknown offsets", []manifest.Transaction{unknown}, at(5, nil, unknown, b), at(4, nil), []string{
 			"out/0 offsets unknown", "loses an unknown number of records", "writes at most 5 records a second time",
 		}, []string{"-1"}},
@@ -59,13 +90,15 @@ func TestLossTells(t *testing.T) {
 		}, []string{"out/20 "}},
 		{"no predecessor", []manifest.Transaction{a}, at(5, []int64{9}, a), nil, []string{
 			"--from-checkpoint j/5` writes nothing twice and loses at most 11 records",
-		}, []string{"loses nothing", "covers the input"}},
+		}, []string{"loses nothing", "its input"}},
 		{"the checkpoint cannot be read", []manifest.Transaction{a}, nil, at(4, nil), []string{"--from-checkpoint j/5`", "out/0"}, []string{"j/4"}},
-		{"a new partition", []manifest.Transaction{a}, at(5, []int64{10, 3}, a), at(4, []int64{8}), []string{"the input in/0 offsets 8 to 9. "}, []string{"in/1"}},
+		{"a new partition", []manifest.Transaction{a}, at(5, []int64{10, 3}, a), at(4, []int64{8}), []string{"its input is within in/0 offsets 8 to 9. "}, []string{"in/1"}},
 	} {
-		l := loss{job: "j", Lost: commit.Lost{Checkpoint: 5}, at: test.at, before: test.before}
-		for _, tx := range test.lost {
-			l.Transactions = append(l.Transactions, commit.LostTransaction{Transaction: tx, Err: fenced})
+		l := loss{job: "j", lost: []commit.Lost{refused(5, test.lost...)}}
+		for _, m := range []*manifest.Manifest{test.before, test.at} {
+			if m != nil {
+				l.kept = append(l.kept, m)
+			}
 		}
 		text := l.String()
 		for _, want := range test.want {

@@ -125,17 +125,17 @@ func (m *Manager) reserveName(name string) (release func(), err error) {
 
 // checkpointZero is where the job begins: at its start offsets, or at the checkpoint of another job.
 func (m *Manager) checkpointZero(ctx context.Context, id ident.JobID, plan *graph.Physical, s submission) (*manifest.Manifest, []string, error) {
-	positions, warnings, err := m.connector.StartPositions(ctx, s.job)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", errCheckFailed, withCause(ctx, err))
-	}
-	zero := checkpoint.Zero(id, plan.Identity, positions, time.Now())
 	if s.fromCheckpoint == "" {
-		return zero, warnings, nil
+		positions, warnings, err := m.startPositions(ctx, s.job)
+		return checkpoint.Zero(id, plan.Identity, positions, time.Now()), warnings, err
 	}
 	adopted, err := m.adopt(id, plan, s)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", errNotRestorable, err)
+	}
+	positions, warnings, err := m.startPositions(ctx, startsOf(s.job, adopted.Positions))
+	if err != nil {
+		return nil, nil, err
 	}
 	resumed, err := m.continued(ctx, s.job, adopted.Positions, positions)
 	if err != nil {
@@ -143,4 +143,12 @@ func (m *Manager) checkpointZero(ctx context.Context, id ident.JobID, plan *grap
 	}
 	adopted.Positions = resumed.positions
 	return adopted, append(warnings, resumed.warnings...), nil
+}
+
+func (m *Manager) startPositions(ctx context.Context, job *graph.Job) ([]manifest.Position, []string, error) {
+	positions, warnings, err := m.connector.StartPositions(ctx, job)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", errCheckFailed, withCause(ctx, err))
+	}
+	return positions, warnings, err
 }

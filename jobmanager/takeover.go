@@ -86,6 +86,28 @@ type takenOver struct {
 	warnings  []string
 }
 
+// startsOf is the job as its sources have to be resolved beside a checkpoint: where the checkpoint says where to read, the
+// startup does not count, and must not be refused for what has become of its offsets. A fixed set of partitions may hold
+// some that the checkpoint does not, which begin as the startup says.
+func startsOf(job *graph.Job, from []manifest.Position) *graph.Job {
+	known := map[string]bool{}
+	for _, p := range from {
+		known[p.Source] = true
+	}
+	out := *job
+	out.Sources = slices.Clone(job.Sources)
+	for i := range out.Sources {
+		s := &out.Sources[i]
+		if s.Kafka == nil || !known[s.Name] || len(s.Kafka.Partitions) > 0 {
+			continue
+		}
+		k := *s.Kafka
+		k.Startup = graph.Startup{Mode: graph.StartEarliest}
+		s.Kafka = &k
+	}
+	return &out
+}
+
 // continued takes the next offsets of a checkpoint, and the ends of bounded sources from what was resolved now. A
 // split that the checkpoint does not know of a source that it knows is new: it was added since, and begins at its
 // beginning, whatever the startup says. A source that the checkpoint does not know begins as resolved.
@@ -95,6 +117,10 @@ func (m *Manager) continued(ctx context.Context, job *graph.Job, from, resolved 
 	for _, p := range from {
 		at[p.Split] = p
 		bySource[p.Source] = append(bySource[p.Source], p)
+	}
+	until := map[string]bool{}
+	for i := range job.Sources {
+		until[job.Sources[i].Name] = job.Sources[i].Kafka != nil && job.Sources[i].Kafka.Until != ""
 	}
 	fresh := map[string][]manifest.Position{}
 	for _, p := range resolved {
@@ -106,6 +132,9 @@ func (m *Manager) continued(ctx context.Context, job *graph.Job, from, resolved 
 				errNotRestorable, p.Source, p.Topic, old.TopicID, p.TopicID)
 		case ok:
 			p.Next, p.LeaderEpoch = old.Next, old.LeaderEpoch
+			if until[p.Source] && old.AtEnd() { // a record ended it, which is not looked for again
+				p.Stop = old.Stop
+			}
 			if p.TopicID == (manifest.TopicID{}) {
 				p.TopicID = old.TopicID
 			}

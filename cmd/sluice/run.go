@@ -16,6 +16,7 @@ import (
 	"github.com/sluice-stream/sluice/cmd/internal/daemon"
 	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
 	"github.com/sluice-stream/sluice/proto/wire"
+	"github.com/sluice-stream/sluice/web"
 )
 
 // endTimeout bounds the end of the job after Ctrl-C.
@@ -49,6 +50,9 @@ same job goes on from its last checkpoint.`,
 				return usageError("--slots %d: want 1 to %d", local.slots, maxLocalSlots)
 			}
 			local.keep = local.dataDir != ""
+			if local.from != "" && !local.keep {
+				return usageError("--from-checkpoint %s: there are none without --data-dir", local.from)
+			}
 			if !local.keep {
 				tmp, err := os.MkdirTemp("", "sluice-run-")
 				if err != nil {
@@ -63,6 +67,7 @@ same job goes on from its last checkpoint.`,
 	setFlag(cmd, &sets)
 	cmd.Flags().IntVar(&local.slots, "slots", 0, "slots of the task manager; 0: as many as the job needs")
 	cmd.Flags().StringVar(&local.dataDir, "data-dir", "", "keep checkpoints in `DIR`; empty: in a temporary one")
+	cmd.Flags().StringVar(&local.from, "from-checkpoint", "", "go on from checkpoint `JOBID/N` in --data-dir instead of the latest")
 	cmd.Flags().StringVar(&local.logLevel, "log-level", local.logLevel, "`LEVEL` of the log: debug, info, warn or error")
 	return cmd
 }
@@ -78,6 +83,8 @@ type localCluster struct {
 	dataDir  string
 	keep     bool // dataDir was named by the user
 	logLevel string
+	// from is the checkpoint that the user chose; empty: the latest.
+	from string
 }
 
 // run submits the job and follows it to its end, or stops it when ctx ends.
@@ -157,11 +164,19 @@ func (l *localCluster) submit(ctx context.Context, client pb.JobServiceClient, r
 		before, err := client.Get(ctx, &pb.GetRequest{Job: req.GetJob().GetName()})
 		switch j := before.GetJob(); {
 		case status.Code(err) == codes.NotFound:
+			req.FromCheckpoint = l.from // to be told that it is not there
 		case err != nil:
 			return "", err
+		case j.GetEndedAt() == nil && l.from != "":
+			return "", usageError("--from-checkpoint %s: %s has not ended in %s and goes on by itself", l.from, j.GetName(), l.dataDir)
 		case j.GetEndedAt() == nil:
 			fmt.Fprintf(l.cli.stderr, "%s has not ended in %s and goes on as it was submitted; the job file is not read again\n", j.GetName(), l.dataDir)
 			return j.GetId(), nil
+		case l.from != "":
+			req.FromCheckpoint = l.from
+		case j.GetState() == "FAILED_DATA_LOSS":
+			ended := web.JobFromProto(j)
+			return "", &exitError{exitJobDataLoss, fmt.Errorf("%w\nchoose one of the two ways by --from-checkpoint", outcome(&ended))}
 		case j.GetState() != "FINISHED" && j.GetCheckpoints().GetLatest() != nil:
 			req.FromCheckpoint = fmt.Sprintf("%s/%d", j.GetId(), j.GetCheckpoints().GetLatest().GetId())
 			fmt.Fprintf(l.cli.stderr, "%s goes on from checkpoint %s in %s\n", j.GetName(), req.GetFromCheckpoint(), l.dataDir)

@@ -41,7 +41,7 @@ func TestCheckJob(t *testing.T) {
 			`sinks.out.kafka.properties["broker.version"]: broker.version: 0.9.0: guarantee: exactly-once needs transactions`},
 		{"short transactions", func(_ *graph.Job, _ *graph.KafkaSource, out *graph.KafkaSink) {
 			out.Properties[propTransactionTimeout] = "60000"
-		}, `sinks.out.kafka.properties["transaction.timeout.ms"]: transaction.timeout.ms: 60000 is too short: checkpoint.interval 1s + 2 × checkpoint.timeout 2m0s + 30s make 271000 ms; raise it to 271000 or more`},
+		}, `sinks.out.kafka.properties["transaction.timeout.ms"]: transaction.timeout.ms: 60000 is too short: checkpoint.interval 1s + 2 × checkpoint.timeout 2m0s, and 30s or a fifth of it that must be left, make 301250 ms; raise it to 301250 or more`},
 		{"long checkpoints", func(job *graph.Job, _ *graph.KafkaSource, _ *graph.KafkaSink) {
 			job.Checkpoint.Timeout = 10 * time.Minute
 		},

@@ -14,7 +14,8 @@ import (
 
 const (
 	// transactionMargin is what has to be left of a transaction's life when the second of two checkpoints
-	// in a row runs out of time (DESIGN rule 12).
+	// in a row runs out of time (DESIGN rule 12), or a fifth of it if that is more: a checkpoint that finds less left
+	// fails its attempt.
 	transactionMargin = 30 * time.Second
 	// probeID, behind the sink's prefix, is the transactional id by which brokers are asked for their limit.
 	// It is the same for all jobs, as brokers remember every id for days. No sink's id looks like it: those
@@ -85,15 +86,20 @@ func probesOf(job *graph.Job) ([]*probe, []error) {
 // checkTransactionTimeout: a transaction may begin just after a checkpoint was triggered that fails at its
 // timeout, and be sealed by the next, which needs its whole timeout too.
 func checkTransactionTimeout(timeout time.Duration, c graph.Checkpointing) error {
-	need := c.Interval + 2*c.Timeout + transactionMargin
+	apart, name := c.Interval, "checkpoint.interval"
+	if c.MinPause > apart {
+		apart, name = c.MinPause, "checkpoint.minPause"
+	}
+	used := apart + 2*c.Timeout
+	need := max(used+transactionMargin, used*5/4)
 	if need <= timeout {
 		return nil
 	}
 	return &PropertyError{
 		Name: propTransactionTimeout,
-		Reason: fmt.Sprintf("%d is too short: checkpoint.interval %v + 2 × checkpoint.timeout %v + %v make %d ms",
-			timeout.Milliseconds(), c.Interval, c.Timeout, transactionMargin, need.Milliseconds()),
-		Hint: fmt.Sprintf("raise it to %d or more (the brokers' %s allowing), or shorten checkpoint.timeout or checkpoint.interval", need.Milliseconds(), brokerLimit),
+		Reason: fmt.Sprintf("%d is too short: %s %v + 2 × checkpoint.timeout %v, and %v or a fifth of it that must be left, make %d ms",
+			timeout.Milliseconds(), name, apart, c.Timeout, transactionMargin, need.Milliseconds()),
+		Hint: fmt.Sprintf("raise it to %d or more (the brokers' %s allowing), or shorten checkpoint.timeout or %s", need.Milliseconds(), brokerLimit, name),
 	}
 }
 

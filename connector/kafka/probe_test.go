@@ -48,9 +48,14 @@ func TestCheckTransactionTimeout(t *testing.T) {
 		{"above", exactlyOnce(f, set(propTransactionTimeout, "800001")), "sink z: transaction.timeout.ms: 800001 is above the broker's transaction.max.timeout.ms (800000); lower it, or raise transaction.max.timeout.ms on all brokers"},
 		{"the default is above", exactlyOnce(f, func(*graph.Job) {}), "sink z: transaction.timeout.ms: 900000 is above the broker's transaction.max.timeout.ms (800000)"},
 		{"the limit is a secret", exactlyOnce(closed, set(propTransactionTimeout, "900001")), "sink z: transaction.timeout.ms: 900001 is above the broker's transaction.max.timeout.ms (which it does not tell)"},
-		{"as long as two checkpoints", exactlyOnce(f, set(propTransactionTimeout, "271000")), ""},
-		{"too short for two checkpoints", exactlyOnce(f, set(propTransactionTimeout, "270999")),
-			"sink z: transaction.timeout.ms: 270999 is too short: checkpoint.interval 1s + 2 × checkpoint.timeout 2m0s + 30s make 271000 ms; raise it to 271000 or more (the brokers' transaction.max.timeout.ms allowing), or shorten checkpoint.timeout or checkpoint.interval"},
+		{"as long as two checkpoints", exactlyOnce(f, set(propTransactionTimeout, "301250")), ""},
+		{"two short checkpoints", exactlyOnce(f, func(j *graph.Job) {
+			j.Checkpoint.Timeout, j.Sinks[0].Kafka.Properties[propTransactionTimeout] = 10*time.Second, "51000"
+		}), ""},
+		{"two checkpoints far apart", exactlyOnce(f, func(j *graph.Job) { j.Checkpoint.MinPause = 20 * time.Minute }),
+			"sink z: transaction.timeout.ms: 900000 is too short: checkpoint.minPause 20m0s + 2 × checkpoint.timeout 2m0s, and 30s or a fifth of it that must be left, make 1800000 ms; raise it to 1800000 or more (the brokers' transaction.max.timeout.ms allowing), or shorten checkpoint.timeout or checkpoint.minPause"},
+		{"too short for two checkpoints", exactlyOnce(f, set(propTransactionTimeout, "301249")),
+			"sink z: transaction.timeout.ms: 301249 is too short: checkpoint.interval 1s + 2 × checkpoint.timeout 2m0s, and 30s or a fifth of it that must be left, make 301250 ms; raise it to 301250 or more (the brokers' transaction.max.timeout.ms allowing), or shorten checkpoint.timeout or checkpoint.interval"},
 		{"at-least-once has none", exactlyOnce(f, func(j *graph.Job) { j.Sinks[0].Kafka.Guarantee = graph.AtLeastOnce }), ""},
 	}
 	for _, test := range tests {

@@ -67,6 +67,8 @@ type Source struct {
 	homeless []*split
 	fetchers map[place]*fetcher
 	wake     chan struct{} // something became homeless
+
+	doubts chan []doubt
 }
 
 var (
@@ -89,6 +91,8 @@ type split struct {
 	starved int
 	// heardAt is when the leader had something of it last, or was found.
 	heardAt time.Time
+	// replaced: somebody else said so of the leader; its owner lets go of the split.
+	replaced atomic.Bool
 	// behindSince is when the log was first seen to end before the position, strangeSince when the topic was
 	// first seen to be another one.
 	behindSince, strangeSince time.Time
@@ -129,6 +133,7 @@ func NewSource(cfg SourceConfig) (*Source, error) {
 	s := &Source{
 		cfg: resolved, rack: rack, connections: cfg.Connections, log: cfg.Logger, out: make(chan operator.SourceBatch, batchQueue),
 		budget: newBudget(cfg.InFlightBytes), ahead: cfg.InFlightBytes, trouble: newTrouble(cfg.Status), fetchers: map[place]*fetcher{}, wake: make(chan struct{}, 1),
+		doubts:      make(chan []doubt, doubtQueue),
 		behindGrace: behindGrace, quietAge: quietAge,
 	}
 	s.parcels.New = func() any { return newParcel(s) }
@@ -203,6 +208,7 @@ func (s *Source) Run(ctx context.Context) error {
 	g, inner := errgroup.WithContext(ctx)
 	s.cluster, s.group = cluster, g
 	g.Go(func() error { return s.find(inner) })
+	g.Go(func() error { return s.askAgain(inner) })
 	err = g.Wait()
 	if ctx.Err() != nil {
 		return nil

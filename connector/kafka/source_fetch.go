@@ -20,6 +20,8 @@ const (
 	// quietAge is how long a partition may have nothing for us until its leader is looked up again: one that was cut off
 	// from the other brokers goes on answering that there is nothing new, as it hears nothing of its successor.
 	quietAge = 30 * time.Second
+	// doubtQueue is how many requests of fetchers for that may wait.
+	doubtQueue = 16
 	// leastFetchBytes is what a fetcher reserves at least, however many there are.
 	leastFetchBytes = 256 << 10
 )
@@ -113,7 +115,7 @@ func (f *fetcher) round(ctx context.Context, splits []*split) error {
 	if err := f.answer(ctx, res); err != nil {
 		return err
 	}
-	f.leaveQuiet(time.Now())
+	f.doubtQuiet(time.Now())
 	if t := res.Throttle; t > 0 {
 		return sleep(ctx, t)
 	}
@@ -225,17 +227,26 @@ func (f *fetcher) roundFailed(ctx context.Context, asked []*split, err error) er
 	return nil
 }
 
-// leaveQuiet has the leaders looked up of splits that had nothing for a while. Those on a follower ask theirs anyway.
-func (f *fetcher) leaveQuiet(now time.Time) {
-	var quiet []*split
+// doubtQuiet has the leaders looked up of splits that had nothing for a while, which are read on meanwhile, and lets go of
+// those that turned out to have another. Splits on a follower ask their leader anyway.
+func (f *fetcher) doubtQuiet(now time.Time) {
+	var quiet []doubt
+	var replaced []*split
 	for _, sp := range f.splits {
-		if now.Sub(sp.heardAt) > f.source.quietAge && !f.onFollower(sp) {
-			quiet = append(quiet, sp)
+		switch {
+		case sp.replaced.Swap(false):
+			replaced = append(replaced, sp)
+		case now.Sub(sp.heardAt) > f.source.quietAge && !f.onFollower(sp):
+			sp.heardAt = now
+			quiet = append(quiet, doubt{sp, sp.leader})
 		}
 	}
 	if len(quiet) > 0 {
-		f.drop(quiet...)
-		f.source.orphan(quiet...)
+		f.source.doubt(quiet)
+	}
+	if len(replaced) > 0 {
+		f.drop(replaced...)
+		f.source.orphan(replaced...)
 	}
 }
 

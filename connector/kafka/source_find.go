@@ -103,9 +103,51 @@ func (s *Source) orphan(splits ...*split) {
 	signal(s.wake)
 }
 
+// doubt is a split whose leader has had nothing new for long.
+type doubt struct {
+	split  *split
+	leader wire.Leader // as its owner knows it
+}
+
+// doubt has leaders looked up beside the fetching. While that goes on there is room for some more; what does not fit is
+// doubted again later.
+func (s *Source) doubt(quiet []doubt) {
+	select {
+	case s.doubts <- quiet:
+	default:
+	}
+}
+
+// askAgain looks up doubted leaders. No answer says nothing: who is doubted may be right.
+func (s *Source) askAgain(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case quiet := <-s.doubts:
+			s.cluster.Doubt()
+			var splits []*split
+			for _, d := range quiet {
+				splits = append(splits, d.split)
+			}
+			md, err := s.cluster.Metadata(ctx, topicsOf(splits))
+			if err != nil {
+				s.log.Debug("leaders of quiet partitions are not known", "reason", err)
+				continue
+			}
+			for _, d := range quiet {
+				if now, err := leaderIn(md, d.split.Topic, d.split.Partition); err == nil && now != d.leader && (now.Epoch < 0 || now.Epoch > d.leader.Epoch) {
+					d.split.replaced.Store(true)
+				}
+			}
+		}
+	}
+}
+
 // assign gives a split to the fetcher of its leader.
 func (s *Source) assign(ctx context.Context, sp *split, leader wire.Leader) {
 	sp.leader, sp.heardAt = leader, time.Now()
+	sp.replaced.Store(false)
 	s.move(ctx, sp, s.home(sp))
 }
 

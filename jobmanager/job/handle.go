@@ -226,8 +226,19 @@ func (m *Machine) onSourceFailing(now time.Time, ev SourceFailing) {
 }
 
 func (m *Machine) onDataLost(now time.Time, ev DataLost) {
-	if m.rec.State == Created || m.rec.DataLoss {
-		m.ignore(ev, "the job is %s, known to have lost data: %t", m.rec.State, m.rec.DataLoss)
+	if m.rec.State == Created || m.rec.State.Terminal() {
+		m.ignore(ev, "the job is %s", m.rec.State)
+		return
+	}
+	if known := m.rec.Failure; m.rec.DataLoss && known != nil {
+		if known.Message == ev.Failure.Message {
+			m.ignore(ev, "it is known")
+			return
+		}
+		f := ev.Failure // more is lost, or more is known of it
+		f.At = known.At
+		m.rec.Failure = &f
+		m.emit(Persist{Record: m.rec})
 		return
 	}
 	m.rec.DataLoss = true

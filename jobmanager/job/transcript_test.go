@@ -24,7 +24,7 @@ import (
 //	resumed WORKER
 //	deploy-failed [gone WORKER | refused]
 //	checkpoint N [final]             of the newest attempt
-//	checkpoints-failing | source-failing | data-lost
+//	checkpoints-failing | source-failing | data-lost [MESSAGE…]
 //	wait DURATION                    the clock goes on, with a tick at each deadline on the way
 //	crash [final]                    the job manager dies; the next one reads the persisted record
 //	waiting                          what people are told
@@ -168,7 +168,11 @@ func (tr *transcript) event(t *testing.T, cmd string, args []string) Event {
 	case "source-failing":
 		return SourceFailing{Fence: tr.newest, Why: "the topic is another one"}
 	case "data-lost":
-		return DataLost{Failure: Failure{Class: External, Message: "transaction expired"}}
+		message := "transaction expired"
+		if len(args) > 0 {
+			message = strings.Join(args, " ")
+		}
+		return DataLost{Failure: Failure{Class: External, Message: message}}
 	default:
 		t.Fatalf("unknown command %s", cmd)
 		return nil

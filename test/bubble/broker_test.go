@@ -202,7 +202,7 @@ func TestDataLoss(t *testing.T) {
 		j := c.Job("count")
 		id, _ := seized.Load().(string)
 		for _, want := range []string{
-			"Kafka refused to commit 1 of its transactions (" + id, "the output that is lost: out/", "the checkpoint covers the input in/",
+			"Kafka refused to commit 1 of its transactions (" + id, "the output that is lost: out/", "its input is within in/",
 			"--from-checkpoint " + j.ID + "/", "loses nothing and writes at most", "writes nothing twice and loses at most",
 		} {
 			if j.Failure == nil || !strings.Contains(j.Failure.Message, want) {

@@ -3,6 +3,8 @@ package bubble
 import (
 	"fmt"
 	"regexp"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -214,41 +216,75 @@ func TestDeploymentWaitsForCommits(t *testing.T) {
 
 // TestWaysOutOfDataLoss takes each of the two ways out of a loss that its message names, and finds what it says.
 func TestWaysOutOfDataLoss(t *testing.T) {
-	for way, name := range []string{"back", "on"} {
-		t.Run(name, func(t *testing.T) {
-			Run(t, func(c *Cluster) {
-				c.Submit(endless(c, 40_000))
-				c.AwaitCheckpoints(10*time.Second, "count", 3)
-				var seized atomic.Bool
-				c.Log.OnCall(func(call Call) Fate {
-					if call.API == EndTxn && seized.CompareAndSwap(false, true) {
-						c.Log.Seize(call.ID)
-					}
-					return Fate{}
+	for what, lose := range map[string]func(*Cluster){"one": loseOne, "several": loseSeveral} {
+		for way, name := range []string{"back", "on"} {
+			t.Run(what+"/"+name, func(t *testing.T) {
+				Run(t, func(c *Cluster) {
+					c.Submit(endless(c, 40_000))
+					c.AwaitCheckpoints(10*time.Second, "count", 3)
+					lose(c)
+					c.AwaitState(time.Minute, "count", "FAILED_DATA_LOSS")
+					takeWayOut(t, c, way)
 				})
-				c.AwaitState(time.Minute, "count", "FAILED_DATA_LOSS")
-				message := c.Job("count").Failure.Message
-				from := regexp.MustCompile(`--from-checkpoint (\S+/\d+)`).FindAllStringSubmatch(message, -1)
-				cost := regexp.MustCompile(`at most (\d+) records`).FindAllStringSubmatch(message, -1)
-				if len(from) != 2 || len(cost) != 2 {
-					t.Fatalf("the message names %d ways out: %s", len(from), message)
-				}
-				var most int
-				fmt.Sscan(cost[way][1], &most)
-				ctx, cancel := c.Ctx()
-				defer cancel()
-				again := ExactlyOnce(c.BoundedCountJob("count", 4))
-				again.SetDefaults()
-				if _, err := c.Jobs.Submit(ctx, &pb.SubmitRequest{Job: wire.JobToProto(again), FromCheckpoint: from[way][1]}); err != nil {
-					t.Fatal(err)
-				}
-				c.AwaitState(time.Minute, "count", "FINISHED")
-				lost, twice := c.compare()
-				if name == "on" && (lost == 0 || lost > most || twice != 0) || name == "back" && (lost != 0 || twice > most) {
-					t.Errorf("%d records are lost and %d come twice: %s", lost, twice, message)
-				}
 			})
-		})
+		}
+	}
+}
+
+// loseOne gives the transaction that is committed next to somebody else.
+func loseOne(c *Cluster) {
+	var seized atomic.Bool
+	c.Log.OnCall(func(call Call) Fate {
+		if call.API == EndTxn && seized.CompareAndSwap(false, true) {
+			c.Log.Seize(call.ID)
+		}
+		return Fate{}
+	})
+}
+
+// loseSeveral cuts the committer off for some checkpoints, and gives transactions of the first and of the last of them to
+// somebody else. What is of the others is committed after all.
+func loseSeveral(c *Cluster) {
+	var mu sync.Mutex
+	var waiting []string
+	c.Log.OnCall(func(call Call) Fate {
+		mu.Lock()
+		defer mu.Unlock()
+		if call.API == EndTxn && !slices.Contains(waiting, call.ID) {
+			waiting = append(waiting, call.ID)
+		}
+		return Fate{Refused: call.API == EndTxn}
+	})
+	c.AwaitCheckpoints(20*time.Second, "count", c.Job("count").Checkpoints.Completed+4)
+	time.Sleep(5 * time.Second) // longer than the committer pauses
+	mu.Lock()
+	defer mu.Unlock()
+	c.Log.Seize(waiting[0])
+	c.Log.Seize(waiting[len(waiting)-1])
+	c.Log.OnCall(func(Call) Fate { return Fate{} })
+}
+
+// takeWayOut goes back (0) or on (1), and compares what that gives with what the message of the loss says.
+func takeWayOut(t *testing.T, c *Cluster, way int) {
+	message := c.Job("count").Failure.Message
+	from := regexp.MustCompile(`--from-checkpoint (\S+/\d+)`).FindAllStringSubmatch(message, -1)
+	cost := regexp.MustCompile(`at most (\d+) records`).FindAllStringSubmatch(message, -1)
+	if len(from) != 2 || len(cost) != 2 {
+		t.Fatalf("the message names %d ways out: %s", len(from), message)
+	}
+	var most int
+	fmt.Sscan(cost[way][1], &most)
+	ctx, cancel := c.Ctx()
+	defer cancel()
+	again := ExactlyOnce(c.BoundedCountJob("count", 4))
+	again.SetDefaults()
+	if _, err := c.Jobs.Submit(ctx, &pb.SubmitRequest{Job: wire.JobToProto(again), FromCheckpoint: from[way][1]}); err != nil {
+		t.Fatal(err)
+	}
+	c.AwaitState(time.Minute, "count", "FINISHED")
+	lost, twice := c.compare()
+	if way == 1 && (lost == 0 || lost > most || twice != 0) || way == 0 && (lost != 0 || twice > most) {
+		t.Errorf("%d records are lost and %d come twice: %s", lost, twice, message)
 	}
 }
 

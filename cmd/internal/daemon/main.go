@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 )
@@ -30,6 +31,9 @@ func (p *Process) lookupEnv(name string) (string, bool) {
 
 // Main runs one of the daemons as a process: signals, error text, exit code (0 done, 1 failed, 2 bad usage).
 func Main(run func(context.Context, Process) error) int {
+	// A panic would end the process with 2 as bad usage does, after which a supervisor does not start it again: it is to
+	// die by a signal.
+	debug.SetTraceback("crash")
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
+)
+
+// keptJob is a job manager that knows one job, or none.
+type keptJob struct {
+	pb.JobServiceClient
+	job       *pb.JobStatus
+	submitted *pb.SubmitRequest
+}
+
+func (k *keptJob) Get(context.Context, *pb.GetRequest, ...grpc.CallOption) (*pb.GetResponse, error) {
+	if k.job == nil {
+		return nil, status.Error(codes.NotFound, "no such job")
+	}
+	return &pb.GetResponse{Job: k.job}, nil
+}
+
+func (k *keptJob) Submit(_ context.Context, req *pb.SubmitRequest, _ ...grpc.CallOption) (*pb.SubmitResponse, error) {
+	k.submitted = req
+	return &pb.SubmitResponse{JobId: "new"}, nil
+}
+
+// TestRunGoesOn is where a run begins on a directory that knows the job. What is lost is not passed over unasked.
+func TestRunGoesOn(t *testing.T) {
+	ended := func(state string) *pb.JobStatus {
+		return &pb.JobStatus{Id: "old", Name: "orders", State: state, EndedAt: timestamppb.Now(), Failure: &pb.Failure{Message: "two ways out"},
+			Checkpoints: &pb.CheckpointStatus{Latest: &pb.CheckpointInfo{Id: 7}}}
+	}
+	for _, c := range []struct {
+		name, chosen string
+		job          *pb.JobStatus
+		from         string // of the new job
+		code         int
+	}{
+		{"nothing is known", "", nil, "", 0},
+		{"nothing is known, chosen", "old/3", nil, "old/3", 0}, // the job manager says that it is not there
+		{"stopped", "", ended("STOPPED"), "old/7", 0},
+		{"stopped, chosen", "old/3", ended("STOPPED"), "old/3", 0},
+		{"finished", "", ended("FINISHED"), "", 0},
+		{"lost", "", ended("FAILED_DATA_LOSS"), "", exitJobDataLoss},
+		{"lost, chosen", "old/6", ended("FAILED_DATA_LOSS"), "old/6", 0},
+		{"runs, chosen", "old/3", &pb.JobStatus{Id: "old", Name: "orders", State: "RUNNING"}, "", exitUsage},
+	} {
+		var stderr bytes.Buffer
+		l := &localCluster{cli: &cli{stderr: &stderr}, dataDir: "d", keep: true, from: c.chosen}
+		client := &keptJob{job: c.job}
+		_, err := l.submit(t.Context(), client, &pb.SubmitRequest{})
+		var exit *exitError
+		switch {
+		case c.code != 0:
+			if !errors.As(err, &exit) || exit.code != c.code || client.submitted != nil {
+				t.Errorf("%s: error %v, submitted %v", c.name, err, client.submitted)
+			}
+		case err != nil || client.submitted.GetFromCheckpoint() != c.from:
+			t.Errorf("%s: error %v, from checkpoint %q, want %q", c.name, err, client.submitted.GetFromCheckpoint(), c.from)
+		}
+		if c.code == exitJobDataLoss && !strings.Contains(err.Error(), "two ways out") {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
