@@ -28,13 +28,13 @@ func at(id ident.CheckpointID, next []int64, transactions ...manifest.Transactio
 	return m
 }
 
-var fenced = errors.New("fenced [90]")
+var errFenced = errors.New("fenced [90]")
 
 // refused is what the committer tells of a lost checkpoint.
 func refused(id ident.CheckpointID, list ...manifest.Transaction) commit.Lost {
 	l := commit.Lost{Checkpoint: id}
 	for _, tx := range list {
-		l.Transactions = append(l.Transactions, commit.LostTransaction{Transaction: tx, Err: fenced})
+		l.Transactions = append(l.Transactions, commit.LostTransaction{Transaction: tx, Err: errFenced})
 	}
 	return l
 }
