@@ -107,8 +107,8 @@ type runner struct {
 	// zero: none.
 	settling ident.Fence
 	subtasks map[ident.Subtask]subtaskView
-	// trigger is the checkpoint that is being drawn, aborted the one that failed last if none is: for task managers
-	// that resume. One that missed the end of a checkpoint would hold back an input until the next.
+	// trigger is the checkpoint that is being drawn, aborted the one that failed last: for task managers that resume. One
+	// that missed the end of a checkpoint holds back an input, and with it maybe the barriers of all later ones.
 	trigger, aborted message
 	restored         ident.CheckpointID
 	// heldDeploy waits until all that completed checkpoints name is committed; nil: none.

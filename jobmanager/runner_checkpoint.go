@@ -46,7 +46,7 @@ func (r *runner) performCheckpoint(ctx context.Context, eff checkpoint.Effect) e
 			return err
 		}
 		r.decisions.fenced("trigger", e.Fence, "checkpoint", uint64(e.Checkpoint))
-		r.trigger, r.aborted = triggerMessage(r.id, e), nil
+		r.trigger = triggerMessage(r.id, e)
 		r.sendToSubtasks(e.Sources, r.trigger)
 	case checkpoint.ReserveIDs:
 		r.beside(ctx, func(ctx context.Context) error {

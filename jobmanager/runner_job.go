@@ -267,17 +267,27 @@ func (r *runner) commitMeanwhile(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// commitQueued takes the events for the committer out of the queue and carries out what comes of them. A deployment that
-// waits for commits goes on waiting.
+// commitQueued takes the events for the committer out of the queue, and that a manifest is durable, of which come more, and
+// carries out what comes of them. A deployment that waits for commits goes on waiting.
 func (r *runner) commitQueued(ctx context.Context) error {
 	for {
-		i := slices.IndexFunc(r.queue, func(ev any) bool { _, ok := ev.(commit.Event); return ok })
+		i := slices.IndexFunc(r.queue, func(ev any) bool {
+			_, ofCommitter := ev.(commit.Event)
+			_, durable := ev.(checkpoint.Persisted)
+			return ofCommitter || durable
+		})
 		if i < 0 || r.doubt != nil {
 			return nil // drain ends the job manager
 		}
-		ev := r.queue[i].(commit.Event)
+		ev, err := r.queue[i], error(nil)
 		r.queue = slices.Delete(r.queue, i, i+1)
-		if err := r.stepCommitter(ctx, time.Now(), ev); err != nil {
+		switch ev := ev.(type) {
+		case commit.Event:
+			err = r.stepCommitter(ctx, time.Now(), ev)
+		case checkpoint.Persisted:
+			err = r.stepCheckpoint(ctx, time.Now(), ev)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -9,12 +9,15 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/sluice-stream/sluice/checkpoint/blob"
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/ident"
 	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
 	"github.com/sluice-stream/sluice/proto/wire"
+	"github.com/sluice-stream/sluice/taskmanager/subtask"
 )
 
 const (
@@ -65,7 +68,16 @@ func (t *stateTransfer) put(ctx context.Context, a *manifest.Ack, operator strin
 	return wire.BlobFromProto(resp.GetBlob()), nil
 }
 
-// get reads one piece of the checkpoint that an attempt is restored from.
+// lineError says that the job manager could not be reached for long enough.
+type lineError struct{ error }
+
+func (e *lineError) Unwrap() error { return e.error }
+
+// FailureClass says that the network, or the other end of it, is the cause.
+func (*lineError) FailureClass() string { return subtask.ClassExternal }
+
+// get reads one piece of the checkpoint that an attempt is restored from. If the line breaks it begins anew, as the session
+// beside it may be resumed; one that is not ends the attempt, and ctx.
 func (t *stateTransfer) get(ctx context.Context, job ident.JobID, checkpoint ident.CheckpointID, ref stateRef) ([]byte, error) {
 	size := ref.sizeBytes
 	if size <= 0 || size > blob.MaxBytes { // what the job manager takes can be read again
@@ -73,6 +85,24 @@ func (t *stateTransfer) get(ctx context.Context, job ident.JobID, checkpoint ide
 	}
 	ctx, cancel := context.WithTimeout(ctx, transferTimeout(size))
 	defer cancel()
+	for {
+		state, err := t.getOnce(ctx, job, checkpoint, ref)
+		switch code := status.Code(err); {
+		case err != nil && (ctx.Err() != nil || code == codes.DeadlineExceeded):
+			return nil, &lineError{err}
+		case code != codes.Unavailable:
+			return state, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, &lineError{err}
+		case <-time.After(dialRetry):
+		}
+	}
+}
+
+func (t *stateTransfer) getOnce(ctx context.Context, job ident.JobID, checkpoint ident.CheckpointID, ref stateRef) ([]byte, error) {
+	size := ref.sizeBytes
 	stream, err := t.client.GetState(ctx, &pb.GetStateRequest{Job: string(job), Checkpoint: uint64(checkpoint), Operator: ref.operator, Writer: wire.SubtaskToProto(ref.writer)})
 	if err != nil {
 		return nil, fmt.Errorf("read state of %s: %w", ref.operator, err)

@@ -1,10 +1,6 @@
 package subtask
 
-import (
-	"slices"
-
-	"github.com/sluice-stream/sluice/ident"
-)
+import "github.com/sluice-stream/sluice/ident"
 
 // Action is what a barrier asks for.
 type Action int
@@ -28,16 +24,14 @@ type Decision struct {
 	Declined ident.CheckpointID
 }
 
-// maxAborted bounds the memory for aborts that came before their barrier. If an older one is forgotten,
-// its barrier is aligned in vain and the job manager drops the ack.
-const maxAborted = 256
-
 // Aligner lines the barriers of several inputs up (DESIGN section 5). Its rules:
 //
 //   - newest only rises. A barrier below it is passed over, so is one equal to it unless that one is
-//     pending; so is an aborted one.
+//     pending.
 //   - A newer barrier supersedes a pending one: the older is declined and its inputs go on.
-//   - An abort of the pending checkpoint releases its inputs at once.
+//   - An abort is as good as a barrier that is over: checkpoints are drawn one after the other, so whatever is
+//     pending up to it is over, too, and its inputs go on at once. The abort of the pending one itself may never have
+//     come, and its inputs may be what holds the barriers of all later ones up.
 //   - An input at the end of its data still carries barriers and is still waited for.
 //
 // It is pure: its owner holds and releases the inputs.
@@ -48,7 +42,6 @@ type Aligner struct {
 	waits   int    // inputs without the barrier, while pending
 	ended   []bool
 	open    int // inputs that have not ended
-	aborted []ident.CheckpointID
 }
 
 // NewAligner makes one for a number of inputs, at least 1.
@@ -66,14 +59,7 @@ func (a *Aligner) Barrier(input int, id ident.CheckpointID) Decision {
 		if a.pending {
 			d.Release, d.Declined = true, a.newest
 		}
-		a.newest, a.pending = id, false
-		wasAborted := slices.Contains(a.aborted, id)
-		a.aborted = slices.DeleteFunc(a.aborted, func(x ident.CheckpointID) bool { return x <= id })
-		if wasAborted {
-			d.Action = Obsolete
-			return d
-		}
-		a.pending, a.waits = true, len(a.arrived)
+		a.newest, a.pending, a.waits = id, true, len(a.arrived)
 		clear(a.arrived)
 	}
 	a.arrived[input] = true
@@ -87,19 +73,14 @@ func (a *Aligner) Barrier(input int, id ident.CheckpointID) Decision {
 	return d
 }
 
-// Abort gives a checkpoint up. release says that all inputs that are held go on.
+// Abort gives a checkpoint up, and all before it. release says that all inputs that are held go on.
 func (a *Aligner) Abort(id ident.CheckpointID) (release bool) {
-	switch {
-	case id == a.newest && a.pending:
-		a.pending = false
-		return true
-	case id > a.newest && !slices.Contains(a.aborted, id):
-		a.aborted = append(a.aborted, id)
-		if len(a.aborted) > maxAborted {
-			a.aborted = slices.Delete(a.aborted, 0, 1)
-		}
+	if id < a.newest {
+		return false
 	}
-	return false
+	release = a.pending
+	a.newest, a.pending = id, false
+	return release
 }
 
 // End notes that an input is at the end of its data. all says that it was the last one.

@@ -70,9 +70,8 @@ func step(t *testing.T, a *Aligner, line string) string {
 type model struct {
 	inputs  int
 	seen    map[ident.CheckpointID]map[int]bool // barriers that were counted
-	highest ident.CheckpointID                  // seen on any input
-	aborted map[ident.CheckpointID]bool
-	over    map[ident.CheckpointID]bool // aligned, declined or aborted
+	highest ident.CheckpointID                  // seen on any input, or aborted
+	over    map[ident.CheckpointID]bool         // aligned, declined or aborted
 	held    map[int]bool
 }
 
@@ -89,11 +88,6 @@ func (m *model) barrier(input int, id ident.CheckpointID) Decision {
 			clear(m.held)
 		}
 		m.highest = id
-		if m.aborted[id] {
-			m.over[id] = true
-			d.Action = Obsolete
-			return d
-		}
 		m.seen[id] = map[int]bool{}
 	}
 	m.seen[id][input] = true
@@ -109,13 +103,16 @@ func (m *model) barrier(input int, id ident.CheckpointID) Decision {
 }
 
 func (m *model) abort(id ident.CheckpointID) bool {
-	m.aborted[id] = true
-	if id != m.highest || m.over[id] || id == 0 {
+	if id < m.highest {
 		return false
 	}
-	m.over[id] = true
+	release := m.highest != 0 && !m.over[m.highest]
+	m.highest = id
+	for older := range id + 1 {
+		m.over[older] = true
+	}
 	clear(m.held)
-	return true
+	return release
 }
 
 // For every order of barriers and aborts the aligner does what the rules say; a checkpoint is taken at
@@ -125,7 +122,7 @@ func TestAlignerAgainstModel(t *testing.T) {
 		n := rapid.IntRange(1, 4).Draw(t, "inputs")
 		a := NewAligner(n)
 		m := &model{
-			inputs: n, seen: map[ident.CheckpointID]map[int]bool{}, aborted: map[ident.CheckpointID]bool{},
+			inputs: n, seen: map[ident.CheckpointID]map[int]bool{},
 			over: map[ident.CheckpointID]bool{}, held: map[int]bool{},
 		}
 		var taken []ident.CheckpointID
@@ -153,18 +150,4 @@ func TestAlignerAgainstModel(t *testing.T) {
 			t.Fatalf("checkpoints taken: %v", taken)
 		}
 	})
-}
-
-func TestAlignerForgetsOldAborts(t *testing.T) {
-	a := NewAligner(2)
-	for id := range ident.CheckpointID(10 * maxAborted) {
-		a.Abort(id + 1)
-	}
-	if len(a.aborted) > maxAborted {
-		t.Fatalf("%d aborts are remembered", len(a.aborted))
-	}
-	a.Barrier(0, 10*maxAborted)
-	if len(a.aborted) != 0 {
-		t.Fatalf("%d aborts of passed checkpoints are remembered", len(a.aborted))
-	}
 }

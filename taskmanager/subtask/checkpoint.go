@@ -53,6 +53,15 @@ func (a *acks) drop(id ident.CheckpointID) bool {
 	return true
 }
 
+// dropThrough forgets the ack of a checkpoint, or of an older one.
+func (a *acks) dropThrough(id ident.CheckpointID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.pending != nil && a.pending.ack.Checkpoint <= id {
+		a.pending = nil
+	}
+}
+
 // own adds the subtask's own part.
 func (a *acks) own(id ident.CheckpointID, positions []manifest.Position, state []manifest.State) {
 	a.part(id, func(p *pendingAck) bool {
@@ -95,8 +104,8 @@ func (a *acks) part(id ident.CheckpointID, add func(*pendingAck) bool) {
 // read handles the mail. An abort stands before a trigger: a trigger that it names is passed over.
 func (l *loop) read(ctx context.Context) error {
 	m := l.task.mailbox.take()
-	for _, id := range m.aborted {
-		l.abort(id)
+	if m.aborted != 0 {
+		l.abort(m.aborted)
 	}
 	if l.cfg.Source == nil {
 		return nil
@@ -130,7 +139,7 @@ func (l *loop) abort(id ident.CheckpointID) {
 	if l.aligner.Abort(id) {
 		l.cfg.Inputs.UnblockAll()
 	}
-	l.acks.drop(id)
+	l.acks.dropThrough(id)
 }
 
 func (l *loop) onTrigger(ctx context.Context, t trigger) error {

@@ -41,8 +41,8 @@ type trigger struct {
 
 // mail is what has come since the loop last looked.
 type mail struct {
-	trigger trigger // the newest; id 0: none
-	aborted []ident.CheckpointID
+	trigger trigger            // the newest; id 0: none
+	aborted ident.CheckpointID // 0: none
 	// added are new splits; they stand before the trigger.
 	added []manifest.Position
 }
@@ -89,12 +89,5 @@ func (m *mail) addSplits(list []manifest.Position) {
 	}
 }
 
-func (m *mail) addAbort(id ident.CheckpointID) {
-	if slices.Contains(m.aborted, id) {
-		return
-	}
-	m.aborted = append(m.aborted, id)
-	if len(m.aborted) > maxAborted {
-		m.aborted = slices.Delete(m.aborted, 0, 1)
-	}
-}
+// addAbort keeps the newest: it ends all before it.
+func (m *mail) addAbort(id ident.CheckpointID) { m.aborted = max(m.aborted, id) }

@@ -193,3 +193,27 @@ func TestJournal(t *testing.T) {
 		t.Errorf("a broken line: %v", err)
 	}
 }
+
+// TestAnnounced: a loss is let pass as far as the job has told it, with both ways on.
+func TestAnnounced(t *testing.T) {
+	text := "checkpoint 5 is complete, but …; the output that is lost: out/0 offsets 1 to 9; its input … Ways out: " +
+		"`sluice submit FILE --from-checkpoint j/4` loses nothing and writes at most 6 records a second time; `sluice submit FILE --from-checkpoint j/5` writes nothing twice and loses at most 9 records"
+	lossy := fault.Expect{Final: "FAILED_DATA_LOSS", DataLoss: true}
+	for _, c := range []struct {
+		name, message string
+		missing       int64
+		expect        fault.Expect
+		right         bool
+	}{
+		{"as told", text, 9, lossy, true},
+		{"more than told", text, 10, lossy, false},
+		{"nothing is missing", text, 0, lossy, false},
+		{"no ways on", "checkpoint 5 is complete, but …; the output that is lost: out/0 offsets 1 to 9", 9, lossy, false},
+		{"no loss is due", "", 0, fault.Expect{Final: "CANCELED"}, true},
+	} {
+		o := Outcome{Failure: c.message, Missing: c.missing}
+		if reasons := o.announced(c.expect); (len(reasons) == 0) != c.right {
+			t.Errorf("%s: %q", c.name, reasons)
+		}
+	}
+}

@@ -66,7 +66,7 @@ func parse(args []string) (settings, error) {
 	flags.DurationVar(&s.mixedDuration, "mixed-duration", 2*time.Minute, "how long faults are injected in a mixed run")
 	flags.DurationVar(&s.outage, "outage", 20*time.Second, "how long all brokers are down in F9 and lines are silent in long partitions")
 	flags.IntVar(&s.rate, "rate", 2000, "records per second")
-	flags.IntVar(&s.largeEvery, "large-every", 2000, "every so many records have 512 KiB; -1: none")
+	flags.IntVar(&s.largeEvery, "large-every", 50, "every so many records have 512 KiB; -1: none")
 	flags.StringVar(&s.guarantee, "guarantee", "exactly-once", "of the sink")
 	flags.StringVar(&s.kafka, "kafka", "4.3.1", "version of Kafka: 4.3.1 or 3.9.2")
 	flags.StringVarP(&s.output, "output", "o", "table", "table or json")
@@ -198,6 +198,9 @@ func (s *Suite) all(ctx context.Context, set settings, faults []fault.Fault, j *
 			continue
 		}
 		o := s.Run(ctx, r)
+		if o.environment() { // the machine's fault, such as a port that somebody else took meanwhile
+			o = s.Run(ctx, r)
+		}
 		o.Revision, o.Load1 = set.revision, machine.LoadAverage()
 		if ctx.Err() != nil { // it was not made to its end
 			break

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -146,6 +147,7 @@ func (s *Suite) judge(ctx context.Context, run Run) (out Outcome, err error) {
 		out.DetectMs, out.RedeployMs, out.FirstOutputMs = nil, nil, nil // the job left RUNNING at its end only
 	}
 	out.tolerate(run.Fault.Expect)
+	out.Verdict = append(out.Verdict, out.announced(run.Fault.Expect)...)
 	out.Verdict = append(out.Verdict, append(reasons, st.expectations(out.Attempts)...)...)
 	return out, nil
 }
@@ -162,6 +164,30 @@ func (s *Suite) heal(ctx context.Context) error {
 	}
 	s.ground, err = rig.OpenGround(ctx, s.kafka)
 	return err
+}
+
+// environment says that the run came to nothing before the job was there.
+func (o *Outcome) environment() bool {
+	return len(o.Verdict) > 0 && strings.HasPrefix(o.Verdict[0], environment)
+}
+
+// mostLost finds how much a loss costs at most, by its message.
+var mostLost = regexp.MustCompile("--from-checkpoint \\S+` loses nothing and .*--from-checkpoint \\S+` writes nothing twice and loses at most (\\d+) records")
+
+// announced compares a loss with what the job said of it: both ways out, where the output was, and how much is gone at
+// most.
+func (o *Outcome) announced(expect fault.Expect) []string {
+	if !expect.DataLoss || expect.Final == "" {
+		return nil
+	}
+	found := mostLost.FindStringSubmatch(o.Failure)
+	if found == nil || !strings.Contains(o.Failure, "; the output that is lost: ") {
+		return []string{fmt.Sprintf("state: the job does not say what is lost and what can be done: %q", o.Failure)}
+	}
+	if most, err := strconv.ParseInt(found[1], 10, 64); err != nil || o.Missing == 0 || o.Missing > most {
+		return []string{fmt.Sprintf("lost: %d records are missing, the job says at most %s", o.Missing, found[1])}
+	}
+	return nil
 }
 
 // tolerate drops what the fault excuses: a loss that the job announces.

@@ -117,9 +117,6 @@ func (s *Suite) selfTest(ctx context.Context, bugs []string, stdout io.Writer) e
 		if err != nil {
 			return err
 		}
-		if err := s.control(ctx, suspect, faults[0]); err != nil {
-			return errors.Join(err, ctx.Err())
-		}
 		caught, runs := s.seek(ctx, suspect, faults)
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -130,6 +127,10 @@ func (s *Suite) selfTest(ctx context.Context, bugs []string, stdout io.Writer) e
 			continue
 		}
 		fmt.Fprintf(stdout, bugRow, suspect.bug, caught.Fault, runs, firstLine(discovery(caught)))
+		by := slices.IndexFunc(faults, func(f fault.Fault) bool { return f.Name() == caught.Fault })
+		if err := s.control(ctx, suspect, faults[by]); err != nil {
+			return errors.Join(err, ctx.Err())
+		}
 	}
 	if len(blind) > 0 {
 		return fmt.Errorf("the suite did not notice: %s", strings.Join(blind, ", "))
@@ -141,17 +142,20 @@ func (s *Suite) selfTest(ctx context.Context, bugs []string, stdout io.Writer) e
 var damning = []string{"lost", "duplicate", "out of order", "phantom", "wrong count", "reader mismatch", "decision", "transaction", oracle.HungLSO}
 
 // discovery is the reason by which an outcome shows that something is broken, one that is damning if there is one: some bugs
-// keep a job from its end rather than spoil data. Empty: it shows nothing, or only that the environment gave up.
+// keep a job from its end rather than spoil data. Empty: it shows nothing, or only that the environment gave up or memory
+// was not given back in time.
 func discovery(o *Outcome) string {
 	for _, reason := range o.Verdict {
 		if slices.ContainsFunc(damning, func(beginning string) bool { return strings.HasPrefix(reason, beginning) }) {
 			return reason
 		}
 	}
-	if o.OK() || strings.HasPrefix(o.Verdict[0], environment) {
-		return ""
+	for _, reason := range o.Verdict {
+		if !strings.HasPrefix(reason, environment) && !strings.HasPrefix(reason, "leak") {
+			return reason
+		}
 	}
-	return o.Verdict[0]
+	return ""
 }
 
 // control runs a fault without any bug: what is red all the same would prove nothing. One try may go wrong.

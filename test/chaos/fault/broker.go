@@ -9,8 +9,8 @@ import (
 	"github.com/sluice-stream/sluice/test/integration/cluster"
 )
 
-// brokerDown is how long one broker is away.
-const brokerDown = 10 * time.Second
+// brokerDown is how long one broker is away: with its start, hardly shorter than sources and sinks wait for it.
+const brokerDown = 25 * time.Second
 
 // The internal topics of Kafka whose leaders coordinate.
 const (

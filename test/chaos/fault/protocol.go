@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -79,6 +81,10 @@ func lateAcks(ctx context.Context, s *Scene) error {
 	if err != nil {
 		return err
 	}
+	dropped, err := s.dropped(ctx)
+	if err != nil {
+		return err
+	}
 	s.Begin()
 	for range 3 {
 		s.Mesh.Set(sessions, proxy.Rule{BlockForward: true})
@@ -91,7 +97,28 @@ func lateAcks(ctx context.Context, s *Scene) error {
 		}
 	}
 	_, err = s.WaitFor(ctx, s.Job, "past a failed checkpoint", patience, func(j *cluster.Job) bool { return j.Checkpoints.Failed > before.Checkpoints.Failed })
+	if err != nil {
+		return err
+	}
+	now, err := s.dropped(ctx)
+	if err == nil && now <= dropped {
+		err = fmt.Errorf("late acks are not counted: %d messages were dropped before, %d are now", dropped, now)
+	}
 	return err
+}
+
+// dropped is how many messages about checkpoints the job manager has dropped, by its metrics.
+func (s *Scene) dropped(ctx context.Context) (int, error) {
+	metrics, err := s.Metrics(ctx, rig.JobManager)
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(metrics) {
+		if value, found := strings.CutPrefix(line, `sluice_messages_dropped_total{reason="checkpoint"} `); found {
+			return strconv.Atoi(strings.TrimSpace(value))
+		}
+	}
+	return 0, nil // none yet
 }
 
 // otherVersion speaks the protocol of a version that there never will be.

@@ -11,6 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/sluice-stream/sluice/internal/failpoint"
+	"github.com/sluice-stream/sluice/test/chaos/proxy"
+	"github.com/sluice-stream/sluice/test/chaos/workload"
 )
 
 const (
@@ -32,6 +34,12 @@ func transactionFaults() []Fault {
 			ID: "F23", Variant: "expired", What: "everything is down for longer than the transaction timeout, with a completed checkpoint uncommitted",
 			Tune: beforeCommit, Inject: func(ctx context.Context, s *Scene) error { return outlast(ctx, s, tooLong) },
 			Expect: Expect{MaxAttempts: 2, Final: "FAILED_DATA_LOSS", DataLoss: true, Failure: "transaction"},
+		},
+		{
+			ID: "F23", Variant: "cut-off", What: "the job manager is cut off from Kafka for longer than the transaction timeout: several completed checkpoints stay uncommitted",
+			Tune: func(t *Tuning) { t.TransactionTimeout, t.CheckpointTimeout = expiry, expiryCheckpoints }, Inject: cutOff,
+			Expect: Expect{MaxAttempts: 20, Final: "FAILED_DATA_LOSS", DataLoss: true, Failure: "transaction"}, Alone: true,
+			Kinds: []workload.Kind{workload.A, workload.C}, // counts that follow on what is lost are not those of what is there
 		},
 		{
 			ID: "F23", Variant: "in-time", What: "everything is down for less than the transaction timeout, with a completed checkpoint uncommitted",
@@ -68,6 +76,17 @@ func outlast(ctx context.Context, s *Scene, outage time.Duration) error {
 		return err
 	}
 	return s.startAll()
+}
+
+// cutOff silences the line between the job manager and Kafka until transactions have expired.
+func cutOff(ctx context.Context, s *Scene) error {
+	s.Begin()
+	s.silence(managerToKafka(""), proxy.Rule{BlockForward: true, BlockBack: true})
+	if err := pause(ctx, tooLong); err != nil {
+		return err
+	}
+	s.Mesh.Heal()
+	return nil
 }
 
 // hijack does InitProducerId on every idle id of the job, as a foreign producer with the same ids does, and says

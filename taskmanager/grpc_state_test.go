@@ -1,0 +1,80 @@
+package taskmanager
+
+import (
+	"context"
+	"io"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
+	"github.com/sluice-stream/sluice/taskmanager/subtask"
+)
+
+// brokenLine serves a piece of state, and breaks in the middle of it so many times.
+type brokenLine struct {
+	pb.SessionServiceClient
+	piece  string
+	breaks int
+	code   codes.Code // of a break
+}
+
+func (b *brokenLine) GetState(ctx context.Context, _ *pb.GetStateRequest, _ ...grpc.CallOption) (grpc.ServerStreamingClient[pb.GetStateResponse], error) {
+	s := &pieceStream{rest: b.piece}
+	if b.breaks != 0 {
+		b.breaks--
+		s.rest, s.end = b.piece[:3], status.Error(b.code, "the line broke")
+	}
+	return s, ctx.Err()
+}
+
+type pieceStream struct {
+	grpc.ClientStream
+	rest string
+	end  error // nil: it is all there
+}
+
+func (s *pieceStream) Recv() (*pb.GetStateResponse, error) {
+	if s.rest == "" {
+		if s.end != nil {
+			return nil, s.end
+		}
+		return nil, io.EOF
+	}
+	n := min(len(s.rest), 2)
+	m := &pb.GetStateResponse{Data: []byte(s.rest[:n])}
+	s.rest = s.rest[n:]
+	return m, nil
+}
+
+// TestStateOverABrokenLine: a piece is read from its beginning again when the line breaks, as long as that may take.
+func TestStateOverABrokenLine(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		breaks int
+		code   codes.Code
+		class  string // of the failure; empty: it is read
+	}{
+		{"whole", 0, codes.OK, ""},
+		{"broken twice", 2, codes.Unavailable, ""},
+		{"broken for good", -1, codes.Unavailable, subtask.ClassExternal},
+		{"too slow", 1, codes.DeadlineExceeded, subtask.ClassExternal},
+		{"damaged at the job manager", 1, codes.DataLoss, subtask.ClassInternal},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			began := time.Now()
+			transfer := stateTransfer{client: &brokenLine{piece: "abcdefg", breaks: c.breaks, code: c.code}}
+			state, err := transfer.get(t.Context(), "j", 1, stateRef{operator: "count", sizeBytes: 7})
+			if c.class == "" && (err != nil || string(state) != "abcdefg") || c.class != "" && (err == nil || subtask.Class(err) != c.class) {
+				t.Errorf("%s: %q, %v (%s)", c.name, state, err, subtask.Class(err))
+			}
+			if took := time.Since(began); took > transferTimeout(7) {
+				t.Errorf("%s: took %s", c.name, took)
+			}
+		})
+	}
+}
