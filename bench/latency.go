@@ -94,6 +94,9 @@ type LatencyReport struct {
 func (b *bench) latency(ctx context.Context) ([]LatencyReport, error) {
 	var out []LatencyReport
 	sustainable := map[mode]float64{}
+	if len(b.opts.latencyModes) == 0 {
+		return out, nil
+	}
 	// The first transactions of a broker have code to load and compile: one run that does not count.
 	if _, err := b.latencyRun(ctx, b.opts.latencyModes[0], latencyRate{perSec: slowestRate}, sustainable); err != nil {
 		return out, fmt.Errorf("the run that does not count: %w", err)

@@ -219,9 +219,10 @@ func TestRetention(t *testing.T) {
 		{"newest two and 0", 2, []*manifest.Manifest{{}, {Checkpoint: 1}, {Checkpoint: 2}, {Checkpoint: 9}}, "[0 2 9]", "[1]", ""},
 		{"shared files stay", 1, []*manifest.Manifest{{Checkpoint: 1, State: blob("a", "b")}, {Checkpoint: 2, State: blob("b", "a", "d")}, {Checkpoint: 3, State: blob("b")}},
 			"[3]", "[1 2]", "a d"},
-		{"unmarked and its predecessor stay", 1, []*manifest.Manifest{{Checkpoint: 1, State: blob("a")}, {Checkpoint: 2, State: blob("b")},
+		{"what comes after an unmarked one and its predecessor stay", 1, []*manifest.Manifest{{Checkpoint: 1, State: blob("a")}, {Checkpoint: 2, State: blob("b")},
 			{Checkpoint: 3, Transactions: txn("open")}, {Checkpoint: 4, Transactions: txn("marked")}, {Checkpoint: 5, Transactions: txn("marked")}},
-			"[2 3 5]", "[1 4]", "a"},
+			"[2 3 4 5]", "[1]", "a"},
+		{"the first is unmarked", 1, []*manifest.Manifest{{Checkpoint: 1, Transactions: txn("open")}, {Checkpoint: 2}, {Checkpoint: 3}}, "[1 2 3]", "[]", ""},
 	} {
 		p := Retention(tc.manifests, tc.retain, marked)
 		var del []string

@@ -22,20 +22,16 @@ type Plan struct {
 // Retention decides over all manifests of one job, in any order. Kept are
 //   - the newest retain of them (at least one), which the job restores from;
 //   - checkpoint 0, which says where the job began;
-//   - each that names a transaction without a durable committed mark, and the one before it: if that
-//     transaction turns out to be lost, the predecessor is what is still whole (DESIGN rules 8 and 14).
+//   - the first that names a transaction without a durable committed mark, the one before it, and all after it: if that
+//     transaction turns out to be lost, the predecessor is what is still whole (DESIGN rules 8 and 14), and what was
+//     written since is what going back to it writes twice.
 func Retention(manifests []*manifest.Manifest, retain int, marked Marked) Plan {
 	sorted := slices.Clone(manifests)
 	slices.SortFunc(sorted, func(a, b *manifest.Manifest) int { return cmp.Compare(a.Checkpoint, b.Checkpoint) })
 	keep := make([]bool, len(sorted))
+	open := slices.IndexFunc(sorted, func(m *manifest.Manifest) bool { return len(Unmarked(m, marked)) > 0 })
 	for i, m := range sorted {
-		if m.Checkpoint == 0 || i >= len(sorted)-max(retain, 1) {
-			keep[i] = true
-		}
-		if len(Unmarked(m, marked)) > 0 {
-			keep[i] = true
-			keep[max(i-1, 0)] = true
-		}
+		keep[i] = m.Checkpoint == 0 || i >= len(sorted)-max(retain, 1) || open >= 0 && i >= open-1
 	}
 	var plan Plan
 	named := make(map[string]struct{})

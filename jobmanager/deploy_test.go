@@ -18,7 +18,6 @@ import (
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
-	"github.com/sluice-stream/sluice/jobmanager/commit"
 	"github.com/sluice-stream/sluice/jobmanager/job"
 	"github.com/sluice-stream/sluice/operator"
 	"github.com/sluice-stream/sluice/operator/expression"
@@ -190,21 +189,6 @@ func TestRepeatTellsOfAFailedCheckpoint(t *testing.T) {
 		if got := sent(); !slices.Equal(got, step.want) {
 			t.Errorf("%T: sent %q, want %q", step.effect, got, step.want)
 		}
-	}
-}
-
-// TestDurableIsCommittedMeanwhile: while the loop waits for room for the job's record, it takes note of a manifest that
-// became durable before, whose transactions have to be committed; all else waits.
-func TestDurableIsCommittedMeanwhile(t *testing.T) {
-	m := open(t)
-	r := submitted(t, m, countJob(2))
-	lost := job.WorkerLost{Worker: "w"}
-	r.queue = []any{lost, checkpoint.Persisted{Checkpoint: 1}, commit.Tick{}}
-	if err := r.commitQueued(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if !slices.Equal(r.queue, []any{lost}) {
-		t.Errorf("left in the queue: %v", r.queue)
 	}
 }
 

@@ -231,6 +231,12 @@ func TestContinued(t *testing.T) {
 	if out, err := m.continued(t.Context(), ended, []manifest.Position{last, found(1, 7), found(2, 7)}, resolved); err != nil || out.positions[0] != last || out.positions[1] != found(1, 7) {
 		t.Errorf("an ended partition: %v, %v", out.positions, err)
 	}
+	// A bound of now is one: what came since the bound of then is read.
+	bounded := slices.Clone(resolved)
+	bounded[0].Stop = 90
+	if out, err := m.continued(t.Context(), ended, []manifest.Position{last, found(1, 7), found(2, 7)}, bounded); err != nil || out.positions[0].Stop != 90 {
+		t.Errorf("a bound of now: %v, %v", out.positions, err)
+	}
 	m.connector = growingConnector{err: errors.New("no broker")}
 	if _, err := m.continued(t.Context(), j, []manifest.Position{found(0, 5)}, resolved); !errors.Is(err, errCheckFailed) {
 		t.Errorf("without a broker: %v", err)

@@ -59,8 +59,12 @@ func (m *Manager) submit(ctx context.Context, s submission) (ident.JobID, []stri
 	if err := checkSize(m.connector, s.job, plan, zero); err != nil {
 		return "", nil, &invalidJobError{name: s.job.Name, faults: []fault{{"", err.Error()}}}
 	}
+	// State is copied last: it may take longer than anybody should wait for brokers, and whatever fails before leaves none.
+	if err := m.linkBlobs(id, zero); err != nil {
+		return "", nil, fmt.Errorf("%w: %w", errNotRestorable, errors.Join(err, m.blobs.DeleteJob(id)))
+	}
 	r, err := m.create(id, s.job, plan, zero)
-	if err != nil {
+	if err != nil { // of which it may not be known whether it is durable: its files stay until the next start
 		return "", nil, err
 	}
 	m.log.Info("job submitted", "job", id, "name", s.job.Name, "slots", plan.Slots, "splits", len(zero.Positions))

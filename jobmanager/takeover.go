@@ -51,9 +51,6 @@ func (m *Manager) adopt(id ident.JobID, plan *graph.Physical, s submission) (*ma
 	if err != nil {
 		return nil, err
 	}
-	if err := m.linkBlobs(id, adopted); err != nil {
-		return nil, err
-	}
 	return adopted, nil
 }
 
@@ -132,7 +129,7 @@ func (m *Manager) continued(ctx context.Context, job *graph.Job, from, resolved 
 				errNotRestorable, p.Source, p.Topic, old.TopicID, p.TopicID)
 		case ok:
 			p.Next, p.LeaderEpoch = old.Next, old.LeaderEpoch
-			if until[p.Source] && old.AtEnd() { // a record ended it, which is not looked for again
+			if until[p.Source] && p.Stop < 0 && old.AtEnd() { // a record ended it, or a bound of then: nothing more is looked for
 				p.Stop = old.Stop
 			}
 			if p.TopicID == (manifest.TopicID{}) {

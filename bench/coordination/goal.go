@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"github.com/sluice-stream/sluice/bench/figures"
+	"github.com/sluice-stream/sluice/graph"
 )
 
 // Goal is one figure to reach: at most its limit.
@@ -19,13 +20,21 @@ type Goal struct {
 
 // The limits. Those of the size hold at goalSubtasks only.
 const (
-	goalSubtasks       = 10_000
-	limitCommittedMs   = 1000
-	limitDeploymentMs  = 5000
-	limitRSSMiB        = 300
-	limitSlope         = 1.5 // what a subtask costs at one size against a tenth of it; 1 is linear
-	smallestSlopeSteps = 1000
+	goalSubtasks      = 10_000
+	limitCommittedMs  = 1000
+	limitDeploymentMs = 5000
+	limitRSSMiB       = 300
+	limitSlope        = 1.5 // what a subtask costs at one size against a tenth of it; 1 is linear
 )
+
+// smallestSlopeStep is the least size with which a larger one is compared: what is there without any subtask outweighs
+// small ones. That of exactly-once sinks is the second largest that is measured.
+func smallestSlopeStep(guarantee string) int {
+	if guarantee == string(graph.ExactlyOnce) {
+		return 100
+	}
+	return 1000
+}
 
 func newGoal(name, unit string, limit, measured float64) Goal {
 	return Goal{Name: name, Unit: unit, Limit: limit, Measured: measured, Ratio: measured / limit, Met: measured <= limit}
@@ -53,12 +62,11 @@ func GoalsOf(steps []Step) []Goal {
 	return goals
 }
 
-// slopeGoals compare the cost of a subtask with that in the step of a tenth of the subtasks. Small steps are left
-// out: what is there without any subtask outweighs them.
+// slopeGoals compare the cost of a subtask with that in the step of a tenth of the subtasks.
 func slopeGoals(before []Step, s *Step) (goals []Goal) {
 	for i := range before {
 		b := &before[i]
-		if b.Failure != "" || b.Guarantee != s.Guarantee || b.Subtasks*10 != s.Subtasks || b.Subtasks < smallestSlopeSteps {
+		if b.Failure != "" || b.Guarantee != s.Guarantee || b.Subtasks*10 != s.Subtasks || b.Subtasks < smallestSlopeStep(s.Guarantee) {
 			continue
 		}
 		add := func(what string, of func(*Step) float64) {

@@ -43,11 +43,11 @@ type Step struct {
 	// CPUPerCheckpoint is what one checkpoint costs the job manager, in seconds of user and system time: that of
 	// Busy less what the same time costs when idle.
 	CPUPerCheckpoint float64 `json:"cpuSecondsPerCheckpoint"`
-	// FleetCPUPerCheckpoint is the same of the process that holds the simulated task managers (and the broker): in
+	// FleetCPUPerCheckpoint is the same of the process that holds the simulated task managers (and kfake, not a real broker): in
 	// a cluster it is spread over their machines, here it takes its turn on the same processors.
 	FleetCPUPerCheckpoint float64 `json:"fleetCpuSecondsPerCheckpoint"`
 	// PeakRSSBytes is the job manager's over the whole step; FleetPeakRSSBytes that of the simulated task managers'
-	// process over the steps so far.
+	// process.
 	PeakRSSBytes      int64   `json:"peakRssBytes"`
 	FleetPeakRSSBytes int64   `json:"fleetPeakRssBytes"`
 	Restarts          int     `json:"restarts"` // deployments that were lost again

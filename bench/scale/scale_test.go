@@ -14,6 +14,7 @@ import (
 	"github.com/sluice-stream/sluice/bench/coordination"
 	"github.com/sluice-stream/sluice/bench/figures"
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
+	"github.com/sluice-stream/sluice/connector/kafka"
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
 	"github.com/sluice-stream/sluice/operator"
@@ -190,4 +191,12 @@ func TestConnectors(t *testing.T) {
 			t.Errorf("%d checkpoints are told", told)
 		}
 	})
+}
+
+// TestIdleJobIsTaken: a job without checkpoints for as long as it is watched is not refused for its transactions.
+func TestIdleJobIsTaken(t *testing.T) {
+	s := &step{broker: &broker{bootstrap: "127.0.0.1:1"}, out: coordination.Step{Subtasks: 10, Guarantee: string(graph.ExactlyOnce)}}
+	if found := kafka.CheckJob(s.job(never)); len(found) > 0 {
+		t.Error(found)
+	}
 }

@@ -185,6 +185,36 @@ func TestCommitsGoOnWithoutSpace(t *testing.T) {
 	})
 }
 
+// TestLastManifestIsCommitted loses a task manager while a manifest is on its way to the disk, which is full right after:
+// what the manifest names is committed though the loop that is to take note of it waits for room for the job's record.
+func TestLastManifestIsCommitted(t *testing.T) {
+	Run(t, func(c *Cluster) {
+		c.Submit(endless(c, 40_000))
+		c.AwaitCheckpoints(10*time.Second, "count", 3)
+		c.refuseCommits(true)
+		c.AwaitCheckpoints(10*time.Second, "count", 1)
+		c.disk.slowDown(time.Second)
+		c.Await(10*time.Second, "a manifest is being written", c.disk.busy)
+		c.KillTaskManager("tm-1")
+		time.Sleep(1500 * time.Millisecond) // the manifest is durable, the record is being written
+		c.disk.fill(true)
+		c.disk.slowDown(0)
+		c.Await(20*time.Second, "the record of the job cannot be written", func() bool { return c.Logged("store job record") > 0 })
+		c.refuseCommits(false)
+		sinks := 4 // each of which has one transaction that is not sealed
+		c.Await(20*time.Second, "all that is durable is committed", func() bool { return len(c.Log.Open()) <= sinks })
+		if j := c.Job("count"); !waits(j, "the job cannot go on") {
+			t.Errorf("%s, waiting for %q", j.State, j.Waiting)
+		}
+		c.disk.fill(false)
+		c.StartTaskManager("tm-1", 2)
+		c.AwaitCheckpoints(30*time.Second, "count", 2)
+		c.Stop("count", true)
+		c.AwaitState(time.Minute, "count", "STOPPED")
+		c.CheckNothingTwice()
+	})
+}
+
 // TestDataLoss has a foreign producer take over an id between its checkpoint and its commit: the job ends and says
 // what is lost and what can be done.
 func TestDataLoss(t *testing.T) {

@@ -13,8 +13,9 @@ import (
 type disk struct {
 	mu   sync.Mutex
 	full bool
-	// slow is how long each write takes.
-	slow time.Duration
+	// slow is how long each write takes, writing whether a slow one is on its way.
+	slow    time.Duration
+	writing bool
 	// after counts the steps that are still to go well before the crash; 0: none is due.
 	after int
 	dead  bool
@@ -26,7 +27,9 @@ type disk struct {
 // hook is boltstore.Options'.
 func (d *disk) hook(step boltstore.Step) error {
 	if slow := d.slowness(); slow > 0 && step == boltstore.StepCommit {
+		d.note(true)
 		time.Sleep(slow)
+		d.note(false)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -44,6 +47,19 @@ func (d *disk) hook(step boltstore.Step) error {
 		return &os.PathError{Op: "write", Path: "checkpoints.db", Err: syscall.ENOSPC}
 	}
 	return nil
+}
+
+func (d *disk) note(writing bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.writing = writing
+}
+
+// busy says that a slow write is on its way.
+func (d *disk) busy() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.writing
 }
 
 func (d *disk) slowness() time.Duration {

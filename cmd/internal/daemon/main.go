@@ -34,6 +34,9 @@ func Main(run func(context.Context, Process) error) int {
 	// A panic would end the process with 2 as bad usage does, after which a supervisor does not start it again: it is to
 	// die by a signal.
 	debug.SetTraceback("crash")
+	if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}); err != nil {
+		fmt.Fprintln(os.Stderr, "warning: a core of this process may hold secrets of jobs:", err)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once

@@ -9,8 +9,16 @@ import (
 	"github.com/sluice-stream/sluice/test/integration/cluster"
 )
 
-// brokerDown is how long one broker is away: with its start, hardly shorter than sources and sinks wait for it.
-const brokerDown = 25 * time.Second
+// brokerDown is how long one broker is away: with its start, hardly shorter than sources and sinks wait for it. In mixed
+// runs rounds are short.
+const brokerDown, brokerDownMixed = 25 * time.Second, 10 * time.Second
+
+func (s *Scene) down() time.Duration {
+	if s.Mixed {
+		return brokerDownMixed
+	}
+	return brokerDown
+}
 
 // The internal topics of Kafka whose leaders coordinate.
 const (
@@ -99,7 +107,7 @@ func killLeader(ctx context.Context, s *Scene, topic string) error {
 	if err := s.KillBroker(node); err != nil {
 		return err
 	}
-	if err := pause(ctx, brokerDown); err != nil {
+	if err := pause(ctx, s.down()); err != nil {
 		return err
 	}
 	return s.StartBroker(ctx, node)
@@ -114,7 +122,7 @@ func hangLeader(ctx context.Context, s *Scene, topic string) error {
 	if err := s.Kafka.Node(node).Pause(); err != nil {
 		return err
 	}
-	if err := pause(ctx, brokerDown); err != nil {
+	if err := pause(ctx, s.down()); err != nil {
 		return err
 	}
 	return s.Kafka.Node(node).Resume()

@@ -95,6 +95,8 @@ type Scene struct {
 	Outage time.Duration
 	// Begin tells that the fault begins now. Each fault calls it once.
 	Begin func()
+	// Mixed says that other faults come at the same time and soon after.
+	Mixed bool
 	// Drawn tells which faults a mixed run consists of.
 	Drawn func(name string)
 }

@@ -97,6 +97,7 @@ func (s *Scene) round(ctx context.Context, faults []Fault) error {
 	for _, f := range faults {
 		s.Drawn(f.Name())
 		own := *s
+		own.Mixed = true
 		own.Rand = rand.New(rand.NewPCG(s.Rand.Uint64(), 1)) // one each: they are not to be shared
 		own.Begin = func() {
 			begun.Lock()
