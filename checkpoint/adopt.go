@@ -10,6 +10,16 @@ import (
 	"github.com/sluice-stream/sluice/ident"
 )
 
+// keyGroupsIn finds the number of key groups in the identity of a job; empty: it does not tell.
+func keyGroupsIn(identity string) string {
+	for word := range strings.FieldsSeq(identity) {
+		if n, ok := strings.CutPrefix(word, "keyGroups="); ok {
+			return n
+		}
+	}
+	return ""
+}
+
 // Zero is checkpoint 0 of a job: the offsets that were resolved at its submission (DESIGN rule 2).
 func Zero(job ident.JobID, identity string, positions []manifest.Position, now time.Time) *manifest.Manifest {
 	positions = slices.Clone(positions)
@@ -53,6 +63,10 @@ func Adopt(m *manifest.Manifest, heir Heir, now time.Time) (*manifest.Manifest, 
 	if dropped = slices.Compact(dropped); len(dropped) > 0 && !heir.AllowDropped {
 		return nil, fmt.Errorf("checkpoint %s/%d holds what the job has no use for: %s; pass --allow-dropped-state if it may be lost",
 			m.Job, m.Checkpoint, strings.Join(dropped, ", "))
+	}
+	if was, is := keyGroupsIn(m.Identity), keyGroupsIn(heir.Identity); len(z.State) > 0 && was != "" && is != "" && was != is {
+		return nil, fmt.Errorf("take over checkpoint %s/%d: its state has %s key groups, the job %s: maxParallelism is fixed when state is first written; set it to %s",
+			m.Job, m.Checkpoint, was, is, was)
 	}
 	if why := checkKeyGroups(z, heir.MaxParallelism); why != "" {
 		return nil, fmt.Errorf("take over checkpoint %s/%d: %s", m.Job, m.Checkpoint, why)

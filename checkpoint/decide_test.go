@@ -186,6 +186,16 @@ func TestAdopt(t *testing.T) {
 	if _, err := Adopt(m, heir, now); err == nil || !strings.Contains(err.Error(), "old/9") {
 		t.Errorf("fewer key groups: %v", err)
 	}
+	more := *m
+	more.Identity = "sluice/1 keyGroups=128 source:src"
+	heir.MaxParallelism, heir.Identity = 256, "sluice/1 keyGroups=256 source:src"
+	if _, err := Adopt(&more, heir, now); err == nil || !strings.Contains(err.Error(), "set it to 128") {
+		t.Errorf("more key groups: %v", err)
+	}
+	more.State = nil
+	if _, err := Adopt(&more, heir, now); err != nil {
+		t.Errorf("more key groups without state: %v", err)
+	}
 	heir.Stateful = func(string) bool { return false }
 	if _, err := Adopt(m, heir, now); err == nil || !strings.Contains(err.Error(), "--allow-dropped-state") {
 		t.Errorf("state of no use: %v", err)

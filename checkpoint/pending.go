@@ -259,7 +259,7 @@ func checkManifest(m *manifest.Manifest) error {
 	if inline > MaxInlineManifestBytes {
 		return fmt.Errorf("%d bytes of state came in acks, at most %d may; larger state is to be uploaded", inline, MaxInlineManifestBytes)
 	}
-	return nil
+	return manifest.CheckSize(m)
 }
 
 // checkAge refuses a transaction that may time out before it is committed (DESIGN rule 12).

@@ -165,6 +165,27 @@ func TestListingWaitsForRoom(t *testing.T) {
 	})
 }
 
+// TestReads: a source goes on with the positions of what it is to read itself.
+func TestReads(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*graph.KafkaSource)
+		want   bool
+	}{
+		"its topic":          {func(*graph.KafkaSource) {}, true},
+		"another topic":      {func(k *graph.KafkaSource) { k.Topics = []string{"u"} }, false},
+		"its pattern":        {func(k *graph.KafkaSource) { k.Topics, k.TopicPattern = nil, "t|u" }, true},
+		"a narrower pattern": {func(k *graph.KafkaSource) { k.Topics, k.TopicPattern = nil, "tt" }, false},
+		"a part of the name": {func(k *graph.KafkaSource) { k.Topics, k.TopicPattern = nil, "" }, false},
+		"a group's":          {func(k *graph.KafkaSource) { k.Mode = graph.ModeGroup }, false},
+	} {
+		j := countJob(1)
+		c.change(j.Sources[0].Kafka)
+		if got := reads(j, found(0, 5).Split); got != c.want {
+			t.Errorf("%s: %t, want %t", name, got, c.want)
+		}
+	}
+}
+
 // TestStartsOf: beside a checkpoint the startup counts only where the checkpoint does not say where to read.
 func TestStartsOf(t *testing.T) {
 	given := graph.Startup{Mode: graph.StartOffsets, Offsets: map[string]map[int32]int64{"t": {0: 42}}}
@@ -222,6 +243,17 @@ func TestContinued(t *testing.T) {
 	old.TopicID = manifest.TopicID{}
 	if out, err := m.continued(t.Context(), j, []manifest.Position{old}, resolved[:1]); err != nil || out.positions[0] != found(0, 5) {
 		t.Errorf("unknown id: %v, %v", out.positions, err)
+	}
+	// A pattern goes on with what is not listed now: it would read it from the beginning when it is listed again.
+	pattern := countJob(1)
+	pattern.Sources[0].Kafka.Topics, pattern.Sources[0].Kafka.TopicPattern = nil, "t.*"
+	if out, err := m.continued(t.Context(), pattern, []manifest.Position{found(0, 5), found(1, 6), found(2, 7), found(9, 9)}, resolved); err != nil ||
+		!slices.Equal(out.positions, []manifest.Position{found(0, 5), found(1, 6), found(2, 7), found(9, 9)}) || len(out.warnings) != 1 || !strings.Contains(out.warnings[0], "it is kept") {
+		t.Errorf("a pattern: %v, warnings %q, %v", out.positions, out.warnings, err)
+	}
+	pattern.Sources[0].Kafka.Bounded.Mode = graph.BoundLatest
+	if out, err := m.continued(t.Context(), pattern, []manifest.Position{found(0, 5), found(1, 6), found(2, 7), found(9, 9)}, resolved); err != nil || len(out.positions) != 3 {
+		t.Errorf("a bounded pattern: %v, %v", out.positions, err)
 	}
 	// A record ended a partition, which stays so, though nobody looks for that record again.
 	ended := countJob(1)

@@ -240,18 +240,23 @@ func (m *Manager) checkpoints(id ident.JobID) (out []storedCheckpoint, err error
 	return out, err
 }
 
-// linkBlobs copies the files of an adopted checkpoint to the job that took it over.
-func (m *Manager) linkBlobs(id ident.JobID, adopted *manifest.Manifest) error {
+// linkBlobs gives the files of an adopted checkpoint to the job that took it over.
+func (m *Manager) linkBlobs(ctx context.Context, id ident.JobID, adopted *manifest.Manifest) error {
+	var files []manifest.Blob
+	var keys []blob.Key
 	for i := range adopted.State {
-		s := &adopted.State[i]
-		if s.Blob.Name == "" {
-			continue
+		if s := &adopted.State[i]; s.Blob.Name != "" {
+			files, keys = append(files, s.Blob), append(keys, blob.Key{Job: id, Subtask: s.Subtask, Operator: s.Operator})
 		}
-		b, err := m.blobs.Copy(context.Background(), s.Blob, blob.Key{Job: id, Subtask: s.Subtask, Operator: s.Operator})
-		if err != nil {
-			return fmt.Errorf("copy state file %s: %w", s.Blob.Name, err)
+	}
+	linked, err := m.blobs.Link(ctx, files, keys)
+	if err != nil {
+		return err
+	}
+	for i := range adopted.State {
+		if s := &adopted.State[i]; s.Blob.Name != "" {
+			s.Blob, linked = linked[0], linked[1:]
 		}
-		s.Blob = b
 	}
 	return nil
 }

@@ -59,8 +59,8 @@ func (m *Manager) submit(ctx context.Context, s submission) (ident.JobID, []stri
 	if err := checkSize(m.connector, s.job, plan, zero); err != nil {
 		return "", nil, &invalidJobError{name: s.job.Name, faults: []fault{{"", err.Error()}}}
 	}
-	// State is copied last: it may take longer than anybody should wait for brokers, and whatever fails before leaves none.
-	if err := m.linkBlobs(id, zero); err != nil {
+	// State is taken over last: whatever fails before leaves no file behind. It may take longer than the checks.
+	if err := m.linkBlobs(context.WithoutCancel(ctx), id, zero); err != nil {
 		return "", nil, fmt.Errorf("%w: %w", errNotRestorable, errors.Join(err, m.blobs.DeleteJob(id)))
 	}
 	r, err := m.create(id, s.job, plan, zero)

@@ -3,6 +3,7 @@ package jobmanager
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -63,8 +64,8 @@ func hasCount(job *graph.Job, name string) bool {
 	return false
 }
 
-// reads says whether a source reads a split; a pattern reads what it matches, which StartPositions decides, so here
-// it is believed.
+// reads says whether a source begins with a position of a split. One that shares its topics with a group begins where
+// that stands.
 func reads(job *graph.Job, split manifest.Split) bool {
 	for i := range job.Sources {
 		s := &job.Sources[i]
@@ -72,9 +73,24 @@ func reads(job *graph.Job, split manifest.Split) bool {
 			continue
 		}
 		k := s.Kafka
-		return k.TopicPattern != "" || slices.Contains(k.Topics, split.Topic) || slices.Contains(k.Partitions[split.Topic], split.Partition)
+		if k.TopicPattern != "" {
+			pattern, err := regexp.Compile(`^(?:` + k.TopicPattern + `)$`) // which was checked before
+			return k.Mode != graph.ModeGroup && err == nil && pattern.MatchString(split.Topic)
+		}
+		return k.Mode != graph.ModeGroup && (slices.Contains(k.Topics, split.Topic) || slices.Contains(k.Partitions[split.Topic], split.Partition))
 	}
 	return false
+}
+
+// awaited says that a source goes on with a position of a topic that is not listed: Kafka leaves those out that we may not
+// describe just now, and a pattern that finds it again later would read it from its beginning.
+func awaited(job *graph.Job, source string) bool {
+	i := slices.IndexFunc(job.Sources, func(s graph.Source) bool { return s.Name == source })
+	if i < 0 || job.Sources[i].Kafka == nil {
+		return false
+	}
+	k := job.Sources[i].Kafka
+	return k.TopicPattern != "" && (k.Bounded.Mode == graph.BoundNone || k.Bounded.Mode == "")
 }
 
 // takenOver are the positions of a job that goes on where another one ended.
@@ -147,7 +163,12 @@ func (m *Manager) continued(ctx context.Context, job *graph.Job, from, resolved 
 			return out, err
 		}
 	}
-	for p := range at {
+	for p, old := range at {
+		if awaited(job, p.Source) {
+			out.positions = append(out.positions, old)
+			out.warnings = append(out.warnings, fmt.Sprintf("source %s: the checkpoint holds a position of %s/%d, which Kafka does not list now; it is kept, and nothing is read from there meanwhile", p.Source, p.Topic, p.Partition))
+			continue
+		}
 		out.warnings = append(out.warnings, fmt.Sprintf("source %s: the checkpoint holds a position of %s/%d, which does not exist any more", p.Source, p.Topic, p.Partition))
 	}
 	slices.SortFunc(out.positions, func(a, b manifest.Position) int { return a.Compare(b.Split) })

@@ -2,6 +2,7 @@ package taskmanager
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/graph"
@@ -99,12 +100,24 @@ func attemptFromProto(r *pb.AttemptRef) attemptID {
 	return attemptID{job, fence}
 }
 
+// maxTextBytes is how much of a reason is told. Some hold what records hold, and a message that is too large to be
+// received would end the stream again and again.
+const maxTextBytes = 16 << 10
+
+// told is a reason as it can be sent: cut, and UTF-8.
+func told(reason string) string {
+	if n := len(reason); n > maxTextBytes {
+		reason = fmt.Sprintf("%s… (%d bytes)", reason[:maxTextBytes], n)
+	}
+	return strings.ToValidUTF8(reason, "\uFFFD")
+}
+
 func reportToProto(r report) *pb.SubtaskReport {
 	out := &pb.SubtaskReport{
 		Attempt: wire.AttemptToProto(r.attempt.job, r.attempt.fence), Subtask: wire.SubtaskToProto(r.subtask), State: string(r.state),
 	}
 	if r.state == Failed {
-		out.Failure = &pb.Failure{Class: r.failure.Class, Message: r.failure.Message, Subtask: r.subtask.String()}
+		out.Failure = &pb.Failure{Class: r.failure.Class, Message: told(r.failure.Message), Subtask: r.subtask.String()}
 	}
 	return out
 }
@@ -112,7 +125,7 @@ func reportToProto(r report) *pb.SubtaskReport {
 func declineToProto(d decline) *pb.CheckpointDecline {
 	return &pb.CheckpointDecline{
 		Attempt: wire.AttemptToProto(d.attempt.job, d.attempt.fence), Checkpoint: uint64(d.checkpoint),
-		Subtask: wire.SubtaskToProto(d.subtask), Reason: d.reason,
+		Subtask: wire.SubtaskToProto(d.subtask), Reason: told(d.reason),
 	}
 }
 
@@ -127,7 +140,7 @@ func counterToProto(c subtaskCounters) *pb.SubtaskMetrics {
 	m := &pb.SubtaskMetrics{
 		Attempt: wire.AttemptToProto(c.attempt.job, c.attempt.fence), Subtask: wire.SubtaskToProto(c.subtask), RecordsIn: c.recordsIn, RecordsOut: c.recordsOut,
 		BytesIn: c.bytesIn, BytesOut: c.bytesOut, RecordsSkipped: c.recordsSkipped,
-		RecordsDeadLettered: c.deadLettered, RecordsFailed: c.recordsFailed, Waiting: c.waiting,
+		RecordsDeadLettered: c.deadLettered, RecordsFailed: c.recordsFailed, Waiting: told(c.waiting),
 	}
 	for _, l := range c.lag {
 		m.Lag = append(m.Lag, &pb.SplitLag{Topic: l.Split.Topic, Partition: l.Split.Partition, Lag: l.Lag, Position: &l.Next})

@@ -278,8 +278,49 @@ func (r *reader) damaged() error {
 
 func (r *reader) Close() error { return r.f.Close() }
 
-// Copy stores the content of a file under another key, for a job that takes over a checkpoint.
-func (s *Store) Copy(ctx context.Context, blob manifest.Blob, key Key) (manifest.Blob, error) {
+// Link stores the content of files under other keys, all of one job that takes over a checkpoint: as files are never
+// changed, by a second name of each. The names are durable when it returns. It does not read what it links, other than
+// where the file system cannot link: who reads a file checks it.
+func (s *Store) Link(ctx context.Context, files []manifest.Blob, keys []Key) ([]manifest.Blob, error) {
+	var out []manifest.Blob
+	for i, file := range files {
+		linked, err := s.link(file, keys[i])
+		if errors.Is(err, errCannotLink) {
+			linked, err = s.copy(ctx, file, keys[i])
+		}
+		if err != nil {
+			return nil, fmt.Errorf("take state file %s over: %w", file.Name, err)
+		}
+		out = append(out, linked)
+	}
+	if len(keys) == 0 {
+		return nil, nil
+	}
+	return out, s.syncDir(string(keys[0].Job))
+}
+
+var errCannotLink = errors.New("the file system cannot link")
+
+func (s *Store) link(file manifest.Blob, key Key) (manifest.Blob, error) {
+	if err := checkKey(key); err != nil {
+		return manifest.Blob{}, err
+	}
+	f, err := s.Open(file) // says what is wrong with one that is not there
+	if err != nil {
+		return manifest.Blob{}, err
+	}
+	if err := errors.Join(f.Close(), s.makeDir(string(key.Job))); err != nil {
+		return manifest.Blob{}, err
+	}
+	out := manifest.Blob{Name: fileName(key), SizeBytes: file.SizeBytes, CRC32C: file.CRC32C}
+	if err := s.root.Link(file.Name, out.Name); err != nil {
+		return manifest.Blob{}, fmt.Errorf("%w: %w", errCannotLink, err)
+	}
+	return out, nil
+}
+
+// copy stores the content of a file under another key.
+func (s *Store) copy(ctx context.Context, blob manifest.Blob, key Key) (manifest.Blob, error) {
 	r, err := s.Open(blob)
 	if err != nil {
 		return manifest.Blob{}, err

@@ -87,12 +87,38 @@ func TestPutAndOpen(t *testing.T) {
 	if again := put(t, s, key, content); again.Name == b.Name {
 		t.Error("a second upload wrote the file of the first one")
 	}
-	copied, err := s.Copy(t.Context(), b, Key{Job: "heir", Operator: "count", Subtask: key.Subtask})
-	if err != nil || !strings.HasPrefix(copied.Name, "heir/0-") {
-		t.Fatalf("copy: %+v, %v", copied, err)
+}
+
+// TestLink: a job that takes files over has names of its own for the same files, which stay when the others go.
+func TestLink(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	content := bytes.Repeat([]byte("state "), 5000)
+	b, heir := put(t, s, key, content), Key{Job: "heir", Operator: "count", Subtask: key.Subtask}
+	linked, err := s.Link(t.Context(), []manifest.Blob{b, b}, []Key{heir, heir})
+	if err != nil || len(linked) != 2 || !strings.HasPrefix(linked[0].Name, "heir/0-") || linked[0].Name == linked[1].Name {
+		t.Fatalf("%+v, %v", linked, err)
 	}
-	if got, err := get(s, copied); err != nil || !bytes.Equal(got, content) {
-		t.Errorf("copy: %d bytes, %v", len(got), err)
+	was, err1 := os.Stat(filepath.Join(dir, b.Name))
+	is, err2 := os.Stat(filepath.Join(dir, linked[0].Name))
+	if err1 != nil || err2 != nil || !os.SameFile(was, is) {
+		t.Errorf("the content was copied: %v, %v", err1, err2)
+	}
+	if err := s.DeleteJob("j"); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := get(s, linked[1]); err != nil || !bytes.Equal(got, content) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	if _, err := s.Link(t.Context(), []manifest.Blob{b}, []Key{heir}); !errors.Is(err, ErrDamaged) {
+		t.Errorf("a file that is gone: %v", err)
+	}
+	copied, err := s.copy(t.Context(), linked[0], heir) // where the file system cannot link
+	if got, err2 := get(s, copied); err != nil || err2 != nil || !bytes.Equal(got, content) {
+		t.Errorf("copy: %d bytes, %v, %v", len(got), err, err2)
+	}
+	if linked, err := s.Link(t.Context(), nil, nil); err != nil || linked != nil {
+		t.Errorf("nothing to link: %v, %v", linked, err)
 	}
 }
 

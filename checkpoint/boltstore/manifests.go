@@ -18,7 +18,7 @@ func checkpointKey(id ident.JobID, n ident.CheckpointID) (string, error) {
 // none is stored twice.
 func (tx *Tx) PutManifest(m *manifest.Manifest) error {
 	key, err := checkpointKey(m.Job, m.Checkpoint)
-	if err != nil {
+	if err = errors.Join(err, manifest.CheckSize(m)); err != nil {
 		return err
 	}
 	newest, err := tx.Newest(m.Job)

@@ -27,6 +27,26 @@ const (
 	MaxEncodedBytes = 64 << 20
 )
 
+// plainElements are so few positions, pieces of state and partitions of transactions that, with the longest names, they
+// surely fit into MaxEncodedBytes.
+const plainElements = MaxEncodedBytes / 4096
+
+// CheckSize refuses what Decode would: a manifest that nobody can read must never become durable.
+func CheckSize(m *Manifest) error {
+	elements := len(m.Positions) + len(m.State) + len(m.Transactions)
+	for i := range m.Transactions {
+		elements += len(m.Transactions[i].Partitions)
+	}
+	if elements <= plainElements-inlineBytes(m)/4096 {
+		return nil
+	}
+	if n := len(Encode(m)); n > MaxEncodedBytes {
+		return fmt.Errorf("checkpoint %d takes %d bytes for %d positions, %d transactions and their partitions, at most %d can be stored: write to fewer partitions from each sink subtask, or lower the parallelism",
+			m.Checkpoint, n, len(m.Positions), len(m.Transactions), MaxEncodedBytes)
+	}
+	return nil
+}
+
 // ErrDamaged is returned for bytes that are not what Encode wrote.
 var ErrDamaged = errors.New("manifest is damaged")
 

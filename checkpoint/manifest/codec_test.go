@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -187,5 +188,31 @@ func BenchmarkEncode(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		Encode(m)
+	}
+}
+
+// TestCheckSize: what could not be read again is refused before it is written.
+func TestCheckSize(t *testing.T) {
+	wide := func(transactions, partitions int) *Manifest {
+		m := &Manifest{Job: "j", Checkpoint: 7}
+		for range transactions {
+			m.Transactions = append(m.Transactions, Transaction{Sink: "out", TransactionalID: "id", Partitions: make([]TopicPartition, partitions)})
+		}
+		for i := range m.Transactions {
+			for k := range m.Transactions[i].Partitions {
+				m.Transactions[i].Partitions[k] = TopicPartition{Topic: strings.Repeat("t", 60), Partition: int32(k), FirstOffset: 1 << 40, LastOffset: 1 << 41}
+			}
+		}
+		return m
+	}
+	if err := CheckSize(wide(10, 1000)); err != nil {
+		t.Errorf("a large one: %v", err)
+	}
+	if err := CheckSize(wide(100, 1000)); err != nil {
+		t.Errorf("a very large one: %v", err)
+	}
+	err := CheckSize(wide(1000, 1000))
+	if err == nil || !strings.Contains(err.Error(), "checkpoint 7 takes") {
+		t.Errorf("one that Decode refuses: %v", err)
 	}
 }

@@ -2,12 +2,16 @@ package builtin
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/sluice-stream/sluice/operator"
 )
 
 // MaxErrorValueBytes is how much of a value a RecordError shows.
 const MaxErrorValueBytes = 200
+
+// maxCauseBytes is how much of its cause it shows: that may quote a value as a whole.
+const maxCauseBytes = 1 << 10
 
 // RecordError is a record that an expression or a format cannot handle, with onError: fail.
 type RecordError struct {
@@ -46,8 +50,12 @@ func (e *RecordError) Error() string {
 	if e.ValueBytes > len(e.Value) {
 		value = fmt.Sprintf("%s… (%d bytes)", value, e.ValueBytes)
 	}
-	return fmt.Sprintf("record %s/%d offset %d: %s of %s: %v; value %s; correct the expression, or set onError: skip | {deadLetter: TOPIC} at the source",
-		e.Topic, e.Partition, e.Offset, e.Part, e.Operator, e.Cause, value)
+	cause := e.Cause.Error()
+	if len(cause) > maxCauseBytes {
+		cause = cause[:maxCauseBytes] + "…"
+	}
+	return fmt.Sprintf("record %s/%d offset %d: %s of %s: %s; value %s; correct the expression, or set onError: skip | {deadLetter: TOPIC} at the source",
+		e.Topic, e.Partition, e.Offset, e.Part, e.Operator, strings.ToValidUTF8(cause, "\uFFFD"), value)
 }
 
 // Unwrap is the cause.
