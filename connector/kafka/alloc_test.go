@@ -32,6 +32,7 @@ func idleSink(t testing.TB, k *graph.KafkaSink, partitions int) *Sink {
 		found.Partitions = append(found.Partitions, wire.Partition{ID: int32(i)})
 	}
 	s.topics["out"] = s.newTopic(found)
+	s.grow(s.topics["out"], found)
 	s.producer = &wire.Producer{ID: 1}
 	if s.transactions != nil {
 		s.transactions.pool.Next(time.Now())

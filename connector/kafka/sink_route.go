@@ -74,7 +74,7 @@ func (s *Sink) preserve(ctx context.Context, b *operator.Batch) error {
 		}
 		if int(r.Origin) != of {
 			o := &b.Origins[r.Origin]
-			if err := t.has(o.Topic, o.Partition); err != nil {
+			if err := s.preserves(ctx, t, o.Topic, o.Partition); err != nil {
 				return err
 			}
 			to.partition, of = o.Partition, int(r.Origin)
@@ -139,21 +139,25 @@ func (s *Sink) routeOf(ctx context.Context, b *operator.Batch, i int) (route, er
 	}
 	switch s.kafka.Partitioner {
 	case graph.Fixed:
-		return route{t, int32(s.subtask) % n}, nil
+		return route{t, int32(s.subtask) % t.keys}, nil
 	case graph.RoundRobin:
 		t.turn = (t.turn + 1) % n
 		return route{t, t.turn}, nil
 	case graph.Preserve:
 		o := &b.Origins[r.Origin]
-		return route{t, o.Partition}, t.has(o.Topic, o.Partition)
+		return route{t, o.Partition}, s.preserves(ctx, t, o.Topic, o.Partition)
 	case graph.ByExpression:
 		p, err := s.partitionOf(b, i)
 		if err != nil {
 			return route{}, err
 		}
-		if p < 0 || p >= n {
+		there, err := s.has(ctx, t, p)
+		if err != nil {
+			return route{}, err
+		}
+		if !there {
 			return route{}, s.refused(b, i, graph.UsePartition.String(), &Error{Where: t.name,
-				Err:  fmt.Errorf("the partition expression gives %d for the record of %s, and the topic has the partitions 0 to %d", p, placeOf(b, r), n-1),
+				Err:  fmt.Errorf("the partition expression gives %d for the record of %s, and the topic has the partitions 0 to %d", p, placeOf(b, r), len(t.targets)-1),
 				Hint: "take it modulo the number of partitions", class: "user"})
 		}
 		return route{t, p}, nil
@@ -161,13 +165,51 @@ func (s *Sink) routeOf(ctx context.Context, b *operator.Batch, i int) (route, er
 	if r.Key.IsNull() {
 		return route{t, anyPartition}, nil
 	}
-	return route{t, keyPartition(b.Bytes(r.Key), n)}, nil
+	return route{t, keyPartition(b.Bytes(r.Key), t.keys)}, nil
 }
 
-// has checks that the topic has the partition that a record was read from.
-func (t *topic) has(from string, partition int32) error {
-	if partition >= 0 && int(partition) < len(t.targets) {
-		return nil
+// askAgainAfter is how long a topic is believed not to have a partition.
+const askAgainAfter = 100 * time.Millisecond
+
+// has says whether the topic has a partition. It may have grown since it was found: it is asked for again, as the record of
+// a partition that is there must not be refused.
+func (s *Sink) has(ctx context.Context, t *topic, partition int32) (bool, error) {
+	if partition < 0 || int(partition) < len(t.targets) {
+		return partition >= 0, nil
+	}
+	if time.Since(t.askedAt) < askAgainAfter {
+		return false, nil
+	}
+	found, err := s.discover(ctx, t.name)
+	if err != nil {
+		return false, err
+	}
+	t.askedAt = time.Now()
+	s.grow(t, found)
+	return int(partition) < len(t.targets), nil
+}
+
+// grow gives a topic the partitions that it has by now.
+func (s *Sink) grow(t *topic, found *wire.Topic) {
+	s.mu.Lock()
+	before := len(t.targets)
+	for i := before; i < len(found.Partitions); i++ {
+		t.add(found.Partitions[i].ID)
+	}
+	s.homeless = append(s.homeless, t.targets[before:]...)
+	s.mu.Unlock()
+	signal(s.lost)
+}
+
+func (t *topic) add(partition int32) {
+	t.targets = append(t.targets, &target{topic: t, id: partition, name: fmt.Sprintf("%s/%d", t.name, partition)})
+}
+
+// preserves checks that the topic has the partition that a record was read from.
+func (s *Sink) preserves(ctx context.Context, t *topic, from string, partition int32) error {
+	there, err := s.has(ctx, t, partition)
+	if err != nil || there {
+		return err
 	}
 	return &Error{Where: t.name, Err: fmt.Errorf("partitioner: preserve wants partition %d, as in %s, and the topic has %d partitions", partition, from, len(t.targets)),
 		Hint: "give it as many partitions, or use another partitioner", class: "user"}
@@ -203,10 +245,7 @@ func (s *Sink) topic(ctx context.Context, name string) (*topic, error) {
 		}
 		t = s.newTopic(found)
 		s.topics[name] = t
-		s.mu.Lock()
-		s.homeless = append(s.homeless, t.targets...)
-		s.mu.Unlock()
-		signal(s.lost)
+		s.grow(t, found)
 	}
 	s.last = t
 	return t, nil
@@ -216,12 +255,7 @@ func (s *Sink) newTopic(found *wire.Topic) *topic {
 	n := len(found.Partitions)
 	// the first turn is the partition with the subtask's own number, so that subtasks spread
 	before := int32((s.subtask + n - 1) % n)
-	t := &topic{name: found.Name, batchBytes: s.cfg.Produce.BatchBytes, sticky: before, turn: before}
-	for i := range found.Partitions {
-		id := found.Partitions[i].ID
-		t.targets = append(t.targets, &target{topic: t, id: id, name: fmt.Sprintf("%s/%d", found.Name, id)})
-	}
-	return t
+	return &topic{name: found.Name, batchBytes: s.cfg.Produce.BatchBytes, sticky: before, turn: before, keys: int32(n), askedAt: time.Now()}
 }
 
 // discover asks for a topic for as long as a batch may wait.

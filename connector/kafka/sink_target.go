@@ -9,11 +9,13 @@ import (
 	"github.com/sluice-stream/sluice/operator"
 )
 
-// topic is a topic that the sink writes to. The number of its partitions stays as it was first seen: a
-// key does not move to another partition while an attempt runs.
+// topic is a topic that the sink writes to. The number of partitions over which keys are spread stays as it was first
+// seen: a key does not move to another partition while an attempt runs.
 type topic struct {
 	name    string
-	targets []*target // by partition
+	targets []*target // by partition; more when records want more and the topic has grown
+	keys    int32     // partitions over which keys are spread
+	askedAt time.Time // when it was last asked for
 	// batchBytes is where batches are closed; it shrinks when the topic refuses one as too large.
 	batchBytes int
 	sticky     int32 // partition of records without a key

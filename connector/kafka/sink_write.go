@@ -160,17 +160,23 @@ func (s *Sink) enqueue(t *target, b *outBatch) {
 	t.number(b)
 }
 
+// mayBeTooLarge says that a batch may hold a record above max.request.size, if that is less than what any record has.
+func (s *Sink) mayBeTooLarge(raw *wire.RawBatch) bool {
+	limit := s.cfg.Produce.MaxRecordBytes
+	return limit < wire.MaxRecordBytes && (raw.Codec() != wire.None || raw.SizeBytes() > limit)
+}
+
 // pass sends a batch on as it is: with a new header, its records unopened. It returns false if the batch
 // has to be opened.
 func (s *Sink) pass(ctx context.Context, raw *wire.RawBatch, codec wire.Codec) (bool, error) {
-	if s.topicOf != nil || s.kafka.Partitioner != graph.Preserve || codec != raw.Codec() || !raw.Whole() || s.cfg.Legacy {
+	if s.topicOf != nil || s.kafka.Partitioner != graph.Preserve || codec != raw.Codec() || !raw.Whole() || s.cfg.Legacy || s.mayBeTooLarge(raw) {
 		return false, nil
 	}
 	to, err := s.topic(ctx, s.kafka.Topic)
 	if err != nil {
 		return false, err
 	}
-	if err := to.has(raw.Topic, raw.Partition); err != nil {
+	if err := s.preserves(ctx, to, raw.Topic, raw.Partition); err != nil {
 		return false, err
 	}
 	s.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -299,6 +300,44 @@ func TestLargeOutput(t *testing.T) {
 	}
 	if cap(huge.out.Arena) > 4*emitBytes {
 		t.Errorf("%d bytes are kept", cap(huge.out.Arena))
+	}
+}
+
+// TestManyRecords: elements without bytes come in several batches, too, in order, and memory is given back.
+func TestManyRecords(t *testing.T) {
+	op := make1(t, node(graph.Operator{FlatMap: "value.split(',')"}), nil).(*flatMap)
+	const elements = 100_000
+	var records, last int
+	out := collect(func(b *operator.Batch) error {
+		if len(b.Records) > emitRecords {
+			t.Errorf("a batch of %d records", len(b.Records))
+		}
+		for i := range b.Records {
+			if v := string(b.Bytes(b.Records[i].Value)); v != "" {
+				if v != strconv.Itoa(last+1) {
+					t.Errorf("%s after %d", v, last)
+				}
+				last++
+			}
+		}
+		records += len(b.Records)
+		return nil
+	})
+	var numbers []string
+	for i := range elements {
+		numbers = append(numbers, strconv.Itoa(i+1))
+	}
+	if err := op.Process(batchOf(strings.Repeat(",", elements-1), strings.Join(numbers, ",")), out); err != nil || records != 2*elements || last != elements {
+		t.Errorf("%d records up to %d, %v", records, last, err)
+	}
+	if err := op.Process(batchOf("small"), &collected{}); err != nil {
+		t.Fatal(err)
+	}
+	if cap(op.out.Records) > 4*emitRecords || cap(op.spans) > 4*emitRecords {
+		t.Errorf("room for %d records and %d spans is kept", cap(op.out.Records), cap(op.spans))
+	}
+	if err := op.Process(batchOf(strings.Repeat(",", expression.MaxListElements)), &collected{}); err == nil || !strings.Contains(err.Error(), "elements, at most") {
+		t.Errorf("too many: %v", err)
 	}
 }
 

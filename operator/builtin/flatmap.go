@@ -26,6 +26,9 @@ func (f *flatMap) Process(b *operator.Batch, out operator.Collector) error {
 		return err
 	}
 	begin(&f.out, b)
+	if cap(f.spans) > 4*emitRecords {
+		f.spans = nil
+	}
 	for i := range b.Records {
 		f.record.Set(b, i)
 		mark := len(f.out.Arena)
@@ -37,8 +40,10 @@ func (f *flatMap) Process(b *operator.Batch, out operator.Collector) error {
 			}
 			continue
 		}
-		f.appendRecords(b, &b.Records[i])
-		if len(f.out.Arena) >= emitBytes {
+		if err := f.appendRecords(b, &b.Records[i], out); err != nil {
+			return err
+		}
+		if len(f.out.Arena) >= emitBytes || len(f.out.Records) >= emitRecords {
 			if err := flush(&f.out, out); err != nil {
 				return err
 			}
@@ -47,10 +52,11 @@ func (f *flatMap) Process(b *operator.Batch, out operator.Collector) error {
 	return emit(&f.out, out)
 }
 
-// appendRecords makes the records of the spans; they share one copy of key, headers and stream key.
-func (f *flatMap) appendRecords(b *operator.Batch, r *operator.Record) {
+// appendRecords makes the records of the spans; they share one copy of key, headers and stream key. Of very many it emits
+// some before the others are made.
+func (f *flatMap) appendRecords(b *operator.Batch, r *operator.Record, out operator.Collector) error {
 	if len(f.spans) == 0 {
-		return
+		return nil
 	}
 	n := *r
 	f.out.Arena, n.Key = copySpan(f.out.Arena, b, r.Key)
@@ -59,5 +65,12 @@ func (f *flatMap) appendRecords(b *operator.Batch, r *operator.Record) {
 	for _, s := range f.spans {
 		n.Value = s
 		f.out.Records = append(f.out.Records, n)
+		if len(f.out.Records) >= emitRecords {
+			if err := emit(&f.out, out); err != nil {
+				return err
+			}
+			f.out.Records = f.out.Records[:0] // the others are in the same arena
+		}
 	}
+	return nil
 }

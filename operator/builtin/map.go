@@ -7,8 +7,8 @@ import (
 )
 
 // emitBytes is the size of the arena at which map, flatMap and count emit what they have, though there
-// is more to come.
-const emitBytes = 256 << 10
+// is more to come; emitRecords is how many records of flatMap are enough, however small.
+const emitBytes, emitRecords = 256 << 10, 4096
 
 // mapper replaces parts of each record. What no expression is given for stays: key, value, headers,
 // timestamp; topic, partition and offset always do.
@@ -69,6 +69,9 @@ func (m *mapper) Process(b *operator.Batch, out operator.Collector) error {
 func begin(out, in *operator.Batch) {
 	if cap(out.Arena) > 4*emitBytes {
 		out.Arena = nil
+	}
+	if cap(out.Records) > 4*emitRecords {
+		out.Records = nil
 	}
 	out.Reset()
 	out.Origins = append(out.Origins, in.Origins...)

@@ -32,6 +32,8 @@ const (
 	MaxResultBytes = 16 << 20
 	// MaxListBytes is the limit of all elements of one flatMap list together.
 	MaxListBytes = 64 << 20
+	// MaxListElements is how many elements one flatMap list may have: empty ones have no bytes, and each becomes a record.
+	MaxListElements = 1 << 20
 	// MaxCost is how much one evaluation may do, in CEL's own units (roughly: a step, or ten bytes of a
 	// string looked at), which is some seconds at worst. Unlike a deadline it gives the same verdict
 	// whenever a record is read again.

@@ -45,6 +45,9 @@ func (p *Program) AppendList(r *Record, arena []byte, spans []operator.Span) ([]
 		return arena, spans, unexpected(out, "a list")
 	}
 	begin := len(arena)
+	if n, ok := list.Size().(types.Int); ok && n > MaxListElements {
+		return arena, spans, fmt.Errorf("the list has %d elements, at most %d may be", n, MaxListElements)
+	}
 	if words, ok := list.Value().([]string); ok && textBytes(words) <= MaxResultBytes { // of split, without a box around each
 		for _, w := range words {
 			spans = append(spans, operator.Span{Off: uint32(len(arena)), Len: int32(len(w))})
