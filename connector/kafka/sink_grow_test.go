@@ -45,8 +45,8 @@ func TestSinkSeesNewPartitions(t *testing.T) {
 	if _, err := kadm.NewClient(franz(t, f)).CreatePartitions(testContext(t), 2, "out"); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, func() bool { return time.Since(by.sink.topics["out"].askedAt) > askAgainAfter }, "time to ask again")
 	for _, w := range []*writing{by, preserving, keyed} {
+		waitFor(t, func() bool { return time.Since(w.sink.topics["out"].askedAt) > askAgainAfter }, "time to ask again")
 		w.write(batchOf(&kgo.Record{Topic: "in", Partition: 3, Key: []byte("key"), Value: []byte("new")}))
 		w.seal(2)
 		w.sealed(2)
