@@ -55,7 +55,7 @@ func submitStatus(err error) error {
 		return st.Err()
 	case errors.Is(err, errNameInUse):
 		return status.Error(codes.AlreadyExists, err.Error())
-	case errors.Is(err, errUnknownJob):
+	case errors.Is(err, errUnknownJob), errors.Is(err, errUnknownCheckpoint):
 		return status.Error(codes.NotFound, err.Error())
 	case errors.Is(err, errCheckFailed), errors.Is(err, errNotRestorable):
 		return status.Error(codes.FailedPrecondition, err.Error())

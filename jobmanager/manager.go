@@ -201,10 +201,11 @@ func orInsecure(c credentials.TransportCredentials) credentials.TransportCredent
 }
 
 var (
-	errUnknownJob    = errors.New("no such job; `sluice jobs` lists them")
-	errNameInUse     = errors.New("a job of this name is running; cancel or stop it first, or choose another name")
-	errCheckFailed   = errors.New("the job cannot run now")
-	errNotRestorable = errors.New("the checkpoint cannot be restored")
+	errUnknownJob        = errors.New("no such job; `sluice jobs` lists them")
+	errNameInUse         = errors.New("a job of this name is running; cancel or stop it first, or choose another name")
+	errCheckFailed       = errors.New("the job cannot run now")
+	errUnknownCheckpoint = errors.New("no such checkpoint")
+	errNotRestorable     = errors.New("the checkpoint cannot be restored")
 )
 
 // find is the job of that id, or the newest of that name.

@@ -122,7 +122,9 @@ func (c *metrics) collectJob(ch chan<- prometheus.Metric, r *runner) {
 	count(c.completed, float64(v.checkpoints.Completed))
 	count(c.failed, float64(v.checkpoints.Failed))
 	if l := v.checkpoints.Latest; l != nil && l.Checkpoint > 0 {
-		gauge(c.age, time.Since(l.CompletedAt).Seconds())
+		if !v.state.Terminal() { // that of an ended job would rise for ever
+			gauge(c.age, time.Since(l.CompletedAt).Seconds())
+		}
 		gauge(c.size, float64(l.SizeBytes()))
 	}
 	if l := v.checkpoints.Latest; l != nil && !v.state.Terminal() {

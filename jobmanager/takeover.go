@@ -2,6 +2,7 @@ package jobmanager
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sluice-stream/sluice/checkpoint"
+	"github.com/sluice-stream/sluice/checkpoint/boltstore"
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
@@ -33,6 +35,9 @@ func (m *Manager) adopt(id ident.JobID, plan *graph.Physical, s submission) (*ma
 		return nil, fmt.Errorf("job %s is %s; stop or cancel it first", old.id, old.view().state)
 	}
 	from, err := m.checkpointOf(old.id, ident.CheckpointID(n))
+	if errors.Is(err, boltstore.ErrNotFound) {
+		return nil, fmt.Errorf("%w: job %s keeps no checkpoint %d; `sluice checkpoints %s` lists those that it keeps", errUnknownCheckpoint, old.id, n, old.id)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read checkpoint %s: %w", s.fromCheckpoint, err)
 	}

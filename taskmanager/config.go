@@ -29,7 +29,7 @@ type Config struct {
 	DataListen string
 	// DataAdvertise is the address that the others are told; empty: the one listened on.
 	DataAdvertise string
-	// WorkDir holds temporary files; it is made if it is not there.
+	// WorkDir is made at the start if it is not there; nothing is written to it yet.
 	WorkDir string
 	// ClientTLS and ServerTLS are nil for plaintext.
 	ClientTLS, ServerTLS credentials.TransportCredentials

@@ -61,7 +61,9 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		count(m.failed, s.recordsFailed)
 		for _, l := range s.lag {
 			split := []string{job, vertex, index, l.Split.Topic, strconv.Itoa(int(l.Split.Partition))}
-			ch <- prometheus.MustNewConstMetric(m.lag, prometheus.GaugeValue, float64(l.Lag), split...)
+			if l.Lag >= 0 { // known
+				ch <- prometheus.MustNewConstMetric(m.lag, prometheus.GaugeValue, float64(l.Lag), split...)
+			}
 			ch <- prometheus.MustNewConstMetric(m.next, prometheus.GaugeValue, float64(l.Next), split...)
 		}
 	}

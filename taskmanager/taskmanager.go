@@ -66,7 +66,7 @@ func New(cfg Config, connectors Connectors, expressions graph.Expressions) (*Tas
 		return nil, err
 	}
 	if err := os.MkdirAll(cfg.WorkDir, 0o700); err != nil {
-		return nil, fmt.Errorf("work-dir: %w", err)
+		return nil, fmt.Errorf("work-dir %q: %w; name a directory that this user can make", cfg.WorkDir, err)
 	}
 	var inc [8]byte
 	rand.Read(inc[:]) // never fails (crypto/rand)

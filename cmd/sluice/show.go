@@ -215,9 +215,9 @@ func (c *cli) checkpointsCommand() *cobra.Command {
 					fmt.Fprintln(c.stderr, "no checkpoints yet")
 					return nil
 				}
-				t := c.table("ID", "ATTEMPT", "COMPLETED", "TOOK", "STATE BYTES", "FINAL", "RESTORE WITH")
+				t := c.table("ID", "ATTEMPT", "COMPLETED", "TOOK", "STATE BYTES", "COMMITTED", "FINAL", "RESTORE WITH")
 				for _, cp := range list {
-					t.AppendRow(table.Row{cp.ID, cp.Attempt, ago(cp.CompletedAt) + " ago", fmt.Sprintf("%d ms", cp.DurationMs), cp.SizeBytes, cp.Final,
+					t.AppendRow(table.Row{cp.ID, cp.Attempt, ago(cp.CompletedAt) + " ago", fmt.Sprintf("%d ms", cp.DurationMs), cp.SizeBytes, cp.Committed, cp.Final,
 						fmt.Sprintf("--from-checkpoint %s/%d", resp.GetJobId(), cp.ID)})
 				}
 				t.Render()

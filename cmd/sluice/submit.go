@@ -107,7 +107,7 @@ then ends the following, not the job.`,
 func (c *cli) cancelCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "cancel NAME|ID", Short: "End a job at once, without a final checkpoint", GroupID: "jobs", Args: exactly("NAME|ID"), ValidArgsFunction: c.completeJobs,
-		Long:    "End a job at once. What was written since the last checkpoint stays, and is written again if a job goes on from that checkpoint.",
+		Long:    "End a job at once. Output since the last checkpoint is aborted by exactly-once sinks; others have written it, and write it again if a job goes on from that checkpoint.",
 		Example: "  sluice cancel orders\n  sluice cancel 4f1c2b3a4d5e6f70",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.call(cmd.Context(), func(ctx context.Context, client pb.JobServiceClient) error {
@@ -126,7 +126,7 @@ func (c *cli) stopCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "stop NAME|ID", Short: "End a job with a final checkpoint", GroupID: "jobs", Args: exactly("NAME|ID"), ValidArgsFunction: c.completeJobs,
 		Long:    "Draw a final checkpoint, after which the sources read nothing more, and end the job. Resume with submit --from-checkpoint.",
-		Example: "  sluice stop orders\n  sluice stop orders --drain     # end the data first, so that open windows close",
+		Example: "  sluice stop orders\n  sluice stop orders --drain     # send the end of the data through the job first",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.call(cmd.Context(), func(ctx context.Context, client pb.JobServiceClient) error {
 				resp, err := client.Stop(ctx, &pb.StopRequest{Job: args[0], Drain: drain})

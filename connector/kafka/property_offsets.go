@@ -57,6 +57,10 @@ func refusal(name string) (reason string, ok bool) {
 // checkZooKeeper judges a zookeeper.connect.
 func checkZooKeeper(value string) error {
 	if _, _, err := zookeeper.ParseConnect(value); err != nil {
+		if strings.Contains(value, "@") {
+			return &PropertyError{Name: propZooKeeper, Reason: "it holds an @, so it is not shown: a password may be in it",
+				Hint: "write zk1:2181,zk2:2181/chroot, and the login as " + propZooKeeperUsername + " and " + propZooKeeperPassword}
+		}
 		return &PropertyError{Name: propZooKeeper, Reason: strings.TrimPrefix(err.Error(), propZooKeeper+" ")}
 	}
 	return nil

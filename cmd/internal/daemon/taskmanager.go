@@ -46,8 +46,8 @@ func TaskManager(ctx context.Context, p Process) error {
 	connectors := kafka.NewConnectors(cfg.Logger, func(failed operator.Failed) kafka.Expressions { return routing.Expressions{Failed: failed} })
 	defer connectors.Close()
 	tm, err := taskmanager.New(cfg, connectors, expression.Checker{})
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrUsage, err)
+	if err != nil { // the settings are checked: a later start may find the directory
+		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	if at.http != "" {
@@ -91,7 +91,7 @@ func taskManagerConfig(p Process) (taskmanager.Config, taskManagerHTTP, error) {
 	fs.StringVar(&cfg.DataListen, "data-listen", cfg.DataListen, "`HOST:PORT` for the other task managers; port 0 picks one")
 	fs.StringVar(&cfg.DataAdvertise, "data-advertise", "", "`HOST:PORT` that the others are told, if it is not the one listened on")
 	fs.StringVar(&at.http, "http", at.http, "`HOST:PORT` of /metrics and /healthz; empty: none")
-	fs.StringVar(&cfg.WorkDir, "work-dir", cfg.WorkDir, "`DIR` for temporary files")
+	fs.StringVar(&cfg.WorkDir, "work-dir", cfg.WorkDir, "`DIR` that is made at the start; nothing is kept there yet")
 	fs.BoolVar(&at.pprof, "pprof", false, pprofUsage)
 	fs.BoolVar(&at.insecure, "insecure", false, "allow listening outside of loopback without TLS")
 	fs.StringVar(&level, "log-level", level, "`LEVEL` of the log: debug, info, warn or error")

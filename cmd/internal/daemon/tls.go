@@ -47,8 +47,12 @@ func (f *TLSFiles) Load() (server, client credentials.TransportCredentials, err 
 		return nil, nil, fmt.Errorf("%w: load certificate %s with key %s: %w", ErrUsage, f.Cert, f.Key, err)
 	}
 	if now := time.Now(); now.After(cert.Leaf.NotAfter) || now.Before(cert.Leaf.NotBefore) {
-		return nil, nil, fmt.Errorf("%w: certificate %s is valid from %s to %s only; this machine's clock says %s", ErrUsage, f.Cert,
+		err := fmt.Errorf("certificate %s is valid from %s to %s only; this machine's clock says %s", f.Cert,
 			cert.Leaf.NotBefore.Format(time.RFC3339), cert.Leaf.NotAfter.Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+		if now.Before(cert.Leaf.NotBefore) { // the clock may not be set yet: a later start may find it right
+			return nil, nil, err
+		}
+		return nil, nil, fmt.Errorf("%w: %w", ErrUsage, err)
 	}
 	pem, err := os.ReadFile(f.CA)
 	if err != nil {
