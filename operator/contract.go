@@ -36,8 +36,9 @@ type Stateful interface {
 type SourceBatch struct {
 	Batch *Batch
 	Split manifest.Split
-	// Next is the offset to read after this batch, and the leader epoch seen with it (-1: unknown).
-	Next        int64
+	// From is where it begins: Next of the batch of the split before it, or where the split began. Next is the offset to read
+	// after this batch, and LeaderEpoch the epoch seen with it (-1: unknown).
+	From, Next  int64
 	LeaderEpoch int32
 	// Release gives the batch's memory back to the source; the loop calls it once, after the chain
 	// has returned. Never nil.
@@ -76,7 +77,10 @@ type SplitEnder interface {
 // its splits, and no checkpoint has any; but what the sinks have acknowledged by a checkpoint may be stored.
 type OffsetKeeper interface {
 	Source
-	// Taken says that the chain has taken a batch. It and Barrier come from the loop's goroutine.
+	// Accept says whether a batch is to be taken: one that was on its way while its split went to somebody else, or behind
+	// another that was dropped then, is not. It, Taken and Barrier come from the loop's goroutine.
+	Accept(b *SourceBatch) bool
+	// Taken says that the chain has taken a batch.
 	Taken(b *SourceBatch)
 	// Barrier says that the barrier of a checkpoint stands behind all that was taken.
 	Barrier(id ident.CheckpointID)

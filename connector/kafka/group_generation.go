@@ -25,6 +25,9 @@ func (g *GroupSource) generation(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if g.first == nil {
+		g.first = maps.Clone(counts)
+	}
 	joined, err := g.join(ctx, slices.Sorted(maps.Keys(counts)))
 	if err != nil {
 		return err
@@ -117,7 +120,7 @@ func (g *GroupSource) hold(ctx context.Context, joined *wire.JoinedGroup, counts
 	e.Go(func() error { return g.beat(inner) })
 	e.Go(func() error { return g.watch(inner, joined, counts) })
 	e.Go(func() error {
-		positions, err := g.positions(inner, parts)
+		positions, err := g.positions(inner, parts, counts)
 		if err != nil {
 			return err
 		}
@@ -154,8 +157,38 @@ func (g *GroupSource) open(positions []manifest.Position) (*Source, error) {
 	return reader, nil
 }
 
+// grown are the topics that the group has read before, and those that came while this source runs. What there is no
+// committed offset of in them is new, and to be read from its beginning, whatever auto.offset.reset says of a start.
+func (g *GroupSource) grown(ctx context.Context, parts []wire.TopicPartition, counts map[string]int32) (map[string]bool, error) {
+	out := map[string]bool{}
+	var all []wire.TopicPartition
+	asked := map[string]bool{}
+	for _, tp := range parts {
+		if _, from := g.first[tp.Topic]; !from {
+			out[tp.Topic] = true
+		}
+		if asked[tp.Topic] {
+			continue
+		}
+		asked[tp.Topic] = true
+		for p := range counts[tp.Topic] {
+			all = append(all, wire.TopicPartition{Topic: tp.Topic, Partition: p})
+		}
+	}
+	stored, err := g.cluster.OffsetFetch(ctx, g.cfg.GroupID, all)
+	if err != nil {
+		return nil, err
+	}
+	for i := range stored {
+		if stored[i].Err == nil && stored[i].Offset >= 0 {
+			out[stored[i].Topic] = true
+		}
+	}
+	return out, nil
+}
+
 // positions are where the group stands with partitions: what it has committed, else auto.offset.reset.
-func (g *GroupSource) positions(ctx context.Context, parts []wire.TopicPartition) ([]manifest.Position, error) {
+func (g *GroupSource) positions(ctx context.Context, parts []wire.TopicPartition, counts map[string]int32) ([]manifest.Position, error) {
 	if len(parts) == 0 {
 		return nil, nil
 	}
@@ -167,6 +200,9 @@ func (g *GroupSource) positions(ctx context.Context, parts []wire.TopicPartition
 	slices.Sort(topics)
 	var err error
 	if st.ids, err = idsOf(ctx, g.cluster, slices.Compact(topics)); err != nil {
+		return nil, err
+	}
+	if st.grown, err = g.grown(ctx, parts, counts); err != nil {
 		return nil, err
 	}
 	begin, err := st.committed(ctx)
@@ -293,7 +329,8 @@ func (g *GroupSource) settle(ctx context.Context, reader *Source) {
 	}
 }
 
-// drain drops what the chain has not taken.
+// drain drops what the chain has not taken. The chain may take one of the batches meanwhile, which it does not accept if
+// one before it is gone.
 func (g *GroupSource) drain() {
 	for {
 		select {

@@ -59,10 +59,19 @@ func (o *groupOffsets) hold(positions []manifest.Position, kept bool) []manifest
 	return positions
 }
 
+// accepts says whether a batch goes on where the chain is with its partition. When a generation ends, what the chain has not
+// taken is dropped while it goes on taking: what stands behind a gap is not for it, and is read again.
+func (o *groupOffsets) accepts(b *operator.SourceBatch) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	h := o.held[b.Split]
+	return h != nil && b.From <= h.taken && b.Next > h.taken
+}
+
 // take notes what the chain has taken. Of a partition that has been given up it may come late.
 func (o *groupOffsets) take(b *operator.SourceBatch) {
 	o.mu.Lock()
-	if h := o.held[b.Split]; h != nil && b.Next > h.taken {
+	if h := o.held[b.Split]; h != nil && b.From <= h.taken && b.Next > h.taken {
 		h.taken = b.Next
 		if b.LeaderEpoch >= 0 {
 			h.epoch = b.LeaderEpoch

@@ -64,3 +64,27 @@ func TestGroupOffsets(t *testing.T) {
 		t.Errorf("%d barriers wait, at most %d may", len(o.barriers), maxBarriers)
 	}
 }
+
+// TestGroupAcceptsNoGap: batches that were queued when a generation ended may be dropped in part, while the chain goes on
+// taking: what it may take has to follow what it has.
+func TestGroupAcceptsNoGap(t *testing.T) {
+	o := newGroupOffsets()
+	batch := func(from, next int64) *operator.SourceBatch {
+		return &operator.SourceBatch{Split: position("t", 0, 0, -1).Split, From: from, Next: next, LeaderEpoch: 3}
+	}
+	o.hold([]manifest.Position{position("t", 0, 60, -1)}, false)
+	if o.accepts(batch(70, 80)) {
+		t.Error("a batch behind one that was dropped is taken")
+	}
+	o.take(batch(70, 80)) // and if it were
+	if got := o.hold([]manifest.Position{position("t", 0, 60, -1)}, true); got[0].Next != 60 {
+		t.Errorf("what was dropped is not read again: reading goes on at %d", got[0].Next)
+	}
+	if !o.accepts(batch(60, 75)) {
+		t.Error("what was dropped is not taken when it comes again")
+	}
+	o.take(batch(60, 75))
+	if o.accepts(batch(60, 70)) || !o.accepts(batch(70, 80)) || o.accepts(&operator.SourceBatch{Split: position("t", 1, 0, -1).Split, Next: 5}) {
+		t.Error("taken twice, or not at all, or of a partition that others hold")
+	}
+}

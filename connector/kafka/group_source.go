@@ -46,6 +46,8 @@ type GroupSource struct {
 
 	cluster *wire.Cluster // while Run runs
 	member  wire.Member   // of Run
+	// first are the topics, with their partitions, that there were when Run began.
+	first map[string]int32
 
 	mu     sync.Mutex
 	reader *Source // of the generation; nil between two
@@ -81,6 +83,9 @@ func NewGroupSource(name string, cfg SourceConfig) (*GroupSource, error) {
 // Batches is what was fetched, in order within each split while the source holds it.
 func (g *GroupSource) Batches() <-chan operator.SourceBatch { return g.out }
 
+// Accept refuses what is not for this generation.
+func (g *GroupSource) Accept(b *operator.SourceBatch) bool { return g.offsets.accepts(b) }
+
 // Taken notes how far the chain is.
 func (g *GroupSource) Taken(b *operator.SourceBatch) { g.offsets.take(b) }
 
@@ -109,7 +114,8 @@ func (g *GroupSource) Run(ctx context.Context) error {
 		return err
 	}
 	defer release()
-	g.cluster, g.member = cluster, wire.Member{Group: g.cfg.GroupID, Generation: -1}
+	g.cluster, g.first = cluster, nil
+	g.member = wire.Member{Group: g.cfg.GroupID, Generation: -1}
 	defer g.leave(ctx)
 	for tries := 0; ctx.Err() == nil; {
 		err := g.generation(ctx)

@@ -68,6 +68,10 @@ func (m *groupMember) take(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case b := <-m.source.Batches():
+			if !m.source.Accept(&b) {
+				b.Release()
+				continue
+			}
 			m.mu.Lock()
 			if b.Batch != nil {
 				if err := b.Batch.Open(); err != nil {
@@ -237,6 +241,31 @@ func TestGroupGrows(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "new partitions", func() bool { return len(a.partitions()) == 5 })
+}
+
+// TestGroupReadsWhatCame: partitions and topics that come while a group reads are read from their beginning, though its
+// start was to be at the end of the log.
+func TestGroupReadsWhatCame(t *testing.T) {
+	f := startFake(t, kfake.SeedTopics(1, "t1"))
+	cl := franz(t, f)
+	produce(t, cl, numbered("t1", 0, 3)...)
+	adm := kadm.NewClient(cl)
+	a := startMember(t, groupProps(f, propMetadataMaxAge, "100", propReset, "latest"), &graph.KafkaSource{TopicPattern: "t[0-9]"})
+	eventually(t, "it begins at the end", func() bool { return committedOf(t, cl, "g", "t1", 0) == 3 })
+	if _, err := adm.CreatePartitions(testContext(t), 1, "t1"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := adm.CreateTopics(testContext(t), 1, 1, nil, "t2"); err != nil {
+		t.Fatal(err)
+	}
+	produce(t, franz(t, f), &kgo.Record{Topic: "t1", Partition: 1, Value: []byte("early")}, &kgo.Record{Topic: "t2", Value: []byte("early")})
+	eventually(t, "what came before the group saw them", func() bool {
+		seen := a.copySeen()
+		return seen["t1/1 early"] == 1 && seen["t2/0 early"] == 1
+	})
+	if seen := a.copySeen(); len(seen) != 2 {
+		t.Errorf("seen %v", seen)
+	}
 }
 
 // TestGroupLost: a member that the coordinator has forgotten joins anew and goes on where it committed.

@@ -131,7 +131,7 @@ var (
 	}
 	sourceProperties = []Property{
 		source(Property{Name: propGroup, Type: Text, Doc: "group under which offsets are published and found by startup: committed; no consumer may use it at the same time, save with mode: group, where they share the partitions"}),
-		source(Property{Name: propReset, Type: Choice, Values: []string{"earliest", "latest", "none"}, Default: "latest", Doc: "where startup: committed begins without a committed offset; a running job never resets"}),
+		source(Property{Name: propReset, Type: Choice, Values: []string{"earliest", "latest", "none"}, Default: "latest", Doc: "where startup: committed begins without a committed offset; partitions that come later are read from their beginning"}),
 		source(Property{Name: propIsolation, Type: Choice, Values: []string{"read_committed", "read_uncommitted"}, Default: "read_committed", Doc: "whether records of open and aborted transactions are read"}),
 		source(Property{Name: propRack, Type: Text, Doc: "rack of the task manager, or ${env:NAME} where each task manager has its own: what a replica in the same rack holds is read from it, if the brokers have replica.selector.class: org.apache.kafka.common.replica.RackAwareReplicaSelector"}),
 		source(Property{Name: propDiscovery, Type: Millis, Min: 0, Max: dayMs, Default: "300000", Doc: "time between two searches for new partitions and, with topicPattern, new topics, 100 at least; they are read from their beginning; 0: only when the job starts or restarts; no effect on bounded sources and fixed partitions"}),

@@ -173,7 +173,7 @@ func (f *fetcher) sendMerged(ctx context.Context, sp *split, told *int64) error 
 
 // send gives the subtask a batch, or only a position. It waits while the subtask is busy.
 func (f *fetcher) send(ctx context.Context, sp *split, b operator.SourceBatch) error {
-	b.Split, b.Next, b.LeaderEpoch = sp.Split, sp.Next, sp.LeaderEpoch
+	b.Split, b.From, b.Next, b.LeaderEpoch = sp.Split, sp.handedOut.Load(), sp.Next, sp.LeaderEpoch
 	select {
 	case f.source.out <- b:
 		sp.handedOut.Store(b.Next)

@@ -43,12 +43,14 @@ func (a *Admin) StartPositions(ctx context.Context, job *graph.Job) ([]manifest.
 
 // starting resolves the positions of one source.
 type starting struct {
-	admin    *Admin
-	source   *graph.Source
-	cfg      *Config
-	cluster  *wire.Cluster
-	parts    []wire.TopicPartition
-	ids      map[string]manifest.TopicID // of the topics
+	admin   *Admin
+	source  *graph.Source
+	cfg     *Config
+	cluster *wire.Cluster
+	parts   []wire.TopicPartition
+	ids     map[string]manifest.TopicID // of the topics
+	// grown are topics that the group has read before: their partitions without a committed offset came since.
+	grown    map[string]bool
 	warnings []string
 }
 
@@ -298,15 +300,21 @@ func (st *starting) committed(ctx context.Context) ([]point, error) {
 		return nil, err
 	}
 	out := make([]point, len(found))
-	var none, outside []int
+	var since, none, outside []int
 	for i, s := range found {
 		out[i] = s.point
 		switch {
+		case s.offset < 0 && st.grown[st.parts[i].Topic]:
+			out[i] = first[i]
+			since = append(since, i)
 		case s.offset < 0:
 			none = append(none, i)
 		case s.offset < first[i].offset || s.offset > last[i].offset:
 			outside = append(outside, i)
 		}
+	}
+	if len(since) > 0 {
+		st.warnings = append(st.warnings, fmt.Sprintf("%s came since group %s began with the topic: reading from the beginning", st.names(since), st.cfg.GroupID))
 	}
 	if err := st.fallBack(ctx, out, none, fmt.Sprintf("group %s has no committed offset%s for", st.cfg.GroupID, st.place())); err != nil {
 		return nil, err

@@ -10,6 +10,9 @@ import (
 // keepingSource is a fakeSource that keeps its offsets itself.
 type keepingSource struct{ *fakeSource }
 
+// Accept refuses what begins at 1000.
+func (s keepingSource) Accept(b *operator.SourceBatch) bool { return b.From != 1000 }
+
 func (s keepingSource) Taken(b *operator.SourceBatch) {
 	s.add("source: taken %d@%d", b.Split.Partition, b.Next)
 }
@@ -35,6 +38,8 @@ func TestSourceThatKeepsItsOffsets(t *testing.T) {
 		expect(t, j, "ack #1 count=2 t u")
 		task.Completed(1)
 		expect(t, j, "source hears of #1, a hears of #1, b hears of #1")
+		src.batches <- operator.SourceBatch{Split: split(1), From: 1000, Next: 1001, Release: func() { src.add("released unseen") }}
+		expect(t, j, "released unseen")
 		src.deliver(1, 3, "z") // back again after the partition was elsewhere
 		expect(t, j, "a writes z, b writes z, source: taken 1@3, released, sends z")
 		if err := stop(); err != nil {

@@ -177,6 +177,9 @@ func (l *loop) flush(ctx context.Context) error {
 // onSource passes a batch through the chain; only then its position moves.
 func (l *loop) onSource(ctx context.Context, sb *operator.SourceBatch) error {
 	defer sb.Release()
+	if l.keeper != nil && !l.keeper.Accept(sb) {
+		return nil
+	}
 	if l.cfg.Until != nil {
 		if l.positions.ended(sb.Split) {
 			return nil // it was on its way when the split ended
