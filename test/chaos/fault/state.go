@@ -160,7 +160,7 @@ func adoptWrongly(ctx context.Context, s *Scene) error {
 	}{
 		{"operator", strings.NewReplacer("  last: {", "  other: {", "from: last\n", "from: other\n").Replace(file), []string{checkpoint, "state of operator last"}},
 		{"source", strings.NewReplacer("  in:\n", "  other:\n", "[in, compacted]", "[other, compacted]").Replace(file), []string{checkpoint, "position of source in, topic " + s.Workload.In()}},
-		{"key-groups", "maxParallelism: 64\n" + file, []string{checkpoint, "key groups 64 to 127, the job has 0 to 63"}},
+		{"key-groups", "maxParallelism: 64\n" + file, []string{checkpoint, "its state has 128 key groups, the job 64"}},
 	} {
 		id, err := s.Submit(ctx, wrong.what, wrong.file, "--from-checkpoint", checkpoint)
 		if err == nil {

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"sync/atomic"
+	"sync"
 )
 
 // Ports below the range that Linux gives to outgoing connections (ip_local_port_range): a server that is
@@ -14,17 +14,22 @@ const (
 	portLast  = 31999
 )
 
-// given counts the ports that were tried so far, from a place of this process's own on.
-var given atomic.Int64
+// given are the ports that this process has been given so far.
+var (
+	givenMu sync.Mutex
+	given   = map[int]bool{}
+)
 
-var firstGiven = rand.Int64N(portLast - portFirst)
-
-// FreePort finds a TCP port on 127.0.0.1 that nobody listens on now and that stays good for restarts. It does not give
-// the same port twice in a row of thousands: whoever got it before may be about to listen on it.
+// FreePort finds a TCP port on 127.0.0.1 that nobody listens on now and that stays good for restarts. It does not give a port
+// twice: whoever got it before may be about to listen on it, or be down for a moment.
 func FreePort() (int, error) {
 	var last error
 	for range 100 {
-		port := portFirst + int((firstGiven+given.Add(1))%(portLast-portFirst))
+		port, isNew := anotherPort()
+		if !isNew {
+			last = fmt.Errorf("port %d was given already", port)
+			continue
+		}
 		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
 			last = err
@@ -36,4 +41,17 @@ func FreePort() (int, error) {
 		return port, nil
 	}
 	return 0, fmt.Errorf("no free port in %d-%d after 100 attempts: %w", portFirst, portLast, last)
+}
+
+// anotherPort draws a port; false: it was drawn before.
+func anotherPort() (port int, isNew bool) {
+	givenMu.Lock()
+	defer givenMu.Unlock()
+	if len(given) > (portLast-portFirst)/2 {
+		clear(given) // a process of days
+	}
+	port = portFirst + rand.IntN(portLast-portFirst)
+	isNew = !given[port]
+	given[port] = true
+	return port, isNew
 }
