@@ -43,14 +43,14 @@ BENCH ?=
 bench:
 	$(GO) run ./bench $(BENCH)
 
-# What coordination costs at 10 to 10,000 subtasks: a real job manager, simulated task managers; 7 minutes. Exactly-once
+# What coordination costs at 10 to 10,000 subtasks: a real job manager, simulated task managers; 6 minutes. Exactly-once
 # steps run on a real Kafka: with Go only, make bench-scale SCALE='--kafka kfake --max-exactly-once 100'.
 SCALE ?=
 bench-scale:
 	$(GO) run ./bench/scale $(SCALE)
 
-# The page with all figures; they stay beside it as JSON. Needs a machine that does nothing else meanwhile, for some
-# two hours. It is measured in parts, so that an interruption costs one of them; what is compared is within one
+# The page with all figures; they stay beside it as JSON. Needs a machine that does nothing else meanwhile, for
+# hours. It is measured in parts, so that an interruption costs one of them; what is compared is within one
 # part. Runs that are profiled are slower, so they are runs of their own.
 FIGURES = jobs pass-100 pass-1024 times latency scale profiles
 bench-page:
@@ -71,7 +71,7 @@ profile:
 	mkdir -p bin/profiles
 	$(GO) run ./bench --only throughput --contestants sluice --cases $(JOB:passthrough=pass) --modes at-least-once/1s --sizes 100 --compression none --repeats 1 --profile bin/profiles --json bin/profiles/$(JOB:passthrough=pass).json
 
-# Seeds one bug after the other and shows what catches it: some ten minutes.
+# Seeds one bug after the other and shows what catches it.
 chaos-selftest:
 	$(GO) run ./test/chaos --selftest
 

@@ -10,16 +10,6 @@ import (
 	"github.com/sluice-stream/sluice/ident"
 )
 
-// keyGroupsIn finds the number of key groups in the identity of a job; empty: it does not tell.
-func keyGroupsIn(identity string) string {
-	for word := range strings.FieldsSeq(identity) {
-		if n, ok := strings.CutPrefix(word, "keyGroups="); ok {
-			return n
-		}
-	}
-	return ""
-}
-
 // Zero is checkpoint 0 of a job: the offsets that were resolved at its submission (DESIGN rule 2).
 func Zero(job ident.JobID, identity string, positions []manifest.Position, now time.Time) *manifest.Manifest {
 	positions = slices.Clone(positions)
@@ -72,4 +62,14 @@ func Adopt(m *manifest.Manifest, heir Heir, now time.Time) (*manifest.Manifest, 
 		return nil, fmt.Errorf("take over checkpoint %s/%d: %s", m.Job, m.Checkpoint, why)
 	}
 	return z, nil
+}
+
+// keyGroupsIn finds the number of key groups in the identity of a job; empty: it does not tell.
+func keyGroupsIn(identity string) string {
+	for word := range strings.FieldsSeq(identity) {
+		if n, ok := strings.CutPrefix(word, "keyGroups="); ok {
+			return n
+		}
+	}
+	return ""
 }

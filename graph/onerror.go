@@ -88,6 +88,12 @@ func (p *planner) policies(i int) ErrorPolicies {
 	return out
 }
 
+// ReadsTopic says whether a source reads a topic, by its name or by its pattern.
+func (s *Source) ReadsTopic(topic string) bool {
+	p := policyOf(s)
+	return p.reads(topic)
+}
+
 // ownTopic says whether a source reads the topic that its dead letters go to: they would come back for ever.
 func ownTopic(s *Source) bool {
 	p := policyOf(s)

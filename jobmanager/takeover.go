@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -77,12 +76,10 @@ func reads(job *graph.Job, split manifest.Split) bool {
 		if s.Name != split.Source || s.Kafka == nil {
 			continue
 		}
-		k := s.Kafka
-		if k.TopicPattern != "" {
-			pattern, err := regexp.Compile(`^(?:` + k.TopicPattern + `)$`) // which was checked before
-			return k.Mode != graph.ModeGroup && err == nil && pattern.MatchString(split.Topic)
+		if set := s.Kafka.Partitions; len(set) > 0 {
+			return slices.Contains(set[split.Topic], split.Partition)
 		}
-		return k.Mode != graph.ModeGroup && (slices.Contains(k.Topics, split.Topic) || slices.Contains(k.Partitions[split.Topic], split.Partition))
+		return s.Kafka.Mode != graph.ModeGroup && s.ReadsTopic(split.Topic)
 	}
 	return false
 }

@@ -74,7 +74,7 @@ type Window struct {
 	Seconds    float64 `json:"seconds"`
 	CPUSeconds float64 `json:"cpuSeconds"` // of the job manager
 	// FleetCPUSeconds is that of the process with the simulated task managers; ForeignCPUSeconds that of all else on
-	// the machine: what disturbed the measurement.
+	// the machine: what disturbed the measurement and, with an exactly-once sink, the real broker.
 	FleetCPUSeconds   float64 `json:"fleetCpuSeconds"`
 	ForeignCPUSeconds float64 `json:"foreignCpuSeconds"`
 	RSSBytes          int64   `json:"rssBytes"` // of the job manager at its end

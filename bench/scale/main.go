@@ -3,7 +3,7 @@
 // the data path is measured. It prints what deployments and checkpoints take and cost at each size, what a subtask
 // costs (the slope), the goals, and JSON. It asserts no time: figures belong to the machine they were measured on.
 //
-//	go run ./bench/scale                                      # everything, some 5 minutes
+//	go run ./bench/scale                                      # everything, some 6 minutes
 //	go run ./bench/scale --steps 1000 --guarantees exactly-once   # a part of it
 //	go run ./bench/scale --steps 10000 --profile DIR          # with CPU and heap profiles of the job manager
 //	go run ./bench/scale --json scale.json

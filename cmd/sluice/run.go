@@ -30,7 +30,8 @@ func (c *cli) runCommand() *cobra.Command {
 		Long: `Start a job manager and a task manager in this process, submit the job and follow it.
 Print sinks write to standard output, with -o json to standard error. Ctrl-C stops the job
 with a final checkpoint. Without --data-dir nothing is kept; with it the next run of the
-same job goes on from its last checkpoint.`,
+same job goes on from its last checkpoint, and after a loss of data from the one that
+--from-checkpoint names.`,
 		Example: `  sluice run job.yaml
   sluice run job.yaml --set parallelism=4 --slots 4
   sluice run job.yaml --data-dir ./state    # again: goes on where it was stopped`,
@@ -176,7 +177,7 @@ func (l *localCluster) submit(ctx context.Context, client pb.JobServiceClient, r
 			req.FromCheckpoint = l.from
 		case j.GetState() == "FAILED_DATA_LOSS":
 			ended := web.JobFromProto(j)
-			return "", &exitError{exitJobDataLoss, fmt.Errorf("%w\nchoose one of the two ways by --from-checkpoint", outcome(&ended))}
+			return "", &exitError{exitJobDataLoss, fmt.Errorf("%w\nit does not go on by itself: run it with --from-checkpoint and the checkpoint of a way out", outcome(&ended))}
 		case j.GetState() != "FINISHED" && j.GetCheckpoints().GetLatest() != nil:
 			req.FromCheckpoint = fmt.Sprintf("%s/%d", j.GetId(), j.GetCheckpoints().GetLatest().GetId())
 			fmt.Fprintf(l.cli.stderr, "%s goes on from checkpoint %s in %s\n", j.GetName(), req.GetFromCheckpoint(), l.dataDir)

@@ -180,7 +180,10 @@ func (g *GroupSource) grown(ctx context.Context, parts []wire.TopicPartition, co
 		return nil, err
 	}
 	for i := range stored {
-		if stored[i].Err == nil && stored[i].Offset >= 0 {
+		if stored[i].Err != nil { // it might be what tells that the topic is known
+			return nil, stored[i].Err
+		}
+		if stored[i].Offset >= 0 {
 			out[stored[i].Topic] = true
 		}
 	}

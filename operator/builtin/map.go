@@ -70,9 +70,6 @@ func begin(out, in *operator.Batch) {
 	if cap(out.Arena) > 4*emitBytes {
 		out.Arena = nil
 	}
-	if cap(out.Records) > 4*emitRecords {
-		out.Records = nil
-	}
 	out.Reset()
 	out.Origins = append(out.Origins, in.Origins...)
 }

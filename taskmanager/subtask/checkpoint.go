@@ -42,24 +42,15 @@ func (a *acks) begin(ack *manifest.Ack) {
 	}
 }
 
-// drop forgets the ack of a checkpoint; false if it is not pending.
+// drop forgets the ack of a checkpoint, or of an older one; false if none is pending.
 func (a *acks) drop(id ident.CheckpointID) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.pending == nil || a.pending.ack.Checkpoint != id {
+	if a.pending == nil || a.pending.ack.Checkpoint > id {
 		return false
 	}
 	a.pending = nil
 	return true
-}
-
-// dropThrough forgets the ack of a checkpoint, or of an older one.
-func (a *acks) dropThrough(id ident.CheckpointID) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.pending != nil && a.pending.ack.Checkpoint <= id {
-		a.pending = nil
-	}
 }
 
 // own adds the subtask's own part.
@@ -139,7 +130,7 @@ func (l *loop) abort(id ident.CheckpointID) {
 	if l.aligner.Abort(id) {
 		l.cfg.Inputs.UnblockAll()
 	}
-	l.acks.dropThrough(id)
+	l.acks.drop(id)
 }
 
 func (l *loop) onTrigger(ctx context.Context, t trigger) error {

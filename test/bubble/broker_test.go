@@ -176,13 +176,18 @@ func TestCommitsGoOnWithoutSpace(t *testing.T) {
 		if j := c.Job("count"); !waits(j, "the job cannot go on") {
 			t.Errorf("%s, waiting for %q", j.State, j.Waiting)
 		}
-		c.disk.fill(false)
-		c.StartTaskManager("tm-1", 2)
-		c.AwaitCheckpoints(30*time.Second, "count", 2)
-		c.Stop("count", true)
-		c.AwaitState(time.Minute, "count", "STOPPED")
-		c.CheckNothingTwice()
+		c.endWithSpace()
 	})
+}
+
+// endWithSpace gives the disk room again and the job its task manager, which then ends with nothing written twice.
+func (c *Cluster) endWithSpace() {
+	c.disk.fill(false)
+	c.StartTaskManager("tm-1", 2)
+	c.AwaitCheckpoints(30*time.Second, "count", 2)
+	c.Stop("count", true)
+	c.AwaitState(time.Minute, "count", "STOPPED")
+	c.CheckNothingTwice()
 }
 
 // TestLastManifestIsCommitted loses a task manager while a manifest is on its way to the disk, which is full right after:
@@ -206,12 +211,7 @@ func TestLastManifestIsCommitted(t *testing.T) {
 		if j := c.Job("count"); !waits(j, "the job cannot go on") {
 			t.Errorf("%s, waiting for %q", j.State, j.Waiting)
 		}
-		c.disk.fill(false)
-		c.StartTaskManager("tm-1", 2)
-		c.AwaitCheckpoints(30*time.Second, "count", 2)
-		c.Stop("count", true)
-		c.AwaitState(time.Minute, "count", "STOPPED")
-		c.CheckNothingTwice()
+		c.endWithSpace()
 	})
 }
 

@@ -199,6 +199,7 @@ func (s *Suite) all(ctx context.Context, set settings, faults []fault.Fault, j *
 		}
 		o := s.Run(ctx, r)
 		if o.environment() { // the machine's fault, such as a port that somebody else took meanwhile
+			fmt.Fprintf(os.Stderr, "chaos: %s, seed %d, is made once more: %s\n", r.Fault.Name(), r.Seed, o.Verdict[0])
 			o = s.Run(ctx, r)
 		}
 		o.Revision, o.Load1 = set.revision, machine.LoadAverage()

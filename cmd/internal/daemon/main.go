@@ -32,7 +32,7 @@ func (p *Process) lookupEnv(name string) (string, bool) {
 // Main runs one of the daemons as a process: signals, error text, exit code (0 done, 1 failed, 2 bad usage).
 func Main(run func(context.Context, Process) error) int {
 	// A panic would end the process with 2 as bad usage does, after which a supervisor does not start it again: it is to
-	// die by a signal.
+	// die by a signal, and without a core, which would hold the secrets of jobs. The log has all goroutines.
 	debug.SetTraceback("crash")
 	if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}); err != nil {
 		fmt.Fprintln(os.Stderr, "warning: a core of this process may hold secrets of jobs:", err)

@@ -48,7 +48,7 @@ func anotherPort() (port int, isNew bool) {
 	givenMu.Lock()
 	defer givenMu.Unlock()
 	if len(given) > (portLast-portFirst)/2 {
-		clear(given) // a process of days
+		clear(given) // a process of hours
 	}
 	port = portFirst + rand.IntN(portLast-portFirst)
 	isNew = !given[port]
