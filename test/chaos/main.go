@@ -202,7 +202,7 @@ func (s *Suite) all(ctx context.Context, set settings, faults []fault.Fault, j *
 			fmt.Fprintf(os.Stderr, "chaos: %s, seed %d, is made once more: %s\n", r.Fault.Name(), r.Seed, o.Verdict[0])
 			o = s.Run(ctx, r)
 		}
-		o.Revision, o.Load1 = set.revision, machine.LoadAverage()
+		o.Revision, o.Load1, o.LargeEvery = set.revision, machine.LoadAverage(), set.largeEvery
 		if ctx.Err() != nil { // it was not made to its end
 			break
 		}

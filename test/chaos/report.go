@@ -71,8 +71,8 @@ func report(outcomes []Outcome, faults []fault.Fault, set settings) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Reliability: the fault suite\n\n%s\n", explanation)
 	low, high := seeds(outcomes)
-	fmt.Fprintf(&b, "Kafka %s, %s, %s/%s with %d processors, guarantee %s, %d records per second, seeds %d to %d, workload %s, outage %s, every %d. record with 512 KiB.\n\n",
-		set.kafka, runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), set.guarantee, set.rate, low, high, set.workload, set.outage, set.largeEvery)
+	fmt.Fprintf(&b, "Kafka %s, %s, %s/%s with %d processors, guarantee %s, %d records per second, seeds %d to %d, workload %s, outage %s%s.\n\n",
+		set.kafka, runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), set.guarantee, set.rate, low, high, set.workload, set.outage, large(outcomes))
 	if set.remark != "" {
 		fmt.Fprintf(&b, "%s\n\n", set.remark)
 	}
@@ -99,6 +99,21 @@ func report(outcomes []Outcome, faults []fault.Fault, set settings) string {
 	writeRed(&b, outcomes)
 	writeLeftOut(&b, "Faults that are not run", faults, func(f fault.Fault) string { return f.NotRun })
 	writeLeftOut(&b, "Known gaps: faults that are run only when asked for, as Sluice does not stand them", faults, func(f fault.Fault) string { return f.Gap })
+	return b.String()
+}
+
+// large says in how many of the runs how many records had 512 KiB: they cost a broker more than everything else.
+func large(outcomes []Outcome) string {
+	runs := map[int]int{}
+	for _, o := range outcomes {
+		if o.LargeEvery > 0 {
+			runs[o.LargeEvery]++
+		}
+	}
+	var b strings.Builder
+	for _, every := range slices.Sorted(maps.Keys(runs)) {
+		fmt.Fprintf(&b, ", 512 KiB in every %d. record of %d runs", every, runs[every])
+	}
 	return b.String()
 }
 

@@ -67,6 +67,8 @@ type Outcome struct {
 	DurationMs int64 `json:"durationMs"`
 	// Load1 is the machine's load average over the last minute of the run; 0: not known.
 	Load1 float64 `json:"load1,omitempty"`
+	// LargeEvery: every so many records had 512 KiB, -1: none; 0: not known.
+	LargeEvery int `json:"largeEvery,omitempty"`
 	// Revision is the commit that was tested.
 	Revision string `json:"revision"`
 }
