@@ -167,7 +167,7 @@ func (s *sessions) open(reg registration, stream *downstream, now time.Time) (se
 	}
 	s.mu.Unlock()
 	if replaced { // before the new session can be sent anything: its slots are not those of the old one
-		s.events.lost(workerLost{worker: worker, reason: "task manager " + string(worker) + " was started anew", certain: true})
+		s.events.lost(workerLost{worker: worker, reason: s.whyReplaced(old, reg), certain: true})
 	}
 	ses = &session{
 		id: newID(), worker: worker, incarnation: inc, slots: reg.slots, dataAddress: reg.dataAddress,
@@ -179,6 +179,15 @@ func (s *sessions) open(reg registration, stream *downstream, now time.Time) (se
 	s.mu.Unlock()
 	s.events.registered(worker, ses.slots)
 	return ses, false, nil
+}
+
+// whyReplaced says why a task manager comes with a new session: the same process gives its own up only when its lease is
+// over.
+func (s *sessions) whyReplaced(old *session, reg registration) string {
+	if old.incarnation == reg.incarnation {
+		return fmt.Sprintf("task manager %s gave its session up, as it had no answer for the heartbeat timeout (%s)", reg.worker, s.cfg.HeartbeatTimeout)
+	}
+	return fmt.Sprintf("task manager %s was started anew", reg.worker)
 }
 
 // replaces says that the newcomer proves the end of the old process: it listens on the port that the old

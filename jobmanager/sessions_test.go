@@ -170,6 +170,21 @@ func (r *registerRig) prepare(t *testing.T, state string) string {
 	return ses.id
 }
 
+// TestWhyReplaced: a task manager that starved is not told to have been started anew.
+func TestWhyReplaced(t *testing.T) {
+	r := newRig(t)
+	r.cfg.HeartbeatTimeout = 2 * time.Second
+	old := &session{incarnation: "a"}
+	for incarnation, want := range map[string]string{
+		"a": "task manager w gave its session up, as it had no answer for the heartbeat timeout (2s)",
+		"b": "task manager w was started anew",
+	} {
+		if got := r.whyReplaced(old, reg(incarnation, "")); got != want {
+			t.Errorf("incarnation %s: %q, want %q", incarnation, got, want)
+		}
+	}
+}
+
 func TestCauseOfLoss(t *testing.T) {
 	const broke = "its connection broke, and it did not come back within 2s"
 	for want, why := range map[string][]error{broke: {context.Canceled, status.Error(codes.Canceled, "context canceled")}, errSilent.Error(): {errSilent}} {

@@ -255,7 +255,7 @@ func (s *Sink) newTopic(found *wire.Topic) *topic {
 	n := len(found.Partitions)
 	// the first turn is the partition with the subtask's own number, so that subtasks spread
 	before := int32((s.subtask + n - 1) % n)
-	return &topic{name: found.Name, batchBytes: s.cfg.Produce.BatchBytes, sticky: before, turn: before, keys: int32(n), askedAt: time.Now()}
+	return &topic{name: found.Name, size: newBatchSize(s.cfg.Produce.BatchBytes), sticky: before, turn: before, keys: int32(n), askedAt: time.Now()}
 }
 
 // discover asks for a topic for as long as a batch may wait.

@@ -349,6 +349,9 @@ type retriable struct{ error }
 // Under mu.
 func (s *Sink) delivered(t *target, b *outBatch, baseOffset int64) {
 	t.pop()
+	if t.topic.size.small() {
+		t.topic.size.taken(time.Now())
+	}
 	if t.tries > 0 {
 		t.tries, t.notBefore = 0, time.Time{}
 		s.trouble.set(t.name, "")
@@ -359,7 +362,7 @@ func (s *Sink) delivered(t *target, b *outBatch, baseOffset int64) {
 	s.memory.release(b)
 }
 
-// split replaces a batch that the topic refuses as too large by its halves, and closes later ones
+// split replaces a batch that the topic refuses as too large by its halves, and closes the next ones
 // earlier. Under mu.
 func (s *Sink) split(t *target, b *outBatch) error {
 	first, second, err := b.halves(wire.NewDecompressor())
@@ -367,7 +370,7 @@ func (s *Sink) split(t *target, b *outBatch) error {
 		return &Error{Where: t.name, Err: err}
 	}
 	s.log.Info("a batch is too large for its topic and is split", "topic", t.topic.name, "partition", t.id, "sizeBytes", len(b.data)+len(b.rest), "records", b.count)
-	t.topic.batchBytes = min(t.topic.batchBytes, max(first.builder.SizeBytes(), second.builder.SizeBytes()))
+	t.topic.size.refused(max(first.builder.SizeBytes(), second.builder.SizeBytes()), time.Now())
 	t.queue = append([]*outBatch{first, second}, t.queue[1:]...)
 	s.memory.used += first.bytes + second.bytes
 	if b.share != nil {

@@ -16,10 +16,9 @@ type topic struct {
 	targets []*target // by partition; more when records want more and the topic has grown
 	keys    int32     // partitions over which keys are spread
 	askedAt time.Time // when it was last asked for
-	// batchBytes is where batches are closed; it shrinks when the topic refuses one as too large.
-	batchBytes int
-	sticky     int32 // partition of records without a key
-	turn       int32 // of round-robin
+	size    batchSize // of batches
+	sticky  int32     // partition of records without a key
+	turn    int32     // of round-robin
 }
 
 // target is a partition that the sink writes to; all under Sink.mu.

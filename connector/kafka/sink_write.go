@@ -75,7 +75,7 @@ func (s *Sink) Write(ctx context.Context, b *operator.Batch) error {
 // append adds a record to the open batch of its partition. Under mu.
 func (s *Sink) append(t *target, b *operator.Batch, r *operator.Record, codec wire.Codec, now time.Time) error {
 	size := recordOverhead + spanBytes(r)
-	if t.open != nil && t.open.builder.SizeBytes()+size > t.topic.batchBytes {
+	if t.open != nil && t.open.builder.SizeBytes()+size > t.topic.size.bytes {
 		s.closeOpen(t)
 		nudge(t)
 	}
@@ -87,7 +87,7 @@ func (s *Sink) append(t *target, b *operator.Batch, r *operator.Record, codec wi
 	grown := int64(t.open.builder.SizeBytes() - before)
 	t.open.bytes += grown
 	s.memory.used += grown
-	if t.open.builder.SizeBytes() >= t.topic.batchBytes {
+	if t.open.builder.SizeBytes() >= t.topic.size.bytes {
 		s.closeOpen(t)
 		nudge(t)
 	}
