@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -29,6 +30,7 @@ type broker struct {
 	dir       string
 	classPath string
 	jvm       []string
+	niceness  int
 	process   *process.Process
 }
 
@@ -55,7 +57,7 @@ func newBrokers(ctx context.Context, dir string, options Options) ([]server, err
 	var servers []server
 	for i := range options.Brokers {
 		b := &broker{
-			kind: options.Kind, node: i + 1, port: ports[i], classPath: classPath, jvm: jvm,
+			kind: options.Kind, node: i + 1, port: ports[i], classPath: classPath, jvm: jvm, niceness: options.Niceness,
 			dir: filepath.Join(dir, fmt.Sprintf("node%d", i+1)),
 		}
 		overrides, err := advertised(b, ports[options.Brokers+i], options)
@@ -143,8 +145,8 @@ func (b *broker) arguments(main string, args ...string) []string {
 func (b *broker) start(context.Context) error {
 	var err error
 	b.process, err = process.Start(process.Spec{
-		Name: "broker", Path: "java", Dir: b.dir,
-		Args: b.arguments("kafka.Kafka", filepath.Join(b.dir, "server.properties")),
+		Name: "broker", Path: "nice", Dir: b.dir,
+		Args: append([]string{"-n", strconv.Itoa(b.niceness), "java"}, b.arguments("kafka.Kafka", filepath.Join(b.dir, "server.properties"))...),
 	})
 	return err
 }

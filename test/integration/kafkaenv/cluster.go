@@ -41,6 +41,9 @@ type Options struct {
 	Benchmark bool
 	// HeapMiB is the largest heap of a broker, 512 if zero.
 	HeapMiB int
+	// Niceness is added to that of the brokers (nice): where they share processors with what is tested, that does not
+	// wait for them more than it would on machines of its own.
+	Niceness int
 	// Properties override the broker's settings, by Kafka's names.
 	Properties map[string]string
 	// Advertise, if set, gives each real broker one more listener, through which clients can be led over a
