@@ -1,6 +1,10 @@
 package graph
 
-import "github.com/sluice-stream/sluice/ident"
+import (
+	"slices"
+
+	"github.com/sluice-stream/sluice/ident"
+)
 
 // Kind is what a node of a chain does.
 type Kind int
@@ -89,6 +93,17 @@ func (p *Physical) Subtasks() []ident.Subtask {
 		}
 	}
 	return all
+}
+
+// PassedOn says that nobody looks into the records of a vertex's source: there are only sinks to Kafka that keep the
+// partition behind it.
+func (p *Physical) PassedOn(v *Vertex) bool {
+	if v.Nodes[0].Kind != KindSource || slices.ContainsFunc(p.Edges, func(e Edge) bool { return e.From == v.Name }) {
+		return false
+	}
+	return !slices.ContainsFunc(v.Nodes[1:], func(n Node) bool {
+		return n.Kind != KindSink || n.Sink.Kafka == nil || n.Sink.Kafka.Partitioner != Preserve || n.Sink.Kafka.TopicExpression != ""
+	})
 }
 
 // Vertex finds a vertex by name.

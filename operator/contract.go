@@ -131,6 +131,16 @@ type TransactionLevel struct {
 	Wanted int
 }
 
+// SourceContext is what a source is made with beside its node of the graph.
+type SourceContext struct {
+	// Positions are the splits of the subtask.
+	Positions []manifest.Position
+	// Waiting is told why the source makes no progress, empty when it does again; any goroutine may call it.
+	Waiting func(reason string)
+	// PassedOn: only sinks that keep the partition take the batches, and nobody looks into them if it can be helped.
+	PassedOn bool
+}
+
 // SinkContext is what a sink is made with beside its node of the graph.
 type SinkContext struct {
 	Subtask int

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
 	"github.com/sluice-stream/sluice/operator"
@@ -17,9 +16,8 @@ import (
 // Connectors makes the sources and sinks that talk to the outside. Run of what they make returns when
 // everything that it started has ended.
 type Connectors interface {
-	// NewSource makes the source of a node; positions are the splits of this subtask. waiting is told why
-	// the source makes no progress, empty when it does again; any goroutine may call it.
-	NewSource(node *graph.Node, positions []manifest.Position, waiting func(reason string)) (operator.Source, error)
+	// NewSource makes the source of a node for one of its vertex's subtasks.
+	NewSource(node *graph.Node, sc operator.SourceContext) (operator.Source, error)
 	// NewSink makes the sink of a node for one of its vertex's subtasks.
 	NewSink(node *graph.Node, sc operator.SinkContext) (operator.Sink, error)
 }
@@ -109,7 +107,9 @@ func (b *builder) node(cfg *subtask.Config, t *task, n *graph.Node) (err error) 
 				return err
 			}
 		}
-		cfg.Source, err = b.attempt.tm.connectors.NewSource(n, cfg.Positions, waiting)
+		cfg.Source, err = b.attempt.tm.connectors.NewSource(n, operator.SourceContext{
+			Positions: cfg.Positions, Waiting: waiting, PassedOn: cfg.Until == nil && b.plan.PassedOn(&cfg.Vertex),
+		})
 	case graph.KindOperator:
 		cfg.Operators[n.Name], err = builtin.New(n, builtin.Context{
 			Subtask: cfg.Subtask.Index, Parallelism: cfg.Vertex.Parallelism, MaxParallelism: b.plan.MaxParallelism, Failures: t.failures,

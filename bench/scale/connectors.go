@@ -25,9 +25,9 @@ type connectors struct {
 }
 
 // NewSource is taskmanager.Connectors'.
-func (c *connectors) NewSource(_ *graph.Node, positions []manifest.Position, _ func(string)) (operator.Source, error) {
+func (c *connectors) NewSource(_ *graph.Node, sc operator.SourceContext) (operator.Source, error) {
 	s := &source{pace: c.pace, out: make(chan operator.SourceBatch)}
-	for _, p := range positions {
+	for _, p := range sc.Positions {
 		sp := &split{Split: p.Split}
 		sp.next.Store(p.Next)
 		s.splits = append(s.splits, sp)

@@ -156,7 +156,7 @@ func TestConnectors(t *testing.T) {
 		times := newTimeline()
 		times.begin(1)
 		c := &connectors{times: times, pace: time.Second}
-		src, err := c.NewSource(nil, []manifest.Position{{Split: manifest.Split{Source: "in", Topic: "in", Partition: 3}, Next: 5}}, nil)
+		src, err := c.NewSource(nil, operator.SourceContext{Positions: []manifest.Position{{Split: manifest.Split{Source: "in", Topic: "in", Partition: 3}, Next: 5}}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"log/slog"
 
-	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/operator"
 )
@@ -34,10 +33,9 @@ func NewConnectors(log *slog.Logger, expressions func(failed operator.Failed) Ex
 // Close cuts the connections that are still open.
 func (c *Connectors) Close() error { return c.connections.Close() }
 
-// NewSource makes the source of a node; positions are the splits of this subtask. Waiting is told why the
-// source makes no progress, empty when it does again.
-func (c *Connectors) NewSource(node *graph.Node, positions []manifest.Position, waiting func(reason string)) (operator.Source, error) {
-	cfg := SourceConfig{Kafka: node.Source.Kafka, Positions: positions, Connections: c.connections, Status: waiting, Logger: c.log}
+// NewSource makes the source of a node for one of its vertex's subtasks.
+func (c *Connectors) NewSource(node *graph.Node, sc operator.SourceContext) (operator.Source, error) {
+	cfg := SourceConfig{Kafka: node.Source.Kafka, Positions: sc.Positions, Connections: c.connections, Status: sc.Waiting, PassedOn: sc.PassedOn, Logger: c.log}
 	if cfg.Kafka.Mode == graph.ModeGroup {
 		s, err := NewGroupSource(node.Name, cfg)
 		if err != nil {

@@ -222,7 +222,7 @@ var refused = map[string]string{
 	"group.instance.id":                     "it has no meaning here: every attempt of a job has members of its own; remove it",
 	"max.poll.records":                      "it has no meaning here: what is read ahead is bounded in bytes by " + propFetchMaxBytes + "; remove it",
 	"max.poll.interval.ms":                  "it has no meaning here: a source that is held back by its sinks stays a member of its group; remove it",
-	"check.crcs":                            "it is set by Sluice: checksums are always checked",
+	"check.crcs":                            "it is set by Sluice: checksums are always checked, of batches that are passed on unopened by the broker that takes them",
 	"allow.auto.create.topics":              "topics are never created: create them before; remove it",
 	"compression.level":                     "name the codec: " + propGzipLevel + ", " + propLZ4Level + " or " + propZstdLevel,
 	"sasl.mechanisms":                       "write " + propMechanism,

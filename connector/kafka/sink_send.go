@@ -164,6 +164,8 @@ func (s *Sink) refusedBy(t *target, cause error) error {
 		e.Hint, e.class = "raise the topic's max.message.bytes (and segment.bytes), or filter large records out", "user"
 	case wire.HasCode(cause, wire.CodeInvalidRecord, codeInvalidTimestamp):
 		e.class = "user"
+	case isBadBatch(cause):
+		e.Hint = "the batch was read like this, and is read again when the job restarts; if it stays so, the disk of its broker may be damaged"
 	}
 	return e
 }
@@ -317,6 +319,11 @@ func (s *Sink) answers(load *cargo, results []wire.ProduceResult, err error) err
 // partition stays in flight. Under mu.
 func (s *Sink) answered(t *target, b *outBatch, result *wire.ProduceResult) (forgotten bool, err error) {
 	fault := result.Err
+	if b.raw != nil && wire.HasCode(fault, wire.CodeCorruptMessage) {
+		if bad := b.raw.Verify(); bad != nil { // it came so, and no repetition helps
+			fault = bad
+		}
+	}
 	switch {
 	case fault == nil, wire.HasCode(fault, wire.CodeDuplicateSequence) && s.idempotent:
 		s.delivered(t, b, result.BaseOffset)

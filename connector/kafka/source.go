@@ -40,6 +40,8 @@ type SourceConfig struct {
 	Logger *slog.Logger
 	// InFlightBytes bounds what is read ahead; default four times max.partition.fetch.bytes for each split, 4 to 32 MiB.
 	InFlightBytes int64
+	// PassedOn: sinks pass the batches on as they are, and their brokers check the checksums.
+	PassedOn bool
 }
 
 // Source reads splits of Kafka topics. It implements operator.Source.
@@ -54,6 +56,7 @@ type Source struct {
 	out         chan operator.SourceBatch
 	budget      *budget
 	ahead       int64 // bytes to read ahead, 0: as the splits want it
+	passedOn    bool
 	trouble     *trouble
 	parcels     sync.Pool // of *parcel
 	behindGrace time.Duration
@@ -132,7 +135,7 @@ func NewSource(cfg SourceConfig) (*Source, error) {
 	}
 	s := &Source{
 		cfg: resolved, rack: rack, connections: cfg.Connections, log: cfg.Logger, out: make(chan operator.SourceBatch, batchQueue),
-		budget: newBudget(cfg.InFlightBytes), ahead: cfg.InFlightBytes, trouble: newTrouble(cfg.Status), fetchers: map[place]*fetcher{}, wake: make(chan struct{}, 1),
+		budget: newBudget(cfg.InFlightBytes), ahead: cfg.InFlightBytes, passedOn: cfg.PassedOn, trouble: newTrouble(cfg.Status), fetchers: map[place]*fetcher{}, wake: make(chan struct{}, 1),
 		doubts:      make(chan []doubt, doubtQueue),
 		behindGrace: behindGrace, quietAge: quietAge,
 	}

@@ -70,7 +70,7 @@ func (f *fetcher) batches(ctx context.Context, sp *split, p *wire.FetchedPartiti
 	told := sp.Next // up to where the subtask knows
 	fault := func() error {
 		for !sp.AtEnd() && !sp.ended() {
-			r, err := p.Next()
+			r, err := f.next(p)
 			if r == nil || err != nil {
 				return err
 			}
@@ -92,11 +92,22 @@ func (f *fetcher) batches(ctx context.Context, sp *split, p *wire.FetchedPartiti
 	return fault
 }
 
+// next is the next batch; its checksum is left to the broker that it is passed on to, if it is.
+func (f *fetcher) next(p *wire.FetchedPartition) (*wire.RawBatch, error) {
+	if f.source.passedOn {
+		return p.NextUnchecked()
+	}
+	return p.Next()
+}
+
 // one handles a batch. It owns r.
 func (f *fetcher) one(ctx context.Context, sp *split, r *wire.RawBatch, left, told *int64) error {
 	deliver, err := f.filter.Deliver(r)
 	if deliver && err == nil {
 		err = r.Limit(sp.Next, sp.Stop)
+	}
+	if err == nil && r.Batch().Len() == 0 { // is it really empty?
+		err = r.Verify()
 	}
 	if err != nil {
 		r.Release()

@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/sluice-stream/sluice/connector/kafka/wire"
+	"github.com/sluice-stream/sluice/graph"
 )
 
 func TestSourceSurvives(t *testing.T) {
@@ -271,7 +272,7 @@ func TestSourceBadBatch(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			f := startFake(t, kfake.SeedTopics(1, "in"))
 			produce(t, franz(t, f), numbered("in", 0, 10)...)
-			damage(t, f, test.times)
+			damage(t, f, test.times, numbered("in", 0, 10))
 			r := startSource(t, properties(f, propRetryBackoff, "5"), position("in", 0, 0, -1))
 			if !test.fails {
 				r.until("in", 0, 10)
@@ -284,11 +285,32 @@ func TestSourceBadBatch(t *testing.T) {
 	}
 }
 
+// TestPassedOnBadBatch: the checksum of what is passed on unopened is the taking broker's to check, and the failure names
+// where the batch was read.
+func TestPassedOnBadBatch(t *testing.T) {
+	t.Parallel()
+	f := startFake(t, kfake.SeedTopics(1, "in", "out"))
+	records := numbered("in", 0, 10)
+	for _, r := range records {
+		r.Value = make([]byte, smallBatchBytes) // smaller batches are opened and merged
+	}
+	produce(t, franz(t, f), records...)
+	damage(t, f, 1000, records)
+	r := startChangedSource(t, func(s *Source) { s.passedOn = true }, properties(f), position("in", 0, 0, -1))
+	w := startSink(t, &graph.KafkaSink{Topic: "out", Partitioner: graph.Preserve, Properties: forSink(f, propRetryBackoff, "5")})
+	b := <-r.source.Batches()
+	w.write(b.Batch)
+	b.Release()
+	if err := w.failure(); err == nil || !strings.Contains(err.Error(), "out/0: in/0: batch at offset 0: checksum is") || !strings.Contains(err.Error(), "the disk of its broker may be damaged") {
+		t.Errorf("error %v", err)
+	}
+}
+
 // damage answers the first fetches with a batch in which a bit is wrong.
-func damage(t testing.TB, f *kfake.Cluster, times int) {
+func damage(t testing.TB, f *kfake.Cluster, times int, records []*kgo.Record) {
 	t.Helper()
 	var w wire.Builder
-	for _, r := range numbered("in", 0, 10) {
+	for _, r := range records {
 		w.AppendRecord(r.Timestamp.UnixMilli(), r.Key, r.Value, nil)
 	}
 	batch, err := w.Finish(wire.NoProducer, nil)
@@ -307,7 +329,7 @@ func damage(t testing.TB, f *kfake.Cluster, times int) {
 		topic := kmsg.NewFetchResponseTopic()
 		topic.Topic = "in"
 		part := kmsg.NewFetchResponseTopicPartition()
-		part.RecordBatches, part.HighWatermark = batch, 10
+		part.RecordBatches, part.HighWatermark = batch, int64(len(records))
 		topic.Partitions = append(topic.Partitions, part)
 		out.Topics = append(out.Topics, topic)
 		return out, nil, true

@@ -250,8 +250,8 @@ type hostConnectors struct {
 }
 
 // NewSource is taskmanager.Connectors'.
-func (c hostConnectors) NewSource(_ *graph.Node, positions []manifest.Position, _ func(string)) (operator.Source, error) {
-	return &source{c: c, positions: slices.Clone(positions), out: make(chan operator.SourceBatch, 4)}, nil
+func (c hostConnectors) NewSource(_ *graph.Node, sc operator.SourceContext) (operator.Source, error) {
+	return &source{c: c, positions: slices.Clone(sc.Positions), out: make(chan operator.SourceBatch, 4)}, nil
 }
 
 // NewSink is taskmanager.Connectors'.

@@ -43,8 +43,17 @@ func (f *AbortedFilter) Reset(list []AbortedTxn, isolation Isolation) {
 }
 
 // Deliver says whether the batch's records are to be delivered. Control batches never are. A marker
-// of a transaction that is not listed is passed over: the fetch began in its middle, or it committed.
+// of a transaction that is not listed is passed over: the fetch began in its middle, or it committed. What is left out
+// has its checksum checked, as nobody else does it.
 func (f *AbortedFilter) Deliver(r *RawBatch) (bool, error) {
+	deliver, err := f.decide(r)
+	if !deliver && err == nil {
+		err = r.Verify()
+	}
+	return deliver, err
+}
+
+func (f *AbortedFilter) decide(r *RawBatch) (bool, error) {
 	if f.off {
 		return !r.Control(), nil
 	}

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -112,6 +113,23 @@ func (h *Header) LogAppendTime() bool { return h.Attributes&attrLogAppendTime !=
 // ParseHeader reads the header of the batch that p begins with and checks its length, counts and
 // checksum. It returns the batch's size in bytes. ErrPartial: p ends before the batch does.
 func ParseHeader(p []byte, h *Header) (int, error) {
+	size, err := parseHeader(p, h)
+	if size > 0 {
+		err = cmp.Or(checkSum(p[:size]), err)
+	}
+	return size, err
+}
+
+// checkSum compares the checksum of a whole batch with what its header says.
+func checkSum(batch []byte) error {
+	if sum := crc32.Checksum(batch[atAttributes:], castagnoli); sum != checksumOf(batch) {
+		return batchFault(int64(binary.BigEndian.Uint64(batch)), "checksum is %08x, the header says %08x", sum, checksumOf(batch))
+	}
+	return nil
+}
+
+// parseHeader is ParseHeader without the checksum. The size is given if the batch is whole, whatever is wrong in it.
+func parseHeader(p []byte, h *Header) (int, error) {
 	if len(p) < atMagic+1 {
 		return 0, ErrPartial
 	}
@@ -132,10 +150,6 @@ func ParseHeader(p []byte, h *Header) (int, error) {
 	}
 	if size > int64(len(p)) {
 		return 0, ErrPartial
-	}
-	p = p[:size]
-	if sum := crc32.Checksum(p[atAttributes:], castagnoli); sum != checksumOf(p) {
-		return 0, batchFault(base, "checksum is %08x, the header says %08x", sum, checksumOf(p))
 	}
 	*h = Header{
 		BaseOffset:      base,

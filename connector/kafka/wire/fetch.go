@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -88,6 +89,22 @@ func (p *FetchedPartition) Release() {
 // over; one that begins before it and reaches past it is given (see RawBatch.Limit). The caller owns
 // the batch and releases it.
 func (p *FetchedPartition) Next() (*RawBatch, error) {
+	r, err := p.NextUnchecked()
+	if r == nil || err != nil {
+		return nil, err
+	}
+	if err := r.Verify(); err != nil {
+		r.Release()
+		p.rest = nil
+		return nil, err
+	}
+	return r, nil
+}
+
+// NextUnchecked is Next without the checksum, for a batch that is passed on unopened: HeaderFor moves the checksum of its
+// first producer to the new header, and the broker that takes the batch checks it. Whoever opens the batch, or leaves it
+// out, checks it with Verify.
+func (p *FetchedPartition) NextUnchecked() (*RawBatch, error) {
 	for {
 		if oldFormat(p.rest) {
 			if r, err := p.nextOld(); r != nil || err != nil || len(p.rest) == 0 {
@@ -96,9 +113,13 @@ func (p *FetchedPartition) Next() (*RawBatch, error) {
 			continue
 		}
 		var h Header
-		size, err := ParseHeader(p.rest, &h)
+		size, err := parseHeader(p.rest, &h)
 		if errors.Is(err, ErrPartial) {
 			return nil, p.partial()
+		}
+		passedOver := err == nil && h.LastOffset() < p.Offset
+		if size > 0 && (err != nil || passedOver) { // nobody else looks at it
+			err = cmp.Or(checkSum(p.rest[:size]), err)
 		}
 		if err != nil {
 			p.rest = nil
@@ -110,7 +131,7 @@ func (p *FetchedPartition) Next() (*RawBatch, error) {
 		}
 		raw := p.rest[:size:size]
 		p.rest, p.next, p.any = p.rest[size:], h.Next(), true
-		if h.LastOffset() < p.Offset {
+		if passedOver {
 			continue
 		}
 		return p.batch(h, raw), nil

@@ -46,10 +46,10 @@ func (c *Cluster) produceLegacy(ctx context.Context, to net.Addr, talk *produceT
 // becomes none.
 func (c *Cluster) messageSet(data []byte) ([]byte, error) {
 	r := c.memory.batches.Get().(*RawBatch)
-	r.home, r.unpacker, r.raw = &c.memory, c.decompress, data
+	r.home, r.unpacker, r.raw, r.verified = &c.memory, c.decompress, data, true
 	r.batch.Packed = r
 	defer r.Release()
-	if _, err := ParseHeader(data, &r.Header); err != nil {
+	if _, err := parseHeader(data, &r.Header); err != nil {
 		return nil, err
 	}
 	b := r.Batch()

@@ -166,7 +166,7 @@ func (w *modern) finish(base, last int64) (Header, error) {
 	binary.BigEndian.PutUint64(out[atMaxTime:], uint64(w.maxTimeMs))
 	binary.BigEndian.PutUint32(out[atCount:], uint32(w.count))
 	binary.BigEndian.PutUint32(out[atCRC:], crc32.Checksum(out[atAttributes:], castagnoli))
-	_, err := ParseHeader(out, &h)
+	_, err := parseHeader(out, &h)
 	return h, err
 }
 
@@ -310,7 +310,7 @@ func (p *FetchedPartition) rewritten(buf *buffer, w *modern, base, last int64) (
 	buf.data = w.out
 	r := p.home.batches.Get().(*RawBatch)
 	r.Header, r.Topic, r.Partition = h, p.Topic, p.Partition
-	r.raw, r.buf, r.home, r.unpacker = w.out, buf, p.home, p.unpack
+	r.raw, r.buf, r.home, r.unpacker, r.verified = w.out, buf, p.home, p.unpack, true
 	r.batch.Packed = r
 	return r, nil
 }

@@ -10,7 +10,8 @@ import (
 	"github.com/sluice-stream/sluice/operator"
 )
 
-// RawBatch is one fetched batch with its header parsed and checked, its records unopened. It is an
+// RawBatch is one fetched batch with its header parsed and checked, its records unopened; its checksum is checked before
+// they are opened, at the latest. It is an
 // operator.Packed and carries the operator.Batch through which it travels. It has one owner, who
 // calls Release once; everything that was got from it is invalid then.
 type RawBatch struct {
@@ -25,6 +26,7 @@ type RawBatch struct {
 	slab     *slab
 	batch    operator.Batch
 	cut      bool
+	verified bool // its checksum is right
 	releaser func()
 }
 
@@ -43,13 +45,28 @@ func (r *RawBatch) SizeBytes() int { return len(r.raw) }
 // the RawBatch. Once opened, an uncompressed batch's arena is the fetch buffer itself.
 func (r *RawBatch) Batch() *operator.Batch { return &r.batch }
 
+// Verify checks the checksum, once. Header and records are what the first producer wrote if it is right.
+func (r *RawBatch) Verify() error {
+	if r.verified {
+		return nil
+	}
+	if err := checkSum(r.raw); err != nil {
+		return inPartition(err, r.Topic, r.Partition)
+	}
+	r.verified = true
+	return nil
+}
+
 // Unpack appends the records to b. The own batch gets views of the fetch buffer; any other batch gets
 // a copy in its arena.
 func (r *RawBatch) Unpack(b *operator.Batch) error {
 	if r.Control() {
 		return batchFault(r.BaseOffset, "a control batch has no records to deliver").in(r.Topic, r.Partition)
 	}
-	var err error
+	err := r.Verify()
+	if err != nil {
+		return err
+	}
 	if b == &r.batch {
 		err = r.unpackOwn()
 	} else {
@@ -198,7 +215,7 @@ func (r *RawBatch) Share() *RawBatch {
 	if r.buf != nil {
 		r.buf.retain()
 	}
-	s.Header, s.Topic, s.Partition, s.cut = r.Header, r.Topic, r.Partition, r.cut
+	s.Header, s.Topic, s.Partition, s.cut, s.verified = r.Header, r.Topic, r.Partition, r.cut, r.verified
 	s.raw, s.buf, s.home, s.unpacker = r.raw, r.buf, r.home, r.unpacker
 	s.batch.Packed = s
 	return s
@@ -256,6 +273,9 @@ func (r *RawBatch) Markers(dst []Marker) ([]Marker, error) {
 	if !r.Control() {
 		return dst, nil
 	}
+	if err := r.Verify(); err != nil {
+		return dst, err
+	}
 	var room [4]operator.Record
 	body, err := r.body(nil)
 	if err != nil {
@@ -281,7 +301,7 @@ func (r *RawBatch) Markers(dst []Marker) ([]Marker, error) {
 func ParseBatch(p []byte, d *Decompressor) (*RawBatch, []byte, error) {
 	m := new(memory)
 	m.init()
-	r := &RawBatch{home: m, unpacker: d}
+	r := &RawBatch{home: m, unpacker: d, verified: true}
 	size, err := ParseHeader(p, &r.Header)
 	if err != nil {
 		return nil, p, err
