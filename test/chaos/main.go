@@ -61,7 +61,7 @@ func parse(args []string) (settings, error) {
 	flags.StringVar(&s.faults, "faults", "all", "`F1,F2/NAME,…` to inject, or all, save those that show a known gap; none with an empty text")
 	flags.IntVar(&s.seeds, "seeds", 1, "runs of each fault, each with its own seed")
 	flags.Int64Var(&s.firstSeed, "first-seed", 1, "seed of the first run; the others follow")
-	flags.StringVar(&s.workload, "workload", "rotate", "A, B, C, or rotate: by the seed")
+	flags.StringVar(&s.workload, "workload", "rotate", "A, B, C, D, or rotate: by the seed, all but D, which only faults run that name it")
 	flags.IntVar(&s.mixed, "mixed", 0, "runs with random faults one after the other, after the others")
 	flags.DurationVar(&s.mixedDuration, "mixed-duration", 2*time.Minute, "how long faults are injected in a mixed run")
 	flags.DurationVar(&s.outage, "outage", 20*time.Second, "how long all brokers are down in F9 and lines are silent in long partitions")

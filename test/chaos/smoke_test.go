@@ -21,6 +21,7 @@ var smoke = []struct {
 	{"F4/jm/between-witness=crash", workload.A},
 	{"F6", workload.B},
 	{"F8/sink-kill", workload.C},
+	{"F8/copy-sink-kill", workload.D},
 	{"F22/back", workload.B},
 }
 

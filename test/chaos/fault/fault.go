@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sluice-stream/sluice/internal/failpoint"
 	"github.com/sluice-stream/sluice/test/chaos/rig"
 	"github.com/sluice-stream/sluice/test/chaos/workload"
 	"github.com/sluice-stream/sluice/test/integration/cluster"
@@ -103,9 +104,27 @@ type Scene struct {
 
 // Catalogue is every fault, in the order of its numbers.
 func Catalogue() []Fault {
-	return slices.Concat(killFaults(), crashPoints(), hangFaults(), brokerFaults(), networkFaults(), diskFaults(), clockFaults(), stateFaults(),
+	all := slices.Concat(killFaults(), crashPoints(), hangFaults(), brokerFaults(), networkFaults(), diskFaults(), clockFaults(), stateFaults(),
 		protocolFaults(), slotFaults(), transactionFaults(), kafkaFaults(), topicFaults(), securityFaults(), orderlyFaults(),
 		zooKeeperFaults())
+	return append(all, copies(all)...)
+}
+
+// copied are the faults that workload D runs, too: it passes batches on unopened, and writes and repeats them in another way
+// than the others do.
+var copied = []string{
+	"F1/one", "F2/" + string(failpoint.BeforeCommit), "F3/alone", "F8/source-kill", "F8/sink-kill", "F8/sink-hang", "F8/transactions-kill", "F9/outage", "F25/move",
+}
+
+func copies(all []Fault) []Fault {
+	var out []Fault
+	for _, f := range all {
+		if slices.Contains(copied, f.Name()) {
+			f.Variant, f.Kinds = strings.TrimSuffix("copy-"+f.Variant, "-"), []workload.Kind{workload.D}
+			out = append(out, f)
+		}
+	}
+	return out
 }
 
 // Select finds the faults of a list of names, separated by commas: F4 for all of its variants, or F4/NAME; or all, save

@@ -15,6 +15,7 @@ type expectation struct {
 	sources  map[sourceKey]map[int64]*expected // by offset
 	known    int64                             // records
 	byTopic  map[string]int64                  // of these, the required ones
+	offsets  map[sourceKey]map[int64][]int64   // by the Seq of the value; only where outputs have no stamp
 }
 
 // sourceKey is a partition of the input.
@@ -42,7 +43,7 @@ const (
 const maxEmits = 8
 
 func newExpectation(w *workload.Workload) *expectation {
-	return &expectation{workload: w, sources: map[sourceKey]map[int64]*expected{}, byTopic: map[string]int64{}}
+	return &expectation{workload: w, sources: map[sourceKey]map[int64]*expected{}, byTopic: map[string]int64{}, offsets: map[sourceKey]map[int64][]int64{}}
 }
 
 // add takes a record of the input. One that is there already becomes required if it was not.
@@ -63,12 +64,49 @@ func (e *expectation) add(r workload.Record, p presence) error {
 		}
 		e.sources[key][r.Offset] = x
 		e.known++
+		if err := e.place(key, r); err != nil {
+			return err
+		}
 	}
 	if p == required && !x.required {
 		x.required = true
 		e.byTopic[r.Topic]++
 	}
 	return nil
+}
+
+// place remembers at which offset a value stands, where outputs have no stamp.
+func (e *expectation) place(key sourceKey, r workload.Record) error {
+	if e.workload.Stamped() {
+		return nil
+	}
+	v, err := workload.ParseValue(r.Value)
+	if err != nil {
+		return fmt.Errorf("input %s/%d/%d: %w", r.Topic, r.Partition, r.Offset, err)
+	}
+	if e.offsets[key] == nil {
+		e.offsets[key] = map[int64][]int64{}
+	}
+	e.offsets[key][v.Seq] = append(e.offsets[key][v.Seq], r.Offset) // a producer that lost track may write one twice
+	return nil
+}
+
+// origin is the stamp of an output that has none, by its value.
+func (e *expectation) origin(value []byte) (workload.Stamp, error) {
+	v, err := workload.ParseValue(value)
+	if err != nil {
+		return workload.Stamp{}, err
+	}
+	key := sourceKey{e.workload.Origin(v), v.Partition}
+	places := e.offsets[key][v.Seq]
+	if len(places) == 0 {
+		return workload.Stamp{}, fmt.Errorf("number %d of %s/%d is no committed record", v.Seq, key.topic, key.partition)
+	}
+	offset := places[0]
+	if e.sources[key][offset].seen != 0 && len(places) > 1 {
+		offset, e.offsets[key][v.Seq] = places[1], places[1:]
+	}
+	return workload.Stamp{Topic: key.topic, Partition: key.partition, Offset: offset}, nil
 }
 
 // limit makes optional what a job that ended in the middle need not have read: all records from these offsets on, by

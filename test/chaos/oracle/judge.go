@@ -39,7 +39,7 @@ func (j *judge) see(r *kgo.Record) {
 	if by := (writer{r.ProducerID, r.ProducerEpoch}); j.writers[by] == "" {
 		j.writers[by] = where(r)
 	}
-	stamp, err := workload.ParseStamp(header(r, workload.HeaderSource), header(r, workload.HeaderEmit))
+	stamp, err := j.stamp(r)
 	if err != nil {
 		j.phantoms.add("%s: %v", where(r), err)
 		return
@@ -65,6 +65,14 @@ func (j *judge) see(r *kgo.Record) {
 	if j.workload.Counted() {
 		j.checkCount(r)
 	}
+}
+
+// stamp says where an output came from: its headers tell, or of a copy its value.
+func (j *judge) stamp(r *kgo.Record) (workload.Stamp, error) {
+	if j.workload.Stamped() {
+		return workload.ParseStamp(header(r, workload.HeaderSource), header(r, workload.HeaderEmit))
+	}
+	return j.expected.origin(r.Value)
 }
 
 func (j *judge) checkOrder(r *kgo.Record, source sourceKey, stamp workload.Stamp) {

@@ -3,6 +3,7 @@ package oracle
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -22,6 +23,9 @@ func newWorkload(t *testing.T, kind workload.Kind) *workload.Workload {
 // input is a record of partition 0 with two outputs in workload C.
 func input(topic string, offset int64, key string) workload.Record {
 	v := workload.Value{Seq: offset, Fan: 2, Payload: fmt.Append(nil, "payload ", offset)}
+	if strings.HasSuffix(topic, "-compacted") {
+		v.Seq += 1 << 40
+	}
 	return workload.Record{Topic: topic, Offset: offset, Key: []byte(key), Value: v.Append(nil)}
 }
 
@@ -97,18 +101,18 @@ const clean = "lost 0 dup 0 order 0 phantom 0 count 0"
 // two of each.
 var doctorings = []doctoring{
 	{"nothing wrong", func(s []*kgo.Record) []*kgo.Record { return s },
-		map[workload.Kind]string{workload.A: clean, workload.B: clean, workload.C: clean}},
+		map[workload.Kind]string{workload.A: clean, workload.B: clean, workload.C: clean, workload.D: clean}},
 	{"one dropped", func(s []*kgo.Record) []*kgo.Record { return slices.Delete(s, 2, 3) },
-		map[workload.Kind]string{workload.A: "lost 1 dup 0 order 0 phantom 0 count 0", workload.B: "lost 1 dup 0 order 0 phantom 0 count 1", workload.C: "lost 1 dup 0 order 0 phantom 0 count 0"}},
+		map[workload.Kind]string{workload.A: "lost 1 dup 0 order 0 phantom 0 count 0", workload.B: "lost 1 dup 0 order 0 phantom 0 count 1", workload.C: "lost 1 dup 0 order 0 phantom 0 count 0", workload.D: "lost 1 dup 0 order 0 phantom 0 count 0"}},
 	{"a compacted one dropped", func(s []*kgo.Record) []*kgo.Record {
 		return slices.DeleteFunc(s, func(r *kgo.Record) bool { return string(r.Key) == "ck1" })
-	}, map[workload.Kind]string{workload.A: clean, workload.B: clean, workload.C: clean}},
+	}, map[workload.Kind]string{workload.A: clean, workload.B: clean, workload.C: clean, workload.D: clean}},
 	{"one twice, later", func(s []*kgo.Record) []*kgo.Record { return append(s, s[4]) },
-		map[workload.Kind]string{workload.A: "lost 0 dup 1 order 0 phantom 0 count 0", workload.B: "lost 0 dup 1 order 0 phantom 0 count 0", workload.C: "lost 0 dup 1 order 0 phantom 0 count 0"}},
+		map[workload.Kind]string{workload.A: "lost 0 dup 1 order 0 phantom 0 count 0", workload.B: "lost 0 dup 1 order 0 phantom 0 count 0", workload.C: "lost 0 dup 1 order 0 phantom 0 count 0", workload.D: "lost 0 dup 1 order 0 phantom 0 count 0"}},
 	{"two of one key swapped", func(s []*kgo.Record) []*kgo.Record { s[0], s[len(s)-3] = s[len(s)-3], s[0]; return s },
 		map[workload.Kind]string{workload.B: "lost 0 dup 0 order 4 phantom 0 count 3"}},
 	{"two of different keys swapped", func(s []*kgo.Record) []*kgo.Record { s[2], s[3] = s[3], s[2]; return s },
-		map[workload.Kind]string{workload.A: "lost 0 dup 0 order 1 phantom 0 count 0", workload.B: clean, workload.C: "lost 0 dup 0 order 1 phantom 0 count 0"}},
+		map[workload.Kind]string{workload.A: "lost 0 dup 0 order 1 phantom 0 count 0", workload.B: clean, workload.C: "lost 0 dup 0 order 1 phantom 0 count 0", workload.D: "lost 0 dup 0 order 1 phantom 0 count 0"}},
 	{"emit numbers swapped", func(s []*kgo.Record) []*kgo.Record { s[0], s[1] = s[1], s[0]; return s },
 		map[workload.Kind]string{workload.C: "lost 0 dup 0 order 1 phantom 0 count 0"}},
 	{"from an offset that was aborted", func(s []*kgo.Record) []*kgo.Record {
@@ -123,13 +127,18 @@ var doctorings = []doctoring{
 	{"another value", func(s []*kgo.Record) []*kgo.Record {
 		s[0] = clone(s[0], func(r *kgo.Record) { r.Value = []byte("7") })
 		return s
-	}, map[workload.Kind]string{workload.A: "lost 1 dup 0 order 0 phantom 1 count 0", workload.B: "lost 0 dup 0 order 0 phantom 0 count 2"}},
+	}, map[workload.Kind]string{workload.A: "lost 1 dup 0 order 0 phantom 1 count 0", workload.B: "lost 0 dup 0 order 0 phantom 0 count 2", workload.D: "lost 1 dup 0 order 0 phantom 1 count 0"}},
 	{"another key", func(s []*kgo.Record) []*kgo.Record {
 		s[0] = clone(s[0], func(r *kgo.Record) { r.Key = []byte("k9") })
 		return s
-	}, map[workload.Kind]string{workload.A: "lost 1 dup 0 order 0 phantom 1 count 0", workload.B: "lost 1 dup 0 order 0 phantom 1 count 1"}},
+	}, map[workload.Kind]string{workload.A: "lost 1 dup 0 order 0 phantom 1 count 0", workload.B: "lost 1 dup 0 order 0 phantom 1 count 1", workload.D: "lost 1 dup 0 order 0 phantom 1 count 0"}},
 	{"nothing comes out", func([]*kgo.Record) []*kgo.Record { return nil },
-		map[workload.Kind]string{workload.A: "lost 10 dup 0 order 0 phantom 0 count 0", workload.C: "lost 20 dup 0 order 0 phantom 0 count 0"}},
+		map[workload.Kind]string{workload.A: "lost 10 dup 0 order 0 phantom 0 count 0", workload.C: "lost 20 dup 0 order 0 phantom 0 count 0", workload.D: "lost 10 dup 0 order 0 phantom 0 count 0"}},
+	{"a number that was aborted", func(s []*kgo.Record) []*kgo.Record {
+		return append(s, clone(s[0], func(r *kgo.Record) {
+			r.Value = workload.Value{Seq: 1, Fan: 2, Payload: []byte("payload 1")}.Append(nil)
+		}))
+	}, map[workload.Kind]string{workload.D: "lost 0 dup 0 order 0 phantom 1 count 0"}},
 	{"counts begin anew", func(s []*kgo.Record) []*kgo.Record {
 		s[6] = clone(s[6], func(r *kgo.Record) { r.Value = []byte("1") })
 		return s
@@ -166,6 +175,30 @@ func TestCovered(t *testing.T) {
 		var r Report
 		if j.finish(&r); counts(r) != c.want {
 			t.Errorf("covered up to %d, five of ten there: %s, want %s", c.covered, counts(r), c.want)
+		}
+	}
+}
+
+// TestWrittenTwice: a value that a producer wrote twice must come out of a copy twice, and not more often.
+func TestWrittenTwice(t *testing.T) {
+	w := newWorkload(t, workload.D)
+	first := input(w.In(), 0, "k1")
+	second := first
+	second.Offset = 4
+	for copies, want := range map[int]string{1: "lost 1 dup 0 order 0 phantom 0 count 0", 2: clean, 3: "lost 0 dup 1 order 0 phantom 0 count 0"} {
+		e := newExpectation(w)
+		for _, r := range []workload.Record{first, second} {
+			if err := e.add(r, required); err != nil {
+				t.Fatal(err)
+			}
+		}
+		j := newJudge(w, e)
+		for i := range copies {
+			j.see(&kgo.Record{Topic: w.Out(), Offset: int64(i), Key: first.Key, Value: first.Value})
+		}
+		var r Report
+		if j.finish(&r); counts(r) != want {
+			t.Errorf("%d copies: %s, want %s", copies, counts(r), want)
 		}
 	}
 }

@@ -92,7 +92,7 @@ func (c *copier) copy(in []*kgo.Record) error {
 }
 
 func (c *copier) partition(r *kgo.Record) int32 {
-	if c.w.Kind() == workload.A {
+	if c.w.Kind() == workload.A || c.w.Kind() == workload.D {
 		return r.Partition
 	}
 	h := fnv.New32a()
@@ -137,6 +137,7 @@ func TestRuns(t *testing.T) {
 	t.Cleanup(cluster.Close)
 	for i, s := range []story{
 		{name: "map", kind: workload.A},
+		{name: "copy", kind: workload.D},
 		{name: "counts", kind: workload.B},
 		{name: "fan-out", kind: workload.C},
 		{name: "one dropped", kind: workload.A, want: "lost 1 dup 0 order 0 phantom 0", says: "lost: ",

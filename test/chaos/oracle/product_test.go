@@ -38,7 +38,7 @@ func TestProduct(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(broker.Close)
-	for _, kind := range []workload.Kind{workload.A, workload.B, workload.C} {
+	for _, kind := range []workload.Kind{workload.A, workload.B, workload.C, workload.D} {
 		t.Run(string(kind), func(t *testing.T) { runProduct(t, cluster.New(t, binaries), kind, broker.ListenAddrs()) })
 	}
 }

@@ -79,6 +79,9 @@ func (w *Workload) NewGenerator(l Load) (*Generator, error) {
 	for _, topic := range []string{w.In(), w.Compacted()} {
 		g.seqs[topic] = make([]atomic.Int64, w.params.Partitions)
 	}
+	for p := range g.seqs[w.Compacted()] {
+		g.seqs[w.Compacted()][p].Store(compactedFrom)
+	}
 	// The same few words again and again: a batch that compression does not make smaller is sent without it.
 	random := rand.New(rand.NewPCG(uint64(l.Seed), 0))
 	words := strings.Fields("order paid open shipped refund customer invoice 1000 2500 9999")

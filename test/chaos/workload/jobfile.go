@@ -17,10 +17,18 @@ func (w *Workload) JobFile() string {
 	fmt.Fprintf(&f, "name: %s\nparallelism: %d\n", p.Name, p.Parallelism)
 	fmt.Fprintf(&f, "checkpoint: {interval: %v, timeout: %v, tolerableFailures: 5}\n", p.CheckpointInterval, p.CheckpointTimeout)
 	f.WriteString("restart: {strategy: exponential-delay, initial: 0s, max: 1s, attempts: 1000, healthyAfter: 5s}\n")
-	fmt.Fprintf(&f, "sources:\n%s%soperators:\n%s", w.source("in", w.In()), w.source("compacted", w.Compacted()), w.operators())
-	fmt.Fprintf(&f, "sinks:\n  out:\n    from: last\n%s    kafka:\n      topic: %s\n      guarantee: %s\n      partitioner: %s\n      properties: %s\n",
-		w.wide(), w.Out(), p.Guarantee, w.partitioner(), properties(w.sinkProperties()))
+	fmt.Fprintf(&f, "sources:\n%s%s", w.source("in", w.In()), w.source("compacted", w.Compacted()))
+	if w.kind == D { // a sink behind each source, in its chain: only there are batches passed on unopened
+		fmt.Fprintf(&f, "sinks:\n%s%s", w.sink("out", "in"), w.sink("out2", "compacted"))
+	} else {
+		fmt.Fprintf(&f, "operators:\n%ssinks:\n%s", w.operators(), w.sink("out", "last"))
+	}
 	return f.String()
+}
+
+func (w *Workload) sink(name, from string) string {
+	return fmt.Sprintf("  %s:\n    from: %s\n%s    kafka:\n      topic: %s\n      guarantee: %s\n      partitioner: %s\n      properties: %s\n",
+		name, from, w.wide(), w.Out(), w.params.Guarantee, w.partitioner(), properties(w.sinkProperties()))
 }
 
 func (w *Workload) source(name, topic string) string {
@@ -70,14 +78,17 @@ func (w *Workload) wide() string {
 }
 
 func (w *Workload) partitioner() string {
-	if w.kind == A {
+	if w.kind == A || w.kind == D {
 		return "preserve"
 	}
 	return "key"
 }
 
 func (w *Workload) sinkProperties() map[string]string {
-	own := map[string]string{"bootstrap.servers": w.params.Brokers, "compression.type": "lz4"}
+	own := map[string]string{"bootstrap.servers": w.params.Brokers}
+	if w.kind != D { // it keeps the compression of each batch
+		own["compression.type"] = "lz4"
+	}
 	if w.params.Guarantee == "exactly-once" {
 		own["transaction.timeout.ms"] = fmt.Sprint(w.params.TransactionTimeout.Milliseconds())
 	}

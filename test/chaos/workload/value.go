@@ -21,7 +21,8 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 type Value struct {
 	// Partition is where the generator put the record.
 	Partition int32
-	// Seq counts what the generator wrote to the topic's partition, aborted records included, from 0.
+	// Seq counts what the generator wrote to the topic's partition, aborted records included, from 0, or from 2^40 in the
+	// compacted topic.
 	Seq int64
 	// Fan is how many records job C makes of it; Filtered: job C drops it.
 	Fan int

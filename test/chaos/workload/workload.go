@@ -1,4 +1,4 @@
-// Package workload is what the fault suite lets a cluster do: three jobs, their topics, a generator of
+// Package workload is what the fault suite lets a cluster do: four jobs, their topics, a generator of
 // input, and a model of each job that says what must come out. It uses nothing of the product.
 package workload
 
@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// Kind is one of the three jobs.
+// Kind is one of the four jobs.
 type Kind string
 
-// The jobs. Each reads an ordinary and a compacted topic and stamps what comes out (see Stamp).
+// The jobs. Each reads an ordinary and a compacted topic, and all but D stamp what comes out (see Stamp).
 const (
 	// A is a stateless map that keeps the partition. No exchange.
 	A Kind = "A"
@@ -21,18 +21,20 @@ const (
 	// C drops one record in ten and makes none to three of any other, behind a hash exchange to twice the
 	// parallelism of the source.
 	C Kind = "C"
+	// D copies both topics, batches unopened where that is possible. Only faults that name it run it.
+	D Kind = "D"
 )
 
 // Parse reads the name of a kind.
 func Parse(name string) (Kind, error) {
 	switch k := Kind(name); k {
-	case A, B, C:
+	case A, B, C, D:
 		return k, nil
 	}
-	return "", fmt.Errorf("workload %q is unknown, want A | B | C", name)
+	return "", fmt.Errorf("workload %q is unknown, want A | B | C | D", name)
 }
 
-// ForSeed rotates the kinds with the seed.
+// ForSeed rotates the kinds with the seed, all but D.
 func ForSeed(seed int64) Kind { return []Kind{A, B, C}[uint64(seed)%3] }
 
 // Params are what a run chooses.
@@ -140,7 +142,7 @@ func (w *Workload) Expected(r Record) ([]Output, error) {
 		return nil, err
 	}
 	switch {
-	case w.kind == A:
+	case w.kind == A, w.kind == D:
 		return []Output{{Key: r.Key, Value: r.Value}}, nil
 	case w.kind == B:
 		return []Output{{Key: r.Key}}, nil
@@ -160,7 +162,7 @@ func (w *Workload) Counted() bool { return w.kind == B }
 
 // OrderPerKey tells how far the job keeps order: of all records of a source partition that reach the same
 // output partition (false), or only of those of the same key (true), as different subtasks handle the keys.
-func (w *Workload) OrderPerKey() bool { return w.kind != A }
+func (w *Workload) OrderPerKey() bool { return w.kind == B || w.kind == C }
 
 // Stamp is where an output came from: topic, partition and offset of its source record, and the emit number
 // among the outputs of that record. The job writes it into two headers: "src" is topic/partition/offset and
@@ -170,6 +172,20 @@ type Stamp struct {
 	Partition int32
 	Offset    int64
 	Emit      int
+}
+
+// Stamped tells that the outputs have a stamp. Those of a copy have none: what they are says their value (see Origin).
+func (w *Workload) Stamped() bool { return w.kind != D }
+
+// compactedFrom is where the Seq of the compacted topic begins, so that a value says of which topic it is.
+const compactedFrom = 1 << 40
+
+// Origin is the topic that a value of the input was written to.
+func (w *Workload) Origin(v Value) string {
+	if v.Seq >= compactedFrom {
+		return w.Compacted()
+	}
+	return w.In()
 }
 
 // The headers of an output.

@@ -68,6 +68,7 @@ func TestExpected(t *testing.T) {
 	}{
 		{workload.A, three, []string{"k=" + string(three)}},
 		{workload.A, dropped, []string{"k=" + string(dropped)}},
+		{workload.D, three, []string{"k=" + string(three)}},
 		{workload.B, three, []string{"k="}},
 		{workload.C, three, []string{"k=0|" + string(three), "k=1|" + string(three), "k=2|" + string(three)}},
 		{workload.C, none, nil},
@@ -96,8 +97,8 @@ func TestForSeed(t *testing.T) {
 	if got != "ABCABC" {
 		t.Errorf("seeds 0 to 5 run %s, want ABCABC", got)
 	}
-	if _, err := workload.Parse("D"); err == nil {
-		t.Error("workload D exists")
+	if _, err := workload.Parse("E"); err == nil {
+		t.Error("workload E exists")
 	}
 }
 
