@@ -12,17 +12,12 @@ import (
 // load reads a job file with its overrides. Warnings go to stderr; an invalid file is a usage error with
 // every fault in it.
 func (c *cli) load(path string, sets []string) (*graph.Job, error) {
-	return c.loadWith(path, sets, nil)
-}
-
-// loadWith is load with a judgement of the whole job.
-func (c *cli) loadWith(path string, sets []string, check func(*graph.Job) []graph.Problem) (*graph.Job, error) {
 	data, err := readFile(path)
 	if err != nil {
 		return nil, err
 	}
 	job, err := spec.Parse(data, path, spec.Options{
-		Checks: graph.Checks{Expressions: expression.Checker{}, Properties: kafka.CheckProperties, Job: check},
+		Checks: graph.Checks{Expressions: expression.Checker{}, Properties: kafka.CheckProperties, Job: kafka.CheckJob},
 		Set:    sets,
 		Warn:   func(p spec.Problem) { fmt.Fprintln(c.stderr, "warning:", p) },
 	})

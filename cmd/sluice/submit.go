@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/sluice-stream/sluice/connector/kafka"
 	"github.com/sluice-stream/sluice/graph"
 	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
 	"github.com/sluice-stream/sluice/proto/wire"
@@ -23,7 +22,7 @@ func (c *cli) validateCommand() *cobra.Command {
 		Long:    "Check a job file: syntax, names, expressions, Kafka properties. All errors are shown at once, with line and column. No broker is asked; submit does that.",
 		Example: "  sluice validate job.yaml\n  sluice validate job.yaml --set parallelism=4",
 		RunE: func(_ *cobra.Command, args []string) error {
-			job, err := c.loadWith(args[0], sets, kafka.CheckJob) // where the job manager finds it for the other verbs
+			job, err := c.load(args[0], sets)
 			if err != nil {
 				return err
 			}

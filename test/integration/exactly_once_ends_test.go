@@ -185,5 +185,5 @@ func exactlyOnceRefusals(t *testing.T, r *rig) {
 	long := strings.Replace(job, "max.request.size: 4194304", "transaction.timeout.ms: 900001", 1)
 	r.refused(t, long, 1, "transaction.timeout.ms", "900001", "transaction.max.timeout.ms")
 	short := strings.Replace(job, "max.request.size: 4194304", "transaction.timeout.ms: 60000", 1)
-	r.refused(t, short, 1, "transaction.timeout.ms", "60000", "2m")
+	r.refused(t, short, 2, "transaction.timeout.ms", "60000", "2m")
 }
