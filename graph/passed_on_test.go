@@ -24,6 +24,8 @@ func TestPassedOn(t *testing.T) {
 		"an edge":               {[]Node{source, sink(nil)}, away, false},
 		"by key":                {[]Node{source, sink(nil), sink(func(k *KafkaSink) { k.Partitioner = ByKey })}, nil, false},
 		"the topic by contents": {[]Node{source, sink(func(k *KafkaSink) { k.Topic, k.TopicExpression = "", "value" })}, nil, false},
+		"no guarantee":          {[]Node{source, sink(func(k *KafkaSink) { k.Guarantee = NoGuarantee })}, nil, false},
+		"another compression":   {[]Node{source, sink(func(k *KafkaSink) { k.Properties = map[string]string{"compression.type": "lz4"} })}, nil, false},
 		"printed":               {[]Node{source, {Kind: KindSink, Sink: &Sink{Print: &PrintSink{}}}}, nil, false},
 		"no source":             {[]Node{{Kind: KindOperator}, sink(nil)}, nil, false},
 	} {

@@ -95,15 +95,25 @@ func (p *Physical) Subtasks() []ident.Subtask {
 	return all
 }
 
-// PassedOn says that nobody looks into the records of a vertex's source: there are only sinks to Kafka that keep the
-// partition behind it.
+// PassedOn says that nobody looks into the records of a vertex's source, and that a batch that Kafka refuses is read again:
+// there are only sinks to Kafka behind it, which keep the partition and have a guarantee.
 func (p *Physical) PassedOn(v *Vertex) bool {
 	if v.Nodes[0].Kind != KindSource || slices.ContainsFunc(p.Edges, func(e Edge) bool { return e.From == v.Name }) {
 		return false
 	}
 	return !slices.ContainsFunc(v.Nodes[1:], func(n Node) bool {
-		return n.Kind != KindSink || n.Sink.Kafka == nil || n.Sink.Kafka.Partitioner != Preserve || n.Sink.Kafka.TopicExpression != ""
+		return n.Kind != KindSink || n.Sink.Kafka == nil || !n.Sink.Kafka.passesOn()
 	})
+}
+
+// passesOn leaves out sinks that open most batches whatever their records are, by their properties.
+func (k *KafkaSink) passesOn() bool {
+	for _, name := range []string{"compression.type", "broker.version"} {
+		if k.Properties[name] != "" {
+			return false
+		}
+	}
+	return k.Partitioner == Preserve && k.TopicExpression == "" && k.Guarantee != NoGuarantee
 }
 
 // Vertex finds a vertex by name.

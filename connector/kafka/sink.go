@@ -86,8 +86,8 @@ type Sink struct {
 
 	// of the goroutine that calls Write and Seal
 	topics map[string]*topic
-	last   *topic  // the one that was used last
-	routes []route // of the batch at hand
+	last   *topic // the one that was used last
+	runs   []run  // of the batch at hand
 
 	mu       sync.Mutex
 	producer *wire.Producer

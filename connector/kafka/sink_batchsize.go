@@ -3,8 +3,8 @@ package kafka
 import "time"
 
 const (
-	// firstRaise is how long batches stay small after the topic refused one as too large; while probes fail it
-	// doubles, up to lastRaise. Then they double in size every raiseStep.
+	// firstRaise is how long batches stay small after the topic refused one as too large; while larger ones are refused
+	// again it doubles, up to lastRaise. Then they double in size every raiseStep.
 	firstRaise = 2 * time.Second
 	lastRaise  = 10 * time.Minute
 	raiseStep  = time.Second
@@ -26,7 +26,7 @@ func newBatchSize(configured int) batchSize {
 
 // refused takes note that a batch was too large, and that the larger part of it has so many bytes.
 func (s *batchSize) refused(part int, now time.Time) {
-	if s.pause == 0 {
+	if s.pause == 0 || now.Sub(s.raiseAt) > lastRaise { // it is long since the last refusal
 		s.pause = firstRaise
 	} else if s.raised {
 		s.pause = min(2*s.pause, lastRaise)
@@ -43,7 +43,4 @@ func (s *batchSize) taken(now time.Time) {
 		return
 	}
 	s.bytes, s.raiseAt, s.raised = min(2*s.bytes, s.configured), now.Add(raiseStep), true
-	if !s.small() {
-		s.pause = 0
-	}
 }

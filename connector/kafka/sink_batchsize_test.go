@@ -28,19 +28,23 @@ func TestBatchSizeGrowsAgain(t *testing.T) {
 		t.Errorf("%s after the limit was raised: %+v", now.Sub(start), s)
 	}
 
-	refusals, limit, start := 0, configured/3, now
-	for ; now.Sub(start) < time.Hour; now = now.Add(50 * time.Millisecond) {
-		if s.bytes > limit {
-			refusals++
-			s.refused(s.bytes/2, now)
-		} else {
-			s.taken(now)
+	for _, limit := range []int{configured / 3, configured * 3 / 4} {
+		now = now.Add(time.Hour)
+		s.bytes = configured
+		refusals, start := 0, now
+		for ; now.Sub(start) < time.Hour; now = now.Add(50 * time.Millisecond) {
+			if s.bytes > limit {
+				refusals++
+				s.refused((s.bytes+1)/2, now)
+			} else {
+				s.taken(now)
+			}
 		}
-	}
-	if refusals < 8 || refusals > 16 {
-		t.Errorf("%d refusals in an hour with a limit that stays", refusals)
-	}
-	if s.bytes <= limit/2 || s.bytes > 2*limit {
-		t.Errorf("%d bytes with a limit of %d", s.bytes, limit)
+		if refusals < 8 || refusals > 18 {
+			t.Errorf("%d refusals in an hour with a limit of %d that stays", refusals, limit)
+		}
+		if s.bytes <= limit/4 || s.bytes > 2*limit {
+			t.Errorf("%d bytes with a limit of %d", s.bytes, limit)
+		}
 	}
 }

@@ -17,6 +17,24 @@ type route struct {
 	partition int32 // or one of the following
 }
 
+// run is how many records of a batch, one after the other, go the same way.
+type run struct {
+	route
+	count int
+}
+
+// push routes the next records of the batch at hand.
+func (s *Sink) push(to route, count int) {
+	if count == 0 {
+		return
+	}
+	if n := len(s.runs); n > 0 && s.runs[n-1].route == to {
+		s.runs[n-1].count += count
+		return
+	}
+	s.runs = append(s.runs, run{to, count})
+}
+
 const (
 	// anyPartition is for records without a key.
 	anyPartition int32 = -1
@@ -37,16 +55,18 @@ func (r route) target() *target {
 	return t.targets[t.sticky]
 }
 
-// route finds the partition of every record of a batch, in routes. It belongs to the goroutine of Write and
+// route finds the partition of every record of a batch, in runs. It belongs to the goroutine of Write and
 // asks for the metadata of topics that are new.
 func (s *Sink) route(ctx context.Context, b *operator.Batch) error {
-	s.routes = s.routes[:0]
+	s.runs = s.runs[:0]
+	from := 0
 	if s.topicOf == nil && s.kafka.Partitioner == graph.Preserve && !s.cfg.Legacy {
-		if err := s.preserve(ctx, b); err != nil {
+		var err error
+		if from, err = s.preserve(ctx, b); err != nil {
 			return err
 		}
 	}
-	for i := len(s.routes); i < len(b.Records); i++ {
+	for i := from; i < len(b.Records); i++ {
 		r, err := s.routeOf(ctx, b, i)
 		if errors.Is(err, ErrSkip) {
 			r, err = route{partition: leftOut}, nil
@@ -54,34 +74,38 @@ func (s *Sink) route(ctx context.Context, b *operator.Batch) error {
 		if err != nil {
 			return err
 		}
-		s.routes = append(s.routes, r)
+		s.push(r, 1)
 	}
 	return nil
 }
 
-// preserve routes the records of a batch that stay in their partitions, up to the first that needs a closer look. All
-// records of an origin go the same way.
-func (s *Sink) preserve(ctx context.Context, b *operator.Batch) error {
+// preserve routes the records of a batch that stay in their partitions, up to the first that needs a closer look, and says
+// how many that are. All records of an origin go the same way.
+func (s *Sink) preserve(ctx context.Context, b *operator.Batch) (int, error) {
 	t, err := s.topic(ctx, s.kafka.Topic)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	to, of := route{topic: t}, -1
+	from, of := 0, -1 // of the records of one origin
+	to := route{topic: t}
 	for i := range b.Records {
 		r := &b.Records[i]
 		if spanBytes(r) > s.cfg.Produce.MaxRecordBytes {
-			return nil
+			s.push(to, i-from)
+			return i, nil
 		}
-		if int(r.Origin) != of {
-			o := &b.Origins[r.Origin]
-			if err := s.preserves(ctx, t, o.Topic, o.Partition); err != nil {
-				return err
-			}
-			to.partition, of = o.Partition, int(r.Origin)
+		if int(r.Origin) == of {
+			continue
 		}
-		s.routes = append(s.routes, to)
+		s.push(to, i-from)
+		o := &b.Origins[r.Origin]
+		if err := s.preserves(ctx, t, o.Topic, o.Partition); err != nil {
+			return 0, err
+		}
+		from, of, to.partition = i, int(r.Origin), o.Partition
 	}
-	return nil
+	s.push(to, len(b.Records)-from)
+	return len(b.Records), nil
 }
 
 // refused asks what becomes of a record that the sink cannot take because of a user's error: ErrSkip if it is

@@ -165,14 +165,17 @@ func (s *Sink) refusedBy(t *target, cause error) error {
 	case wire.HasCode(cause, wire.CodeInvalidRecord, codeInvalidTimestamp):
 		e.class = "user"
 	case isBadBatch(cause):
-		e.Hint = "the batch was read like this, and is read again when the job restarts; if it stays so, the disk of its broker may be damaged"
+		e.Hint = damagedHint
 	}
 	return e
 }
 
+const damagedHint = "the batch was read like this, and is read again when the job restarts; if it stays so, the disk of its broker may be damaged"
+
 const (
-	codeRecordListTooLarge int16 = 18
-	codeInvalidTimestamp   int16 = 32
+	codeRecordListTooLarge     int16 = 18
+	codeInvalidTimestamp       int16 = 32
+	codeUnsupportedCompression int16 = 76
 )
 
 // lane sends batches of one leader's partitions, one request at a time.
@@ -319,7 +322,7 @@ func (s *Sink) answers(load *cargo, results []wire.ProduceResult, err error) err
 // partition stays in flight. Under mu.
 func (s *Sink) answered(t *target, b *outBatch, result *wire.ProduceResult) (forgotten bool, err error) {
 	fault := result.Err
-	if b.raw != nil && wire.HasCode(fault, wire.CodeCorruptMessage) {
+	if b.raw != nil && wire.HasCode(fault, wire.CodeCorruptMessage, wire.CodeMessageTooLarge, codeRecordListTooLarge, codeUnsupportedCompression) {
 		if bad := b.raw.Verify(); bad != nil { // it came so, and no repetition helps
 			fault = bad
 		}

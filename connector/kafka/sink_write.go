@@ -12,8 +12,6 @@ import (
 )
 
 const (
-	// recordOverhead is what a record takes at most in a batch beside its parts.
-	recordOverhead = 30
 	// passBytes and passRecords make a batch large enough to be worth a request of its own. Smaller ones
 	// are passed on only while their partition has nothing else to send.
 	passBytes   = 64 << 10
@@ -47,49 +45,49 @@ func (s *Sink) Write(ctx context.Context, b *operator.Batch) error {
 		}
 	}
 	if err := b.Open(); err != nil {
-		return err
+		return &Error{Where: s.kafka.Topic, Err: err, Hint: damagedHint}
 	}
 	if err := s.route(ctx, b); err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := time.Now()
-	for i, r := range s.routes {
-		if r.partition == leftOut {
-			continue
+	records := b.Records
+	for _, r := range s.runs {
+		if r.partition != leftOut {
+			if err := s.append(ctx, r.route, b, records[:r.count], codec); err != nil {
+				return err
+			}
 		}
-		if err := s.append(r.target(), b, &b.Records[i], codec, now); err != nil {
-			return err
+		records = records[r.count:]
+	}
+	return nil
+}
+
+// append adds records of b that go the same way to the open batches of their partition. It waits for memory. Under mu, which
+// it gives up while it waits.
+func (s *Sink) append(ctx context.Context, to route, b *operator.Batch, records []operator.Record, codec wire.Codec) error {
+	for len(records) > 0 {
+		t := to.target()
+		if t.open == nil {
+			s.openBatch(t, codec)
+		}
+		builder := &t.open.builder
+		before, limit := builder.SizeBytes(), t.topic.size.bytes
+		n := builder.AppendSome(b, records, limit, int(s.memory.limit-s.memory.used))
+		records = records[n:]
+		grown := int64(builder.SizeBytes() - before)
+		t.open.bytes += grown
+		s.memory.used += grown
+		if n == 0 || builder.SizeBytes() >= limit {
+			s.closeOpen(t)
+			nudge(t)
 		}
 		if s.memory.used > s.memory.limit {
 			if err := s.waitForRoom(ctx); err != nil {
 				return err
 			}
-			now = time.Now()
 		}
-	}
-	return nil
-}
-
-// append adds a record to the open batch of its partition. Under mu.
-func (s *Sink) append(t *target, b *operator.Batch, r *operator.Record, codec wire.Codec, now time.Time) error {
-	size := recordOverhead + spanBytes(r)
-	if t.open != nil && t.open.builder.SizeBytes()+size > t.topic.size.bytes {
-		s.closeOpen(t)
-		nudge(t)
-	}
-	if t.open == nil {
-		s.openBatch(t, codec, now)
-	}
-	before := t.open.builder.SizeBytes()
-	t.open.builder.Append(b, r)
-	grown := int64(t.open.builder.SizeBytes() - before)
-	t.open.bytes += grown
-	s.memory.used += grown
-	if t.open.builder.SizeBytes() >= t.topic.size.bytes {
-		s.closeOpen(t)
-		nudge(t)
 	}
 	return nil
 }
@@ -108,9 +106,9 @@ func placeOf(b *operator.Batch, r *operator.Record) string {
 }
 
 // openBatch begins a batch of a partition. Under mu.
-func (s *Sink) openBatch(t *target, codec wire.Codec, now time.Time) {
+func (s *Sink) openBatch(t *target, codec wire.Codec) {
 	b := s.memory.batch()
-	b.codec, b.opened = codec, now
+	b.codec, b.opened = codec, time.Now()
 	s.count(t, b)
 	b.bytes = int64(b.builder.SizeBytes())
 	s.memory.used += b.bytes

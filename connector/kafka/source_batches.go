@@ -106,14 +106,14 @@ func (f *fetcher) one(ctx context.Context, sp *split, r *wire.RawBatch, left, to
 	if deliver && err == nil {
 		err = r.Limit(sp.Next, sp.Stop)
 	}
-	if err == nil && r.Batch().Len() == 0 { // is it really empty?
+	if err == nil && !r.Whole() { // no sink passes it on: it is opened, left out, or the header is not what it was
 		err = r.Verify()
 	}
 	if err != nil {
 		r.Release()
 		return err
 	}
-	epoch, next := r.LeaderEpoch, r.Next()
+	epoch, next := sp.plausible(r.LeaderEpoch), r.Next()
 	if sp.Stop >= 0 {
 		next = min(next, sp.Stop) // what is behind the stop has not been read
 	}
@@ -144,6 +144,15 @@ func (f *fetcher) one(ctx context.Context, sp *split, r *wire.RawBatch, left, to
 	sp.Next, sp.LeaderEpoch = next, epoch
 	*told = next
 	return f.send(ctx, sp, operator.SourceBatch{Batch: parcel.batch(), Release: parcel.free})
+}
+
+// plausible is the epoch of a batch, or the last one if it cannot be: in a log epochs rise, up to that of the leader. It is
+// the one field of a header that no checksum covers and that goes into checkpoints.
+func (sp *split) plausible(epoch int32) int32 {
+	if epoch < sp.LeaderEpoch || sp.leader.Epoch >= 0 && epoch > sp.leader.Epoch {
+		return sp.LeaderEpoch
+	}
+	return epoch
 }
 
 // addSmall copies a small batch to those before it.

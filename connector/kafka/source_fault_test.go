@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/connector/kafka/wire"
 	"github.com/sluice-stream/sluice/graph"
 )
@@ -272,7 +273,7 @@ func TestSourceBadBatch(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			f := startFake(t, kfake.SeedTopics(1, "in"))
 			produce(t, franz(t, f), numbered("in", 0, 10)...)
-			damage(t, f, test.times, numbered("in", 0, 10))
+			damage(t, f, test.times, numbered("in", 0, 10), lastBit)
 			r := startSource(t, properties(f, propRetryBackoff, "5"), position("in", 0, 0, -1))
 			if !test.fails {
 				r.until("in", 0, 10)
@@ -289,25 +290,68 @@ func TestSourceBadBatch(t *testing.T) {
 // where the batch was read.
 func TestPassedOnBadBatch(t *testing.T) {
 	t.Parallel()
-	f := startFake(t, kfake.SeedTopics(1, "in", "out"))
-	records := numbered("in", 0, 10)
-	for _, r := range records {
-		r.Value = make([]byte, smallBatchBytes) // smaller batches are opened and merged
-	}
-	produce(t, franz(t, f), records...)
-	damage(t, f, 1000, records)
-	r := startChangedSource(t, func(s *Source) { s.passedOn = true }, properties(f), position("in", 0, 0, -1))
-	w := startSink(t, &graph.KafkaSink{Topic: "out", Partitioner: graph.Preserve, Properties: forSink(f, propRetryBackoff, "5")})
-	b := <-r.source.Batches()
-	w.write(b.Batch)
-	b.Release()
-	if err := w.failure(); err == nil || !strings.Contains(err.Error(), "out/0: in/0: batch at offset 0: checksum is") || !strings.Contains(err.Error(), "the disk of its broker may be damaged") {
-		t.Errorf("error %v", err)
+	for name, c := range map[string]struct {
+		records int
+		refusal *kerr.Error // instead of the broker's own
+	}{"checksum": {10, nil}, "size": {1, kerr.MessageTooLarge}} {
+		t.Run(name, func(t *testing.T) {
+			f := startFake(t, kfake.SeedTopics(1, "in", "out"))
+			records := numbered("in", 0, c.records)
+			for _, r := range records {
+				r.Value = make([]byte, smallBatchBytes) // smaller batches are opened and merged
+			}
+			produce(t, franz(t, f), records...)
+			damage(t, f, 1000, records, lastBit)
+			if c.refusal != nil {
+				f.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+					f.KeepControl()
+					return produceError(req.(*kmsg.ProduceRequest), c.refusal.Code), nil, true
+				})
+			}
+			r := startChangedSource(t, func(s *Source) { s.passedOn = true }, properties(f), position("in", 0, 0, -1))
+			w := startSink(t, &graph.KafkaSink{Topic: "out", Partitioner: graph.Preserve, Properties: forSink(f, propRetryBackoff, "5")})
+			b := <-r.source.Batches()
+			w.write(b.Batch)
+			b.Release()
+			if err := w.failure(); err == nil || !strings.Contains(err.Error(), "out/0: in/0: batch at offset 0: checksum is") || !strings.Contains(err.Error(), "the disk of its broker may be damaged") {
+				t.Errorf("error %v", err)
+			}
+		})
 	}
 }
 
+// TestPassedOnStrangeHeader: a header that no sink would pass on is checked at once, before it moves the position.
+func TestPassedOnStrangeHeader(t *testing.T) {
+	t.Parallel()
+	f := startFake(t, kfake.SeedTopics(1, "in"))
+	records := numbered("in", 0, 10)
+	for _, r := range records {
+		r.Value = make([]byte, smallBatchBytes)
+	}
+	produce(t, franz(t, f), records...)
+	const atLastOffsetDelta = 23
+	damage(t, f, 1, records, func(batch []byte) { batch[atLastOffsetDelta+1] ^= 0x10 })
+	r := startChangedSource(t, func(s *Source) { s.passedOn = true }, properties(f, propRetryBackoff, "5"), position("in", 0, 0, -1))
+	r.until("in", 0, 10)
+}
+
+// TestEpochsArePlausible: no checksum covers the epoch of a batch, and it goes into checkpoints.
+func TestEpochsArePlausible(t *testing.T) {
+	for _, c := range []struct{ last, leader, batch, want int32 }{
+		{-1, 5, 3, 3}, {3, 5, 5, 5}, {3, 5, 6, 3}, {3, 5, 2, 3}, {3, -1, 9, 9}, {3, 5, -1, 3}, {-1, 0, -1, -1},
+	} {
+		sp := &split{Position: manifest.Position{LeaderEpoch: c.last}, leader: wire.Leader{Epoch: c.leader}}
+		if got := sp.plausible(c.batch); got != c.want {
+			t.Errorf("a batch of epoch %d after %d, the leader has %d: %d, want %d", c.batch, c.last, c.leader, got, c.want)
+		}
+	}
+}
+
+// lastBit is of the last record's headers.
+func lastBit(batch []byte) { batch[len(batch)-1] ^= 1 }
+
 // damage answers the first fetches with a batch in which a bit is wrong.
-func damage(t testing.TB, f *kfake.Cluster, times int, records []*kgo.Record) {
+func damage(t testing.TB, f *kfake.Cluster, times int, records []*kgo.Record, change func(batch []byte)) {
 	t.Helper()
 	var w wire.Builder
 	for _, r := range records {
@@ -317,7 +361,7 @@ func damage(t testing.TB, f *kfake.Cluster, times int, records []*kgo.Record) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	batch[len(batch)-1] ^= 1
+	change(batch)
 	n := 0
 	f.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		if n++; n > times {

@@ -70,11 +70,11 @@ func (s specializer) test(e celast.Expr) predicate {
 	case operators.GreaterEquals:
 		return s.ordered(args, func(sign int) bool { return sign >= 0 })
 	case "startsWith":
-		return s.textTest(call, bytes.HasPrefix)
+		return s.textTest(call, startsWith)
 	case "endsWith":
-		return s.textTest(call, bytes.HasSuffix)
+		return s.textTest(call, endsWith)
 	case "contains":
-		return s.textTest(call, bytes.Contains)
+		return s.textTest(call, contains)
 	}
 	return nil
 }
@@ -178,7 +178,27 @@ func (s specializer) ordered(args []celast.Expr, holds func(sign int) bool) pred
 	}
 }
 
-func (s specializer) textTest(call celast.CallExpr, test func(s, part []byte) bool) predicate {
+// textTest is one of CEL's tests of a string for a part. A switch costs less than a call of a function value.
+type textTest int
+
+const (
+	startsWith textTest = iota
+	endsWith
+	contains
+)
+
+func (t textTest) holds(text, part []byte) bool {
+	switch t {
+	case startsWith:
+		return bytes.HasPrefix(text, part)
+	case endsWith:
+		return bytes.HasSuffix(text, part)
+	default:
+		return bytes.Contains(text, part)
+	}
+}
+
+func (s specializer) textTest(call celast.CallExpr, test textTest) predicate {
 	if !call.IsMemberFunction() || len(call.Args()) != 1 {
 		return nil
 	}
@@ -187,9 +207,12 @@ func (s specializer) textTest(call celast.CallExpr, test func(s, part []byte) bo
 		return nil
 	}
 	if part, ok := literalScalar(literalOf(call.Args()[0])); ok && part.kind == kindString {
+		if direct := s.textOf(call.Target(), part.text, test); direct != nil {
+			return direct
+		}
 		return func(v *variables) (bool, bool) {
 			x, ok := a(v)
-			return ok && x.kind == kindString && test(x.text, part.text), ok && x.kind == kindString
+			return ok && x.kind == kindString && test.holds(x.text, part.text), ok && x.kind == kindString
 		}
 	}
 	return func(v *variables) (bool, bool) {
@@ -198,7 +221,29 @@ func (s specializer) textTest(call celast.CallExpr, test func(s, part []byte) bo
 		if !okX || !okY || x.kind != kindString || y.kind != kindString {
 			return false, false
 		}
-		return test(x.text, y.text), true
+		return test.holds(x.text, y.text), true
+	}
+}
+
+// textOf tests a whole key or value of format string, which most filters do, without an operand in between.
+func (s specializer) textOf(of celast.Expr, part []byte, test textTest) predicate {
+	if of.Kind() != celast.IdentKind {
+		return nil
+	}
+	isKey := of.AsIdent() == varKey
+	if !(isKey && s.key == graph.String || of.AsIdent() == varValue && s.value == graph.String) {
+		return nil
+	}
+	return func(v *variables) (bool, bool) {
+		span := v.record.Value
+		if isKey {
+			span = v.record.Key
+		}
+		text := v.batch.Bytes(span)
+		if text == nil || !utf8.Valid(text) {
+			return false, false
+		}
+		return test.holds(text, part), true
 	}
 }
 

@@ -3,6 +3,8 @@ package wire
 import (
 	"encoding/binary"
 	"hash/crc32"
+	"math/bits"
+	"slices"
 
 	"github.com/sluice-stream/sluice/operator"
 )
@@ -37,13 +39,6 @@ func (w *Builder) Reset() {
 	*w = Builder{buf: w.buf[:0], packed: w.packed[:0]}
 }
 
-// Grow makes room for n bytes at once.
-func (w *Builder) Grow(n int) {
-	if cap(w.buf) < n {
-		w.buf = append(make([]byte, 0, n), w.buf...)
-	}
-}
-
 // Count is the number of records so far.
 func (w *Builder) Count() int { return int(w.count) }
 
@@ -54,61 +49,68 @@ func (w *Builder) SizeBytes() int { return max(len(w.buf), HeaderSize) }
 func (w *Builder) CapBytes() int { return cap(w.buf) + cap(w.packed) }
 
 // Append adds a record of b. Its offset and origin are not kept.
-func (w *Builder) Append(b *operator.Batch, r *operator.Record) {
-	var key, value, headers []byte
-	if r.Key.Len > 0 {
-		key = b.Arena[r.Key.Off : r.Key.Off+uint32(r.Key.Len)]
+func (w *Builder) Append(b *operator.Batch, r *operator.Record) { w.add(b.Arena, r, mostBytes(r)) }
+
+// AppendSome adds records of b, one after the other, and says how many: it ends before the one with which the batch might
+// have more than limitBytes, and behind the one with which it has grown by more than budgetBytes. It adds at least one
+// to an empty batch.
+func (w *Builder) AppendSome(b *operator.Batch, records []operator.Record, limitBytes, budgetBytes int) int {
+	before := w.SizeBytes()
+	for i := range records {
+		most := mostBytes(&records[i])
+		if w.count > 0 && len(w.buf)+most > limitBytes || i > 0 && len(w.buf)-before > budgetBytes {
+			return i
+		}
+		w.add(b.Arena, &records[i], most)
 	}
-	if r.Value.Len > 0 {
-		value = b.Arena[r.Value.Off : r.Value.Off+uint32(r.Value.Len)]
-	}
-	if r.Headers.Len > 0 {
-		headers = b.Arena[r.Headers.Off : r.Headers.Off+uint32(r.Headers.Len)]
-	}
-	// a negative length is null, on the wire too
-	w.add(r.Timestamp, record{key, value, headers, max(r.Key.Len, -1), max(r.Value.Len, -1)})
+	return len(records)
 }
 
 // AppendRecord adds a record; nil is null. Headers is a section as in operator.Record.
 func (w *Builder) AppendRecord(timestampMs int64, key, value, headers []byte) {
-	r := record{key, value, headers, int32(len(key)), int32(len(value))}
-	if key == nil {
-		r.keyLen = -1
-	}
-	if value == nil {
-		r.valueLen = -1
-	}
-	w.add(timestampMs, r)
+	var b operator.Batch
+	r := operator.Record{Timestamp: timestampMs, Key: b.Put(key), Value: b.Put(value), Headers: b.Put(headers)}
+	w.Append(&b, &r)
 }
 
-type record struct {
-	key, value, headers []byte
-	keyLen, valueLen    int32 // -1: null
+// mostBytes is what a record takes at most.
+func mostBytes(r *operator.Record) int {
+	return recordOverhead + int(max(r.Key.Len, 0)) + int(max(r.Value.Len, 0)) + int(max(r.Headers.Len, 0))
 }
 
-func (w *Builder) add(timestamp int64, r record) {
+// add encodes a record of at most so many bytes. It is the hot path of every job that opens batches: room is made once,
+// and all is written by index.
+func (w *Builder) add(arena []byte, r *operator.Record, most int) {
 	if w.count == 0 {
 		w.buf = append(w.buf[:0], make([]byte, HeaderSize)...)
-		w.baseTs, w.maxTs = timestamp, timestamp
+		w.baseTs, w.maxTs = r.Timestamp, r.Timestamp
 	}
-	w.maxTs = max(w.maxTs, timestamp)
-	ts, off := zigzag(timestamp-w.baseTs), zigzag(int64(w.count))
-	kl, vl := zigzag(int64(r.keyLen)), zigzag(int64(r.valueLen))
-	size := 1 + varintLen(ts) + varintLen(off) + varintLen(kl) + len(r.key) + varintLen(vl) + len(r.value) + max(len(r.headers), 1)
-	b := putVarint(w.buf, zigzag(int64(size)))
-	b = append(b, 0) // attributes: none are defined
-	b = putVarint(b, ts)
-	b = putVarint(b, off)
-	b = putVarint(b, kl)
-	b = append(b, r.key...)
-	b = putVarint(b, vl)
-	b = append(b, r.value...)
-	if len(r.headers) == 0 {
-		b = append(b, 0)
+	w.maxTs = max(w.maxTs, r.Timestamp)
+	ts, off := zigzag(r.Timestamp-w.baseTs), zigzag(int64(w.count))
+	kl, vl := zigzag(int64(max(r.Key.Len, -1))), zigzag(int64(max(r.Value.Len, -1))) // a negative length is null, on the wire too
+	size := 1 + varintLen(ts) + varintLen(off) + varintLen(kl) + varintLen(vl) + max(int(r.Key.Len), 0) + max(int(r.Value.Len), 0) + max(int(r.Headers.Len), 1)
+	n := len(w.buf)
+	w.buf = slices.Grow(w.buf, most)
+	p := w.buf[n : n+most]
+	at := putVarint(p, 0, zigzag(int64(size)))
+	p[at] = 0 // attributes: none are defined
+	at = putVarint(p, at+1, ts)
+	at = putVarint(p, at, off)
+	at = putVarint(p, at, kl)
+	if r.Key.Len > 0 {
+		at += copy(p[at:], arena[r.Key.Off:r.Key.Off+uint32(r.Key.Len)])
+	}
+	at = putVarint(p, at, vl)
+	if r.Value.Len > 0 {
+		at += copy(p[at:], arena[r.Value.Off:r.Value.Off+uint32(r.Value.Len)])
+	}
+	if r.Headers.Len > 0 {
+		at += copy(p[at:], arena[r.Headers.Off:r.Headers.Off+uint32(r.Headers.Len)])
 	} else {
-		b = append(b, r.headers...)
+		p[at] = 0
+		at++
 	}
-	w.buf = b
+	w.buf = w.buf[:n+at]
 	w.count++
 }
 
@@ -142,20 +144,24 @@ func (w *Builder) Finish(p Producer, c *Compressor) ([]byte, error) {
 
 func zigzag(v int64) uint64 { return uint64(v<<1) ^ uint64(v>>63) }
 
-func varintLen(u uint64) int {
-	n := 1
-	for u >= 0x80 {
-		u >>= 7
-		n++
+// varintLen is how many bytes a varint takes: one for each seven bits.
+func varintLen(u uint64) int { return (9*bits.Len64(u) + 64) / 64 }
+
+// putVarint writes a varint at p[at:] and returns where it ends.
+func putVarint(p []byte, at int, u uint64) int {
+	if u < 0x80 {
+		p[at] = byte(u)
+		return at + 1
 	}
-	return n
+	return longerVarint(p, at, u)
 }
 
-func putVarint(b []byte, u uint64) []byte {
-	if u < 0x80 {
-		return append(b, byte(u))
+func longerVarint(p []byte, at int, u uint64) int {
+	if u < 1<<14 {
+		p[at], p[at+1] = byte(u)|0x80, byte(u>>7)
+		return at + 2
 	}
-	return binary.AppendUvarint(b, u)
+	return at + binary.PutUvarint(p[at:], u)
 }
 
 // AppendHeaders encodes headers as a section for operator.Record.Headers; a nil value is null.
@@ -163,15 +169,15 @@ func AppendHeaders(dst []byte, headers []RecordHeader) []byte {
 	if len(headers) == 0 {
 		return dst
 	}
-	dst = putVarint(dst, zigzag(int64(len(headers))))
+	dst = binary.AppendUvarint(dst, zigzag(int64(len(headers))))
 	for _, h := range headers {
-		dst = putVarint(dst, zigzag(int64(len(h.Key))))
+		dst = binary.AppendUvarint(dst, zigzag(int64(len(h.Key))))
 		dst = append(dst, h.Key...)
 		if h.Value == nil {
-			dst = putVarint(dst, zigzag(-1))
+			dst = binary.AppendUvarint(dst, zigzag(-1))
 			continue
 		}
-		dst = putVarint(dst, zigzag(int64(len(h.Value))))
+		dst = binary.AppendUvarint(dst, zigzag(int64(len(h.Value))))
 		dst = append(dst, h.Value...)
 	}
 	return dst

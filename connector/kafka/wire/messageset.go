@@ -142,11 +142,11 @@ func (w *modern) record(delta int64, m *oldMessage) {
 	}
 	ts, off, kl, vl := zigzag(m.timestamp-w.baseTime), zigzag(delta), zigzag(keyLen), zigzag(valueLen)
 	size := 1 + varintLen(ts) + varintLen(off) + varintLen(kl) + len(m.key) + varintLen(vl) + len(m.value) + 1
-	b := putVarint(w.out, zigzag(int64(size)))
+	b := binary.AppendUvarint(w.out, zigzag(int64(size)))
 	b = append(b, 0) // attributes
-	b = putVarint(putVarint(b, ts), off)
-	b = append(putVarint(b, kl), m.key...)
-	b = append(putVarint(b, vl), m.value...)
+	b = binary.AppendUvarint(binary.AppendUvarint(b, ts), off)
+	b = append(binary.AppendUvarint(b, kl), m.key...)
+	b = append(binary.AppendUvarint(b, vl), m.value...)
 	w.out = append(b, 0) // no headers
 }
 

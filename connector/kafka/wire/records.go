@@ -21,6 +21,10 @@ func longVarint(p []byte, i int) (int64, int) {
 		u := int64(p[i]&0x7f) | int64(p[i+1])<<7
 		return u>>1 ^ -(u & 1), i + 2
 	}
+	if i+2 < len(p) && p[i+2] < 0x80 { // as offsets have from the 8192nd record of a batch on
+		u := int64(p[i]&0x7f) | int64(p[i+1]&0x7f)<<7 | int64(p[i+2])<<14
+		return u>>1 ^ -(u & 1), i + 3
+	}
 	if i > len(p) {
 		return 0, -1
 	}
