@@ -124,8 +124,8 @@ type Transactional interface {
 
 // TransactionLevel is what a transactional sink tells of its ids: a level, not a change.
 type TransactionLevel struct {
-	// Ready is how many next transactions can begin at once; a checkpoint is triggered only while it is
-	// at least 1.
+	// Ready is how many next transactions can begin at once, 1 standing for more as well; a checkpoint is triggered only
+	// while it is at least 1.
 	Ready int
 	// Wanted is the number below which the sink would like to own all ids; at least what it owns.
 	Wanted int

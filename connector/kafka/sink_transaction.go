@@ -112,12 +112,14 @@ func (t *target) overtake() {
 	}
 }
 
-// tellLevel reports the level whenever it has changed.
+// tellLevel reports the level whenever it has changed. How many more than one are ready would change twice a checkpoint, and
+// nobody asks.
 func (s *Sink) tellLevel(ctx context.Context) error {
 	last := operator.TransactionLevel{Ready: -1}
 	for {
 		s.mu.Lock()
 		level := s.transactions.pool.Level()
+		level.Ready = min(level.Ready, 1)
 		s.mu.Unlock()
 		if level != last {
 			s.transactions.context.Level(level)
