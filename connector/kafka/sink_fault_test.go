@@ -227,10 +227,16 @@ func TestSinkBackpressure(t *testing.T) {
 	}
 }
 
-// TestSinkPassesLittleAhead: unopened batches wait for their partition within aheadBytes, though buffer.memory
-// has room, and go on when the broker answers.
-func TestSinkPassesLittleAhead(t *testing.T) {
+// TestSinkLittleAhead: batches wait for their partition within aheadBytes, though buffer.memory has room, and go on when the
+// broker answers.
+func TestSinkLittleAhead(t *testing.T) {
 	t.Parallel()
+	t.Run("passed on", func(t *testing.T) { littleAhead(t, graph.Preserve, 1) })
+	t.Run("opened", func(t *testing.T) { littleAhead(t, graph.ByKey, 3) })
+}
+
+// littleAhead writes records of 300 KiB, of which so many are in a batch.
+func littleAhead(t *testing.T, how graph.PartitionerMode, inBatch int) {
 	f := startFake(t, kfake.SeedTopics(1, "out"))
 	release := make(chan struct{})
 	f.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
@@ -238,7 +244,7 @@ func TestSinkPassesLittleAhead(t *testing.T) {
 		f.SleepControl(func() { <-release })
 		return nil, nil, false
 	})
-	w := startSink(t, &graph.KafkaSink{Topic: "out", Partitioner: graph.Preserve, Properties: forSink(f)})
+	w := startSink(t, &graph.KafkaSink{Topic: "out", Partitioner: how, Properties: forSink(f)})
 	var builder wire.Builder
 	builder.AppendRecord(1, nil, make([]byte, 300<<10), nil)
 	data, err := builder.Finish(wire.NoProducer, nil)
@@ -256,16 +262,13 @@ func TestSinkPassesLittleAhead(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
 	defer cancel()
-	written := 1 // the one whose Write did not return is taken all the same
-	for err == nil {
-		if err = pass(ctx); err == nil {
-			written++
-		}
-		if written > 50 {
+	for n := 0; err == nil; n++ {
+		if err = pass(ctx); n > 50 {
 			t.Fatal("nothing holds the writer back")
 		}
 	}
-	if most := aheadBytes/len(data) + 1; !errors.Is(err, context.DeadlineExceeded) || written > most {
+	written := waiting(w.sink, "out", 0)
+	if most := aheadBytes/len(data) + inBatch; !errors.Is(err, context.DeadlineExceeded) || written > most {
 		t.Errorf("%d written, want at most %d; then %v", written, most, err)
 	}
 	close(release)
@@ -285,6 +288,21 @@ func TestSinkPassesLittleAhead(t *testing.T) {
 	if left := w.sink.topics["out"].targets[0].ahead; w.sink.memory.used != 0 || left != 0 {
 		t.Errorf("%d bytes are still counted, %d of them ahead", w.sink.memory.used, left)
 	}
+}
+
+// waiting is how many records wait for a partition.
+func waiting(s *Sink, topic string, partition int32) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.topics[topic].targets[partition]
+	n := 0
+	for _, b := range t.queue {
+		n += b.count
+	}
+	if t.open != nil {
+		n += t.open.builder.Count()
+	}
+	return n
 }
 
 func TestSinkUnreachable(t *testing.T) {

@@ -383,6 +383,7 @@ func (s *Sink) split(t *target, b *outBatch) error {
 	t.topic.size.refused(max(first.builder.SizeBytes(), second.builder.SizeBytes()), time.Now())
 	t.queue = append([]*outBatch{first, second}, t.queue[1:]...)
 	s.memory.used += first.bytes + second.bytes
+	t.ahead += first.bytes + second.bytes
 	if b.share != nil {
 		s.transactions.pool.Again(b.share)
 	} else {

@@ -30,8 +30,7 @@ type target struct {
 	open     *outBatch // takes records
 	queue    []*outBatch
 	inFlight bool // a lane has queue[0]
-	// ahead is the size of the batches in queue that are passed on unopened; moved is closed when it falls, nil
-	// while no writer waits for that.
+	// ahead is the size of the batches in queue; moved is closed when it falls, nil while no writer waits for that.
 	ahead int64
 	moved chan struct{}
 	// tries counts failures in a row; notBefore is when the next try is due.
@@ -46,8 +45,7 @@ type target struct {
 type outBatch struct {
 	builder wire.Builder
 	codec   wire.Codec
-	// raw is a batch that is passed on unopened, with a new header, and of which it is ahead; the builder is not
-	// used then.
+	// raw is a batch that is passed on unopened, with a new header; the builder is not used then.
 	raw    *wire.RawBatch
 	header [wire.HeaderSize]byte
 	of     *target
@@ -133,7 +131,7 @@ func (b *outBatch) halves(d *wire.Decompressor) (first, second *outBatch, err er
 	}
 	cut := len(all.Records) / 2
 	half := func(records []operator.Record, sequence int32) *outBatch {
-		h := &outBatch{codec: b.codec, count: len(records), epoch: b.epoch, share: b.share, opened: b.opened, producer: b.producer, sequence: sequence}
+		h := &outBatch{of: b.of, codec: b.codec, count: len(records), epoch: b.epoch, share: b.share, opened: b.opened, producer: b.producer, sequence: sequence}
 		for i := range records {
 			h.builder.Append(&all, &records[i])
 		}
@@ -172,8 +170,8 @@ func (m *sinkMemory) release(b *outBatch) {
 		close(m.room)
 		m.room = nil
 	}
+	b.of.passed(b.bytes)
 	if b.raw != nil {
-		b.of.passed(b.bytes)
 		b.raw.Release()
 	}
 	b.builder.Reset()

@@ -16,8 +16,8 @@ const (
 	// are passed on only while their partition has nothing else to send.
 	passBytes   = 64 << 10
 	passRecords = 500
-	// aheadBytes is how much may wait for one partition unopened: enough for its next request to be ready, and
-	// little enough to be written soon after a seal, and for its bytes to be in the processor's caches still.
+	// aheadBytes is how much may wait for one partition, or two batches if they are larger: enough for its next request to
+	// be ready, and little enough to be written soon after a seal, and for its bytes to be in the processor's caches still.
 	aheadBytes = 2 << 20
 )
 
@@ -82,11 +82,12 @@ func (s *Sink) append(ctx context.Context, to route, b *operator.Batch, records 
 		if n == 0 || builder.SizeBytes() >= limit {
 			s.closeOpen(t)
 			nudge(t)
-		}
-		if s.memory.used > s.memory.limit {
-			if err := s.waitForRoom(ctx); err != nil {
+			if err := s.waitForPartition(ctx, t); err != nil {
 				return err
 			}
+		}
+		if err := s.waitForRoom(ctx); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -108,7 +109,7 @@ func placeOf(b *operator.Batch, r *operator.Record) string {
 // openBatch begins a batch of a partition. Under mu.
 func (s *Sink) openBatch(t *target, codec wire.Codec) {
 	b := s.memory.batch()
-	b.codec, b.opened = codec, time.Now()
+	b.of, b.codec, b.opened = t, codec, time.Now()
 	s.count(t, b)
 	b.bytes = int64(b.builder.SizeBytes())
 	s.memory.used += b.bytes
@@ -131,6 +132,7 @@ func (s *Sink) closeOpen(t *target) {
 	}
 	t.open = nil
 	b.count = b.builder.Count()
+	t.ahead += b.bytes
 	s.enqueue(t, b)
 }
 
@@ -199,10 +201,10 @@ func (s *Sink) pass(ctx context.Context, raw *wire.RawBatch, codec wire.Codec) (
 	return true, s.waitForRoom(ctx)
 }
 
-// waitForPartition waits until little enough is ahead of the next batch that is passed on. Under mu, which it
+// waitForPartition waits until little enough is ahead of the next batch of a partition. Under mu, which it
 // gives up while it waits.
 func (s *Sink) waitForPartition(ctx context.Context, t *target) error {
-	for t.ahead > aheadBytes {
+	for t.ahead > max(aheadBytes, int64(2*t.topic.size.configured)) {
 		if t.moved == nil {
 			t.moved = make(chan struct{})
 		}
