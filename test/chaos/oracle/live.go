@@ -73,13 +73,15 @@ func (l *liveReader) run(ctx context.Context) {
 	}
 }
 
+// take notes what came. The client compares its position with the log by the epoch of the last record that it gave out:
+// aborted records and markers behind that one, of a later epoch, look lost to it. A loss is of what it gave out.
 func (l *liveReader) take(fetches kgo.Fetches, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	fetches.EachError(func(_ string, partition int32, err error) {
 		l.lastErr = err
 		var loss *kgo.ErrDataLoss
-		if errors.As(err, &loss) && len(l.lost) < maxExamples {
+		if errors.As(err, &loss) && l.saw.last(partition) >= loss.ResetTo && len(l.lost) < maxExamples {
 			l.lost = append(l.lost, fmt.Sprintf("live reader: the output lost records, partition %d: %v", partition, err))
 		}
 	})
