@@ -30,7 +30,7 @@ const (
 	warmCheckpoints = 3
 )
 
-// environment begins a reason that says nothing about the job: it was not yet there.
+// environment begins a reason that says nothing about the job.
 const environment = "environment: "
 
 // Suite is what all runs have in common.
@@ -128,6 +128,9 @@ func (s *Suite) judge(ctx context.Context, run Run) (out Outcome, err error) {
 		return out, err
 	}
 	reasons, err := st.strike(ctx)
+	if errors.Is(err, fault.ErrMissed) {
+		return out, fmt.Errorf("%s%w", environment, err)
+	}
 	if err != nil {
 		return out, err
 	}
@@ -168,7 +171,7 @@ func (s *Suite) heal(ctx context.Context) error {
 	return err
 }
 
-// environment says that the run came to nothing before the job was there.
+// environment says that the run came to nothing: before the job was there, or as the fault missed.
 func (o *Outcome) environment() bool {
 	return len(o.Verdict) > 0 && strings.HasPrefix(o.Verdict[0], environment)
 }

@@ -4,6 +4,7 @@ package fault
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -101,6 +102,9 @@ type Scene struct {
 	// Drawn tells which faults a mixed run consists of.
 	Drawn func(name string)
 }
+
+// ErrMissed says that a fault hit something else than it was to hit, by its timing: the run says nothing.
+var ErrMissed = errors.New("the fault hit something else than it was to hit")
 
 // Catalogue is every fault, in the order of its numbers.
 func Catalogue() []Fault {

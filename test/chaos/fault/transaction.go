@@ -158,8 +158,11 @@ func hijackAgain(ctx context.Context, s *Scene) error {
 		if err != nil {
 			return err
 		}
-		if job.State == "FAILED" {
+		switch job.State {
+		case "FAILED":
 			return nil
+		case "FAILED_DATA_LOSS": // see hijack; it says nothing of what is to be shown here
+			return ErrMissed
 		}
 		if _, err := hijack(ctx, s); err != nil {
 			return err

@@ -91,9 +91,13 @@ func (s *scanner) offsets(ctx context.Context, topic string, list listOffsets) (
 	return offsets, nil
 }
 
+// inputTimeout is how long the markers of the generator's last transactions may be on their way: they come after the
+// answer to their commit.
+const inputTimeout = 30 * time.Second
+
 // input adds all committed records of a topic to the expectation.
 func (s *scanner) input(ctx context.Context, topic string, e *expectation) error {
-	ends, err := s.offsets(ctx, topic, s.admin.ListCommittedOffsets)
+	ends, _, err := s.settled(ctx, topic, inputTimeout)
 	if err != nil {
 		return err
 	}
