@@ -178,12 +178,13 @@ func flipBits(s *Scene, file, _ string) error {
 	return os.WriteFile(file, damaged, 0o600)
 }
 
+// truncate cuts off half of what is written: behind it are pages that the database has for later.
 func truncate(_ *Scene, file, _ string) error {
-	info, err := os.Stat(file)
+	data, err := os.ReadFile(file)
 	if err != nil {
 		return fmt.Errorf("damaging the database: %w", err)
 	}
-	return os.Truncate(file, info.Size()/2)
+	return os.Truncate(file, int64(len(bytes.TrimRight(data, "\x00")))/2)
 }
 
 func copyFile(from, to string) error {

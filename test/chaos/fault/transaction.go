@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -89,34 +90,38 @@ func cutOff(ctx context.Context, s *Scene) error {
 	return nil
 }
 
-// hijack does InitProducerId on every idle id of the job, as a foreign producer with the same ids does, and says
-// how many there were. Idle ones are those that the sinks go on with: taking over one with an open transaction
-// may hit what a completed checkpoint names, which is the loss of data that it is.
-func hijack(ctx context.Context, s *Scene) (int, error) {
+// hijacker is a foreign producer that takes over the ids of a job.
+type hijacker struct {
+	client *kgo.Client
+	job    string
+}
+
+func newHijacker(s *Scene) (*hijacker, error) {
 	client, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(s.Direct(), ",")...))
 	if err != nil {
-		return 0, fmt.Errorf("making a foreign producer: %w", err)
+		return nil, fmt.Errorf("making a foreign producer: %w", err)
 	}
-	defer client.Close()
-	admin, err := s.Admin()
-	if err != nil {
-		return 0, err
-	}
-	defer admin.Close()
-	transactions, err := admin.ListTransactions(ctx, nil, []string{"Empty"})
+	return &hijacker{client, s.Job}, nil
+}
+
+// take does InitProducerId on every idle id of the job, and says how many there were. Idle ones are those that the sinks
+// go on with: taking over one with an open transaction may hit what a completed checkpoint names, which is the loss of data
+// that it is.
+func (h *hijacker) take(ctx context.Context) (int, error) {
+	transactions, err := kadm.NewClient(h.client).ListTransactions(ctx, nil, []string{"Empty"})
 	if err != nil {
 		return 0, fmt.Errorf("listing transactions: %w", err)
 	}
 	taken := 0
 	for _, t := range transactions.Sorted() {
-		if !strings.Contains(t.TxnID, "/"+s.Job+"/") {
+		if !strings.Contains(t.TxnID, "/"+h.job+"/") {
 			continue
 		}
 		request := kmsg.NewPtrInitProducerIDRequest()
 		id := t.TxnID
 		request.TransactionalID, request.TransactionTimeoutMillis = &id, int32(time.Minute/time.Millisecond)
 		request.ProducerID, request.ProducerEpoch = -1, -1
-		if _, err := request.RequestWith(ctx, client); err != nil {
+		if _, err := request.RequestWith(ctx, h.client); err != nil {
 			return taken, fmt.Errorf("taking over %s: %w", t.TxnID, err)
 		}
 		taken++
@@ -124,10 +129,15 @@ func hijack(ctx context.Context, s *Scene) (int, error) {
 	return taken, nil
 }
 
-// hijackSome repeats hijack until there was something to take over.
+// hijackSome repeats take until there was something to take over.
 func hijackSome(ctx context.Context, s *Scene) error {
+	h, err := newHijacker(s)
+	if err != nil {
+		return err
+	}
+	defer h.client.Close()
 	for range 100 {
-		taken, err := hijack(ctx, s)
+		taken, err := h.take(ctx)
 		if err != nil || taken > 0 {
 			return err
 		}
@@ -150,10 +160,15 @@ func hijackOnce(ctx context.Context, s *Scene) error {
 	return s.again(ctx, before)
 }
 
-// hijackAgain goes on until the job gives up.
+// hijackAgain goes on until the job gives up. It is quick: an attempt that gets on in between counts anew.
 func hijackAgain(ctx context.Context, s *Scene) error {
+	h, err := newHijacker(s)
+	if err != nil {
+		return err
+	}
+	defer h.client.Close()
 	s.Begin()
-	for range 300 {
+	for range 1000 {
 		job, err := s.Rig.Job(ctx, s.Job)
 		if err != nil {
 			return err
@@ -161,13 +176,13 @@ func hijackAgain(ctx context.Context, s *Scene) error {
 		switch job.State {
 		case "FAILED":
 			return nil
-		case "FAILED_DATA_LOSS": // see hijack; it says nothing of what is to be shown here
+		case "FAILED_DATA_LOSS": // see take; it says nothing of what is to be shown here
 			return ErrMissed
 		}
-		if _, err := hijack(ctx, s); err != nil {
+		if _, err := h.take(ctx); err != nil {
 			return err
 		}
-		if err := pause(ctx, 200*time.Millisecond); err != nil {
+		if err := pause(ctx, 50*time.Millisecond); err != nil {
 			return err
 		}
 	}
