@@ -413,9 +413,9 @@ sinks:
 		code     int
 		words    []string
 	}{
-		{"guarantee: at-least-once", "guarantee: exactly-once", 1, []string{"sink out", "exactly-once needs transactions, which came with Kafka 0.11"}},
-		{"startup: earliest", "startup: {timestamp: 2015-11-16T00:00:00Z}", 1, []string{"source in", "only as precisely as the segments"}},
-		{"startup: earliest, properties: {", "startup: earliest, properties: {group.id: g, ", 1, []string{"source in", "set offsets: {storage: zookeeper} or {storage: none}"}},
+		{"guarantee: at-least-once", "guarantee: exactly-once", 2, []string{"sinks.out.", "exactly-once needs transactions, which came with Kafka 0.11"}},
+		{"startup: earliest", "startup: {timestamp: 2015-11-16T00:00:00Z}", 2, []string{"sources.in.", "only as precisely as the segments"}},
+		{"startup: earliest, properties: {", "startup: earliest, properties: {group.id: g, ", 2, []string{"sources.in.", "set offsets: {storage: zookeeper} or {storage: none}"}},
 		{"topic: '$in'", "topic: '$missing'", 1, []string{r.topic("missing"), "does not exist"}},
 		{", broker.version: 0.8.2", "", 1, []string{"needs broker.version"}},
 		{"bootstrap.servers: '" + r.old.Addr(), "bootstrap.servers: '$brokers", 1, []string{"remove broker.version 0.8.2"}},
