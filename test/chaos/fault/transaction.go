@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"strings"
 	"time"
 
@@ -104,17 +105,18 @@ func newHijacker(s *Scene) (*hijacker, error) {
 	return &hijacker{client, s.Job}, nil
 }
 
-// take does InitProducerId on every idle id of the job, and says how many there were. Idle ones are those that the sinks
+// take does InitProducerId on every idle id of an attempt, and says how many there were. Idle ones are those that the sinks
 // go on with: taking over one with an open transaction may hit what a completed checkpoint names, which is the loss of data
 // that it is.
-func (h *hijacker) take(ctx context.Context) (int, error) {
+func (h *hijacker) take(ctx context.Context, attempt int64) (int, error) {
 	transactions, err := kadm.NewClient(h.client).ListTransactions(ctx, nil, []string{"Empty"})
 	if err != nil {
 		return 0, fmt.Errorf("listing transactions: %w", err)
 	}
 	taken := 0
 	for _, t := range transactions.Sorted() {
-		if !strings.Contains(t.TxnID, "/"+h.job+"/") {
+		of := fmt.Sprintf("/%d", attempt) // ids end in job/sink/subtask/attempt/number
+		if !strings.Contains(t.TxnID, "/"+h.job+"/") || !strings.HasSuffix(path.Dir(t.TxnID), of) {
 			continue
 		}
 		request := kmsg.NewPtrInitProducerIDRequest()
@@ -130,14 +132,14 @@ func (h *hijacker) take(ctx context.Context) (int, error) {
 }
 
 // hijackSome repeats take until there was something to take over.
-func hijackSome(ctx context.Context, s *Scene) error {
+func hijackSome(ctx context.Context, s *Scene, attempt int64) error {
 	h, err := newHijacker(s)
 	if err != nil {
 		return err
 	}
 	defer h.client.Close()
 	for range 100 {
-		taken, err := h.take(ctx)
+		taken, err := h.take(ctx, attempt)
 		if err != nil || taken > 0 {
 			return err
 		}
@@ -154,13 +156,14 @@ func hijackOnce(ctx context.Context, s *Scene) error {
 		return err
 	}
 	s.Begin()
-	if err := hijackSome(ctx, s); err != nil {
+	if err := hijackSome(ctx, s, before); err != nil {
 		return err
 	}
 	return s.again(ctx, before)
 }
 
-// hijackAgain goes on until the job gives up. It is quick: an attempt that gets on in between counts anew.
+// hijackAgain takes over the ids of each attempt in its first second, until the job gives up: an attempt that gets on
+// counts anew, and before its first checkpoints there is little that the job could lose. One that has survived is met again.
 func hijackAgain(ctx context.Context, s *Scene) error {
 	h, err := newHijacker(s)
 	if err != nil {
@@ -168,6 +171,8 @@ func hijackAgain(ctx context.Context, s *Scene) error {
 	}
 	defer h.client.Close()
 	s.Begin()
+	var last int64
+	var since time.Time
 	for range 1000 {
 		job, err := s.Rig.Job(ctx, s.Job)
 		if err != nil {
@@ -179,10 +184,15 @@ func hijackAgain(ctx context.Context, s *Scene) error {
 		case "FAILED_DATA_LOSS": // see take; it says nothing of what is to be shown here
 			return ErrMissed
 		}
-		if _, err := h.take(ctx); err != nil {
-			return err
+		if job.Attempt > last || time.Since(since) > 5*time.Second {
+			last, since = job.Attempt, time.Now()
 		}
-		if err := pause(ctx, 50*time.Millisecond); err != nil {
+		if time.Since(since) < time.Second {
+			if _, err := h.take(ctx, job.Attempt); err != nil {
+				return err
+			}
+		}
+		if err := pause(ctx, 20*time.Millisecond); err != nil {
 			return err
 		}
 	}
