@@ -185,8 +185,9 @@ const unknown = "?"
 // on that: a probe is over before.
 const identifyAfter = 50 * time.Millisecond
 
-// identifyTries is how often it is asked: the kernel's table of sockets may lack one while others come and go.
-const identifyTries = 5
+// identifyTries is how often it is asked, ten seconds long: the kernel's table of sockets may lack one while others come
+// and go, and a process may connect before anybody has noted its pid.
+const identifyTries = 200
 
 // connect dials the server for a client and passes bytes on until one of them ends.
 func (m *Mesh) connect(s *server, client *net.TCPConn) {
