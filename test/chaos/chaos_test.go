@@ -128,7 +128,7 @@ func TestReport(t *testing.T) {
 	good := Outcome{Report: oracle.Report{Workload: workload.A, RecordsIn: 10, DetectMs: ms(7)}, Fault: "F2"}
 	slow := good
 	slow.DetectMs, slow.Load1, slow.LargeEvery = ms(9), 4.2, 50
-	bad := Outcome{Report: oracle.Report{Seed: 5, Workload: workload.B, Lost: 1, Verdict: oracle.Verdict{"lost: 1", oracle.HungLSO + "behind"}}, Fault: "F12", Revision: "abc"}
+	bad := Outcome{Report: oracle.Report{Seed: 5, Workload: workload.B, Lost: 1, Verdict: oracle.Verdict{"lost: 1\n--- log ---\nx", oracle.HungLSO + "behind"}}, Fault: "F12", Revision: "abc"}
 	faults := []fault.Fault{{ID: "F17", What: "the clock jumps", NotRun: "no clock"}, {ID: "F18", What: "it rots", Gap: "not seen."}}
 	green := report([]Outcome{good, slow}, faults, settings{remark: "A slow machine."})
 	for _, want := range []string{"\n\nA slow machine.\n\n", ", 512 KiB in every 50. record of 1 runs.\n", "at the end of 1 of the runs, p50 / p95 / max: 5 / 5 / 5", "All of 2 runs are right", "less than 1.5e+02 %", "| F2 | 2 | 0 | 20 |", "9 / 9 / 9", "F17, the clock jumps: no clock", "F18, it rots: not seen."} {

@@ -175,7 +175,12 @@ func writeRed(b *strings.Builder, outcomes []Outcome) {
 	header := "\n## Runs that are not right\n\n"
 	for _, o := range outcomes {
 		if !o.OK() {
-			fmt.Fprintf(b, "%s- %s, workload %s, seed %d, at %s: %s\n", header, drawnText(o), o.Workload, o.Seed, o.Revision, strings.ReplaceAll(strings.Join(o.Verdict, "; "), "\n", " "))
+			var reasons []string
+			for _, reason := range o.Verdict {
+				first, _, _ := strings.Cut(reason, "\n") // behind it are logs
+				reasons = append(reasons, first)
+			}
+			fmt.Fprintf(b, "%s- %s, workload %s, seed %d, at %s: %s\n", header, drawnText(o), o.Workload, o.Seed, o.Revision, strings.Join(reasons, "; "))
 			header = ""
 		}
 	}
