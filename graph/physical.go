@@ -95,25 +95,20 @@ func (p *Physical) Subtasks() []ident.Subtask {
 	return all
 }
 
-// PassedOn says that nobody looks into the records of a vertex's source, and that a batch that Kafka refuses is read again:
-// there are only sinks to Kafka behind it, which keep the partition and have a guarantee.
-func (p *Physical) PassedOn(v *Vertex) bool {
+// OnlySinks are the sinks to Kafka of a source's vertex if they alone take what the source reads, nil if anybody else does.
+func (p *Physical) OnlySinks(v *Vertex) []*KafkaSink {
 	if v.Nodes[0].Kind != KindSource || slices.ContainsFunc(p.Edges, func(e Edge) bool { return e.From == v.Name }) {
-		return false
+		return nil
 	}
-	return !slices.ContainsFunc(v.Nodes[1:], func(n Node) bool {
-		return n.Kind != KindSink || n.Sink.Kafka == nil || !n.Sink.Kafka.passesOn()
-	})
-}
-
-// passesOn leaves out sinks that open most batches whatever their records are, by their properties.
-func (k *KafkaSink) passesOn() bool {
-	for _, name := range []string{"compression.type", "broker.version"} {
-		if k.Properties[name] != "" {
-			return false
+	var sinks []*KafkaSink
+	for i := range v.Nodes[1:] {
+		n := &v.Nodes[i+1]
+		if n.Kind != KindSink || n.Sink.Kafka == nil {
+			return nil
 		}
+		sinks = append(sinks, n.Sink.Kafka)
 	}
-	return k.Partitioner == Preserve && k.TopicExpression == "" && k.Guarantee != NoGuarantee
+	return sinks
 }
 
 // Vertex finds a vertex by name.

@@ -35,6 +35,11 @@ type Record struct {
 	Origin uint32
 }
 
+// SizeBytes is the size of key, value and headers.
+func (r *Record) SizeBytes() int {
+	return int(max(r.Key.Len, 0)) + int(max(r.Value.Len, 0)) + int(max(r.Headers.Len, 0))
+}
+
 // Origin is the partition that records were read from.
 type Origin struct {
 	Topic     string

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
+	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
 )
 
@@ -137,8 +138,8 @@ type SourceContext struct {
 	Positions []manifest.Position
 	// Waiting is told why the source makes no progress, empty when it does again; any goroutine may call it.
 	Waiting func(reason string)
-	// PassedOn: only sinks that keep the partition take the batches, and nobody looks into them if it can be helped.
-	PassedOn bool
+	// Sinks are those that alone take what the source reads; nil if anybody else does.
+	Sinks []*graph.KafkaSink
 }
 
 // SinkContext is what a sink is made with beside its node of the graph.

@@ -107,9 +107,11 @@ func (b *builder) node(cfg *subtask.Config, t *task, n *graph.Node) (err error) 
 				return err
 			}
 		}
-		cfg.Source, err = b.attempt.tm.connectors.NewSource(n, operator.SourceContext{
-			Positions: cfg.Positions, Waiting: waiting, PassedOn: cfg.Until == nil && b.plan.PassedOn(&cfg.Vertex),
-		})
+		sc := operator.SourceContext{Positions: cfg.Positions, Waiting: waiting}
+		if cfg.Until == nil { // else the end is looked for in the records
+			sc.Sinks = b.plan.OnlySinks(&cfg.Vertex)
+		}
+		cfg.Source, err = b.attempt.tm.connectors.NewSource(n, sc)
 	case graph.KindOperator:
 		cfg.Operators[n.Name], err = builtin.New(n, builtin.Context{
 			Subtask: cfg.Subtask.Index, Parallelism: cfg.Vertex.Parallelism, MaxParallelism: b.plan.MaxParallelism, Failures: t.failures,

@@ -35,7 +35,7 @@ func (c *Connectors) Close() error { return c.connections.Close() }
 
 // NewSource makes the source of a node for one of its vertex's subtasks.
 func (c *Connectors) NewSource(node *graph.Node, sc operator.SourceContext) (operator.Source, error) {
-	cfg := SourceConfig{Kafka: node.Source.Kafka, Positions: sc.Positions, Connections: c.connections, Status: sc.Waiting, PassedOn: sc.PassedOn, Logger: c.log}
+	cfg := SourceConfig{Kafka: node.Source.Kafka, Positions: sc.Positions, Connections: c.connections, Status: sc.Waiting, PassedOn: passedOn(sc.Sinks), Logger: c.log}
 	if cfg.Kafka.Mode == graph.ModeGroup {
 		s, err := NewGroupSource(node.Name, cfg)
 		if err != nil {

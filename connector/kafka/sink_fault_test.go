@@ -88,9 +88,22 @@ func TestSinkSplits(t *testing.T) {
 		w.sealed(ident.CheckpointID(i + 1))
 	}
 	diff(t, expected("out", 0, records), consume(t, f, "out", len(records)))
-	if used := w.sink.memory.used; used != 0 {
-		t.Errorf("%d bytes are still counted", used)
+	w.sink.mu.Lock()
+	batches, out := &w.sink.topics["out"].size, w.sink.topics["out"].targets[0]
+	if used := w.sink.memory.used; used != 0 || out.ahead != 0 {
+		t.Errorf("%d bytes are still counted, %d of them ahead", used, out.ahead)
 	}
+	before := batches.bytes
+	batches.raiseAt = time.Time{} // the pause is over
+	w.sink.mu.Unlock()
+	w.write(batchOf(records[0]))
+	w.seal(3)
+	w.sealed(3)
+	w.sink.mu.Lock()
+	if batches.bytes != 2*before {
+		t.Errorf("batches are closed at %d bytes, after %d: they do not grow again", batches.bytes, before)
+	}
+	w.sink.mu.Unlock()
 	w.write(batchOf(&kgo.Record{Value: make([]byte, 6000)}))
 	err := w.failure()
 	if err == nil || !strings.Contains(err.Error(), "out/0: Produce out/0") || !strings.Contains(err.Error(), "raise the topic's max.message.bytes") {

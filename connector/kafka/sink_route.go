@@ -90,7 +90,7 @@ func (s *Sink) preserve(ctx context.Context, b *operator.Batch) (int, error) {
 	to := route{topic: t}
 	for i := range b.Records {
 		r := &b.Records[i]
-		if spanBytes(r) > s.cfg.Produce.MaxRecordBytes {
+		if r.SizeBytes() > s.cfg.Produce.MaxRecordBytes {
 			s.push(to, i-from)
 			return i, nil
 		}
@@ -152,7 +152,7 @@ func (s *Sink) routeOf(ctx context.Context, b *operator.Batch, i int) (route, er
 		return route{}, err
 	}
 	r, n := &b.Records[i], int32(len(t.targets))
-	if size := spanBytes(r); size > s.cfg.Produce.MaxRecordBytes {
+	if size := r.SizeBytes(); size > s.cfg.Produce.MaxRecordBytes {
 		return route{}, s.refused(b, i, "size", &Error{Where: t.name, Err: &tooLarge{size, s.cfg.Produce.MaxRecordBytes, placeOf(b, r)},
 			Hint: "raise " + propMaxRequest + " and the topic's max.message.bytes, or filter the record out", class: "user"})
 	}

@@ -63,6 +63,9 @@ func startTransactional(t testing.TB, f *kfake.Cluster, k *graph.KafkaSink, chan
 
 // level hands out what the sink wants, as the job manager does.
 func (x *transacting) level(l operator.TransactionLevel) {
+	if l.Ready > 1 {
+		x.t.Errorf("level %+v: how many more than one are ready is nobody's concern", l)
+	}
 	x.mu.Lock()
 	x.levels = append(x.levels, l)
 	x.mu.Unlock()

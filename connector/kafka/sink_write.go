@@ -21,8 +21,8 @@ const (
 	aheadBytes = 2 << 20
 )
 
-// Write copies the records into the batches of their partitions. It waits while buffer.memory is used up,
-// and for the metadata of topics that are new to it.
+// Write copies the records into the batches of their partitions. It waits while buffer.memory is used up or enough waits
+// for a partition, and for the metadata of topics that are new to it.
 func (s *Sink) Write(ctx context.Context, b *operator.Batch) error {
 	if b.Len() == 0 {
 		return nil
@@ -93,11 +93,6 @@ func (s *Sink) append(ctx context.Context, to route, b *operator.Batch, records 
 	return nil
 }
 
-// spanBytes is the size of the parts of a record.
-func spanBytes(r *operator.Record) int {
-	return int(max(r.Key.Len, 0)) + int(max(r.Value.Len, 0)) + int(max(r.Headers.Len, 0))
-}
-
 func placeOf(b *operator.Batch, r *operator.Record) string {
 	if int(r.Origin) >= len(b.Origins) {
 		return "unknown"
@@ -164,6 +159,17 @@ func (s *Sink) enqueue(t *target, b *outBatch) {
 func (s *Sink) mayBeTooLarge(raw *wire.RawBatch) bool {
 	limit := s.cfg.Produce.MaxRecordBytes
 	return limit < wire.MaxRecordBytes && (raw.Codec() != wire.None || raw.SizeBytes() > limit)
+}
+
+// passedOn says that sinks pass on most batches unopened, and that one which Kafka refuses is read again. See Sink.pass.
+func passedOn(sinks []*graph.KafkaSink) bool {
+	for _, k := range sinks {
+		if k.Partitioner != graph.Preserve || k.TopicExpression != "" || k.Guarantee == graph.NoGuarantee ||
+			k.Properties[propCompression] != "" || k.Properties[propBrokerVersion] != "" {
+			return false
+		}
+	}
+	return len(sinks) > 0
 }
 
 // pass sends a batch on as it is: with a new header, its records unopened. It returns false if the batch

@@ -17,6 +17,7 @@ import (
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/connector/kafka/wire"
 	"github.com/sluice-stream/sluice/graph"
+	"github.com/sluice-stream/sluice/operator"
 )
 
 func TestSourceSurvives(t *testing.T) {
@@ -317,6 +318,62 @@ func TestPassedOnBadBatch(t *testing.T) {
 				t.Errorf("error %v", err)
 			}
 		})
+	}
+}
+
+// TestOpenedBadBatch: a sink that has to open what is damaged says that the cause is outside, and the way out.
+func TestOpenedBadBatch(t *testing.T) {
+	t.Parallel()
+	f := startFake(t, kfake.SeedTopics(1, "in", "out"))
+	records := numbered("in", 0, 10)
+	for _, r := range records {
+		r.Value = make([]byte, smallBatchBytes)
+	}
+	produce(t, franz(t, f), records...)
+	damage(t, f, 1000, records, lastBit)
+	r := startChangedSource(t, func(s *Source) { s.passedOn = true }, properties(f), position("in", 0, 0, -1))
+	w := startSink(t, &graph.KafkaSink{Topic: "out", Partitioner: graph.ByKey, Properties: forSink(f)})
+	b := <-r.source.Batches()
+	defer b.Release()
+	var fault *Error
+	err := w.sink.Write(testContext(t), b.Batch)
+	if !errors.As(err, &fault) || fault.FailureClass() != "external" || !strings.Contains(err.Error(), "in/0: batch at offset 0: checksum is") || !strings.Contains(err.Error(), "the disk of its broker may be damaged") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// TestPassedOn: the source checks what a sink opens anyway, or what nobody reads again.
+func TestPassedOn(t *testing.T) {
+	sink := func(change func(*graph.KafkaSink)) *graph.KafkaSink {
+		k := &graph.KafkaSink{Topic: "out", Partitioner: graph.Preserve, Guarantee: graph.AtLeastOnce, Properties: map[string]string{propBootstrap: "a:1"}}
+		change(k)
+		return k
+	}
+	whole := sink(func(*graph.KafkaSink) {})
+	for name, c := range map[string]struct {
+		sinks []*graph.KafkaSink
+		want  bool
+	}{
+		"others take it, too":   {nil, false},
+		"one sink":              {[]*graph.KafkaSink{whole}, true},
+		"two sinks":             {[]*graph.KafkaSink{whole, whole}, true},
+		"one of two by key":     {[]*graph.KafkaSink{whole, sink(func(k *graph.KafkaSink) { k.Partitioner = graph.ByKey })}, false},
+		"the topic by contents": {[]*graph.KafkaSink{sink(func(k *graph.KafkaSink) { k.TopicExpression = "value" })}, false},
+		"no guarantee":          {[]*graph.KafkaSink{sink(func(k *graph.KafkaSink) { k.Guarantee = graph.NoGuarantee })}, false},
+		"another compression":   {[]*graph.KafkaSink{sink(func(k *graph.KafkaSink) { k.Properties[propCompression] = "lz4" })}, false},
+		"an old broker":         {[]*graph.KafkaSink{sink(func(k *graph.KafkaSink) { k.Properties[propBrokerVersion] = "0.10.2" })}, false},
+	} {
+		connectors := NewConnectors(nil, nil)
+		source, err := connectors.NewSource(&graph.Node{Source: &graph.Source{Kafka: &graph.KafkaSource{Properties: map[string]string{propBootstrap: "a:1"}}}}, operator.SourceContext{Sinks: c.sinks})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := source.(*Source).passedOn; got != c.want {
+			t.Errorf("%s: %t, want %t", name, got, c.want)
+		}
+		if err := connectors.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -67,6 +67,31 @@ func TestQuickPredicates(t *testing.T) {
 	})
 }
 
+// TestQuickTextTests: the same for each test of a whole key or value, on every sample: null and what is no text fail.
+func TestQuickTextTests(t *testing.T) {
+	for _, of := range []string{"key", "value"} {
+		for _, test := range []string{"startsWith", "endsWith", "contains"} {
+			for _, part := range []string{"a", "", "é", "paid"} {
+				quick, err := Compile(fmt.Sprintf("%s.%s(%q)", of, test, part), graph.UseFilter, graph.String, graph.String)
+				if err != nil || quick.quick == nil {
+					t.Fatalf("%s.%s: %v, or it is interpreted", of, test, err)
+				}
+				slow := *quick
+				slow.quick = nil
+				r := NewRecord(graph.String, graph.String)
+				for _, sample := range samples {
+					other := text("other")
+					fields := map[string]row{"key": {key: sample, value: other}, "value": {key: other, value: sample}}
+					r.Set(batchOf(fields[of]), 0)
+					if got, want := show(quick.Bool(r)), show(slow.Bool(r)); got != want {
+						t.Errorf("%s.%s(%q) of %q gives %s, interpreted %s", of, test, part, sample, got, want)
+					}
+				}
+			}
+		}
+	}
+}
+
 // TestQuickParts: the same for concatenations.
 func TestQuickParts(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

@@ -59,12 +59,7 @@ func (w *frameWriter) reset(buf []byte, headerBytes int) {
 
 // recordBytes is an upper bound of the encoded size.
 func recordBytes(topic string, r *operator.Record, key []byte) int {
-	return maxRecordOverhead + len(topic) + spanBytes(r) + len(key)
-}
-
-// spanBytes is the size of key, value and headers.
-func spanBytes(r *operator.Record) int {
-	return int(max(r.Key.Len, 0)) + int(max(r.Value.Len, 0)) + int(max(r.Headers.Len, 0))
+	return maxRecordOverhead + len(topic) + r.SizeBytes() + len(key)
 }
 
 // room is how many bytes fit without growing.

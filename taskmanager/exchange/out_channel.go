@@ -40,7 +40,7 @@ type wait struct {
 // fits says whether a record can be appended to the open batch. An empty one takes every record within
 // the limit.
 func (c *outChannel) fits(b *operator.Batch, r *operator.Record, key []byte) bool {
-	switch n := spanBytes(r) + len(key); {
+	switch n := r.SizeBytes() + len(key); {
 	case c.open == nil && c.buf == nil:
 		return n <= MaxRecordBytes
 	case c.local != nil:

@@ -95,7 +95,7 @@ func (o *Output) owner(key []byte) int {
 func (o *Output) send(ctx context.Context, to int, b *operator.Batch, r *operator.Record, key []byte) error {
 	c := o.channels[to]
 	if !c.fits(b, r, key) {
-		if n := spanBytes(r) + len(key); n > MaxRecordBytes {
+		if n := r.SizeBytes() + len(key); n > MaxRecordBytes {
 			return o.tooLarge(b, r, n)
 		}
 		if err := o.flushOne(ctx, to); err != nil {

@@ -31,8 +31,7 @@ func size(b *operator.Batch) int64 {
 	}
 	var n int64
 	for i := range b.Records {
-		r := &b.Records[i]
-		n += int64(max(r.Key.Len, 0)) + int64(max(r.Value.Len, 0)) + int64(max(r.Headers.Len, 0))
+		n += int64(b.Records[i].SizeBytes())
 	}
 	return n
 }

@@ -223,6 +223,17 @@ type Connectors struct {
 
 	mu      sync.Mutex
 	running map[string]int
+	alone   map[string]int // by source: the sinks that alone take what it reads
+}
+
+// Alone is how many sinks a source of this name was told that alone take what it reads; -1: it was not made.
+func (c *Connectors) Alone(source string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n, made := c.alone[source]; made {
+		return n
+	}
+	return -1
 }
 
 // Running is how many sources and sinks run on a host.
@@ -250,7 +261,13 @@ type hostConnectors struct {
 }
 
 // NewSource is taskmanager.Connectors'.
-func (c hostConnectors) NewSource(_ *graph.Node, sc operator.SourceContext) (operator.Source, error) {
+func (c hostConnectors) NewSource(node *graph.Node, sc operator.SourceContext) (operator.Source, error) {
+	c.mu.Lock()
+	if c.alone == nil {
+		c.alone = map[string]int{}
+	}
+	c.alone[node.Name] = len(sc.Sinks)
+	c.mu.Unlock()
 	return &source{c: c, positions: slices.Clone(sc.Positions), out: make(chan operator.SourceBatch, 4)}, nil
 }
 

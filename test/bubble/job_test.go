@@ -51,6 +51,36 @@ func TestBoundedJobFinishes(t *testing.T) {
 	})
 }
 
+// TestSourcesKnowTheirSinks: a source is told of the sinks that alone take what it reads; where an operator looks into the
+// records, or until does, it is told of none.
+func TestSourcesKnowTheirSinks(t *testing.T) {
+	Run(t, func(c *Cluster) {
+		c.StartTaskManager("tm-1", 1)
+		for _, test := range []struct {
+			source string
+			change func(*graph.Job)
+			want   int
+		}{
+			{"copied", func(j *graph.Job) { j.Operators, j.Sinks[0].From = nil, []string{"copied"} }, 1},
+			{"counted", func(j *graph.Job) { j.Operators[0].From = []string{"counted"} }, 0},
+			{"ended", func(j *graph.Job) {
+				j.Operators, j.Sinks[0].From, j.Sources[0].Kafka.Until = nil, []string{"ended"}, "false"
+			}, 0},
+		} {
+			job := c.CountJob("job-"+test.source, 1)
+			job.Sources[0].Name = test.source
+			test.change(job)
+			c.Submit(job)
+			c.AwaitState(10*time.Second, job.Name, "RUNNING")
+			if got := c.Connectors.Alone(test.source); got != test.want {
+				t.Errorf("%s: %d sinks, want %d", test.source, got, test.want)
+			}
+			c.Cancel(job.Name)
+			c.AwaitState(10*time.Second, job.Name, "CANCELED")
+		}
+	})
+}
+
 // TestStartOffsetsAreCheckpointZero: where a job begins is resolved once, when it is submitted, and survives the job
 // manager (DESIGN rule 2). What comes before its first deployment is read.
 func TestStartOffsetsAreCheckpointZero(t *testing.T) {

@@ -30,7 +30,7 @@ const (
 	warmCheckpoints = 3
 )
 
-// environment begins a reason that says nothing about the job.
+// environment begins a reason that says nothing about the job: it was not yet there.
 const environment = "environment: "
 
 // Suite is what all runs have in common.
@@ -128,9 +128,6 @@ func (s *Suite) judge(ctx context.Context, run Run) (out Outcome, err error) {
 		return out, err
 	}
 	reasons, err := st.strike(ctx)
-	if errors.Is(err, fault.ErrMissed) {
-		return out, fmt.Errorf("%s%w", environment, err)
-	}
 	if err != nil {
 		return out, err
 	}
@@ -171,7 +168,7 @@ func (s *Suite) heal(ctx context.Context) error {
 	return err
 }
 
-// environment says that the run came to nothing: before the job was there, or as the fault missed.
+// environment says that the run came to nothing before the job was there.
 func (o *Outcome) environment() bool {
 	return len(o.Verdict) > 0 && strings.HasPrefix(o.Verdict[0], environment)
 }

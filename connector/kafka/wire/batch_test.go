@@ -71,6 +71,52 @@ func TestBuilderMatchesFranz(t *testing.T) {
 	}
 }
 
+// TestVarints writes and reads numbers of every length.
+func TestVarints(t *testing.T) {
+	p := make([]byte, binary.MaxVarintLen64)
+	for bit := range 64 {
+		for _, v := range []int64{1 << bit, 1<<bit - 1, -1 << bit, -1<<bit + 1} {
+			n := putVarint(p, 0, zigzag(v))
+			want := binary.PutVarint(make([]byte, binary.MaxVarintLen64), v)
+			if n != want || varintLen(zigzag(v)) != want {
+				t.Errorf("%d takes %d bytes, said to be %d, want %d", v, n, varintLen(zigzag(v)), want)
+			}
+			if got, end := varint(p[:n], 0); got != v || end != n {
+				t.Errorf("%d reads as %d up to %d, want up to %d", v, got, end, n)
+			}
+			if _, end := varint(p[:n-1], 0); end >= 0 {
+				t.Errorf("%d without its last byte has an end, %d", v, end)
+			}
+		}
+	}
+}
+
+// TestAppendSome ends at what the batch may have, or behind what it may grow by, and takes one record into an empty batch.
+func TestAppendSome(t *testing.T) {
+	var b operator.Batch
+	for range 10 {
+		b.Records = append(b.Records, operator.Record{Key: operator.Null, Value: b.Put(make([]byte, 100)), Headers: operator.Null})
+	}
+	const most, exact = 100 + recordOverhead, 109 // of a record; the latter with two bytes each for its length and its value's
+	for name, c := range map[string]struct{ before, limit, budget, want int }{
+		"all":                    {0, 1 << 20, 1 << 20, 10},
+		"the limit":              {0, HeaderSize + 2*exact + most, 1 << 20, 3},
+		"one less than that":     {0, HeaderSize + 2*exact + most - 1, 1 << 20, 2},
+		"too large for any":      {0, 10, 1 << 20, 1},
+		"too large, and not new": {1, 10, 1 << 20, 0},
+		"the budget":             {0, 1 << 20, 2 * exact, 3},
+		"no budget":              {1, 1 << 20, -5, 1},
+	} {
+		var w Builder
+		for range c.before {
+			w.Append(&b, &b.Records[0])
+		}
+		if got := w.AppendSome(&b, b.Records, c.limit, c.budget); got != c.want || w.Count() != c.before+c.want {
+			t.Errorf("%s: %d, and %d in the batch, want %d and %d", name, got, w.Count(), c.want, c.before+c.want)
+		}
+	}
+}
+
 func TestBuilderEmptyAndReset(t *testing.T) {
 	var w Builder
 	if b, err := w.Finish(NoProducer, nil); b != nil || err != nil {

@@ -74,9 +74,7 @@ func (w *Builder) AppendRecord(timestampMs int64, key, value, headers []byte) {
 }
 
 // mostBytes is what a record takes at most.
-func mostBytes(r *operator.Record) int {
-	return recordOverhead + int(max(r.Key.Len, 0)) + int(max(r.Value.Len, 0)) + int(max(r.Headers.Len, 0))
-}
+func mostBytes(r *operator.Record) int { return recordOverhead + r.SizeBytes() }
 
 // add encodes a record of at most so many bytes. It is the hot path of every job that opens batches: room is made once,
 // and all is written by index.

@@ -4,7 +4,6 @@ package fault
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -103,9 +102,6 @@ type Scene struct {
 	Drawn func(name string)
 }
 
-// ErrMissed says that a fault hit something else than it was to hit, by its timing: the run says nothing.
-var ErrMissed = errors.New("the fault hit something else than it was to hit")
-
 // Catalogue is every fault, in the order of its numbers.
 func Catalogue() []Fault {
 	all := slices.Concat(killFaults(), crashPoints(), hangFaults(), brokerFaults(), networkFaults(), diskFaults(), clockFaults(), stateFaults(),
@@ -124,7 +120,7 @@ func copies(all []Fault) []Fault {
 	var out []Fault
 	for _, f := range all {
 		if slices.Contains(copied, f.Name()) {
-			f.Variant, f.Kinds = strings.TrimSuffix("copy-"+f.Variant, "-"), []workload.Kind{workload.D}
+			f.Variant, f.What, f.Kinds = "copy-"+f.Variant, f.What+"; the job copies batches unopened", []workload.Kind{workload.D}
 			out = append(out, f)
 		}
 	}

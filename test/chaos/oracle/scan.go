@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -95,9 +96,12 @@ func (s *scanner) offsets(ctx context.Context, topic string, list listOffsets) (
 // answer to their commit.
 const inputTimeout = 30 * time.Second
 
-// input adds all committed records of a topic to the expectation.
+// input adds all committed records of a topic to the expectation. With a transaction that nobody ends it cannot know them.
 func (s *scanner) input(ctx context.Context, topic string, e *expectation) error {
-	ends, _, err := s.settled(ctx, topic, inputTimeout)
+	ends, hung, err := s.settled(ctx, topic, inputTimeout)
+	if err == nil && len(hung) > 0 {
+		err = fmt.Errorf("input: the generator left a transaction open: %s", strings.Join(hung, "; "))
+	}
 	if err != nil {
 		return err
 	}
