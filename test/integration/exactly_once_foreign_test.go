@@ -72,12 +72,13 @@ func copyTwice(out string, total int, interval string) string {
 }
 
 // fenceAttempt takes the ids of the first sink subtask of an attempt, right after a checkpoint of it was
-// committed.
+// committed: not its first one, which the second follows within a fraction of the interval.
 func (r *rig) fenceAttempt(t *testing.T, attempt int64) {
 	t.Helper()
 	named := r.waitDecision(t, "completed with transactions", func(d decision) bool { return d.Event == "completed" && len(d.Transactions) > 0 })
-	done := r.waitDecision(t, "completed", func(d decision) bool {
-		return d.Event == "completed" && d.Attempt == attempt && (attempt > 1 || d.Checkpoint >= named.Checkpoint)
+	first := r.waitDecision(t, "completed", func(d decision) bool { return d.Event == "completed" && d.Attempt == attempt })
+	done := r.waitDecision(t, "completed a second time", func(d decision) bool {
+		return d.Event == "completed" && d.Attempt == attempt && d.Checkpoint > first.Checkpoint && d.Checkpoint >= named.Checkpoint
 	})
 	r.waitDecision(t, "announced", func(d decision) bool { return d.Event == "announced" && d.Checkpoint == done.Checkpoint })
 	family := strings.Split(idOf(named.Transactions[0]), "/") // ends in ATTEMPT/N
