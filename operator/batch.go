@@ -57,6 +57,14 @@ type Packed interface {
 	Unpack(b *Batch) error
 }
 
+// Pieced is a Packed that can be opened piece by piece.
+type Pieced interface {
+	Packed
+	// UnpackPieces hands its own batch to do again and again, with the next records in it, so many at most. It ends at
+	// the first error, of do or of what is packed; pieces before that have been handed on.
+	UnpackPieces(most int, do func(*Batch) error) error
+}
+
 // Batch is a run of records over one arena. It has one owner; who is handed one (Operator.Process,
 // Collector.Emit, Sink.Write) borrows it for the duration of the call, must not change it and keeps
 // nothing of it afterwards. So a batch can be handed to several receivers in turn without a copy.
@@ -81,6 +89,21 @@ func (b *Batch) Open() error {
 	}
 	b.Packed = nil
 	return nil
+}
+
+// pieceRecords is how many records InPieces hands on at a time: few enough for them, and what is made of them, to stay in the
+// caches next to the processor, and many enough for the cost of a batch on its way not to show.
+const pieceRecords = 256
+
+// InPieces hands the records on, opened: piece by piece if they are packed in a form that allows it.
+func (b *Batch) InPieces(do func(*Batch) error) error {
+	if p, ok := b.Packed.(Pieced); ok {
+		return p.UnpackPieces(pieceRecords, do)
+	}
+	if err := b.Open(); err != nil {
+		return err
+	}
+	return do(b)
 }
 
 // Len is the number of records, opened or not.

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"math/bits"
 	"strconv"
-	"unicode/utf8"
 )
 
 // document is a JSON text whose fields have been found but not read: what expressions without the interpreter
@@ -28,7 +27,7 @@ func (d *document) read(text []byte) {
 	s := jsonScanner{p: text}
 	s.space()
 	begin := s.i
-	d.current, d.valid, d.fields = true, utf8.Valid(text), d.fields[:0]
+	d.current, d.valid, d.fields = true, validText(text), d.fields[:0]
 	if s.at() == '{' {
 		d.valid = d.valid && s.object(0, func(name, value []byte) { d.fields = append(d.fields, jsonField{name, value}) })
 	} else {

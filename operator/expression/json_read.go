@@ -17,7 +17,7 @@ const maxJSONDepth = 500
 // for integers that fit, float64 for all other numbers, and null. Of equal names in an object the last
 // one counts. Strings are copies.
 func parseJSON(p []byte) (any, error) {
-	if !utf8.Valid(p) {
+	if !validText(p) {
 		return nil, errors.New("not UTF-8")
 	}
 	d := jsonReader{p: p}

@@ -2,7 +2,6 @@ package expression
 
 import (
 	"bytes"
-	"unicode/utf8"
 
 	celast "cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/common/operators"
@@ -240,7 +239,7 @@ func (s specializer) textOf(of celast.Expr, part []byte, test textTest) predicat
 			span = v.record.Key
 		}
 		text := v.batch.Bytes(span)
-		if text == nil || !utf8.Valid(text) {
+		if text == nil || !validText(text) {
 			return false, false
 		}
 		return test.holds(text, part), true
@@ -336,7 +335,7 @@ func content(f graph.Format, bytesOf func(*variables) []byte, documentOf func(*v
 		if p == nil {
 			return scalar{}, true
 		}
-		return scalar{kind: kind, text: p}, kind != kindString || utf8.Valid(p)
+		return scalar{kind: kind, text: p}, kind != kindString || validText(p)
 	}
 }
 

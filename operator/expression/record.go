@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"time"
-	"unicode/utf8"
 	"unsafe"
 
 	"cel.dev/cel-go/cel"
@@ -124,7 +123,7 @@ func (v *variables) field(s operator.Span, f graph.Format, name string) any {
 	p := v.batch.Bytes(s)
 	switch f {
 	case graph.String:
-		if !utf8.Valid(p) {
+		if !validText(p) {
 			return types.WrapErr(&FormatError{name + " is not valid UTF-8; use format bytes"})
 		}
 		return types.String(viewString(p))
@@ -156,7 +155,7 @@ var errHeaders = errors.New("the headers of the record are damaged")
 func headerList(p []byte) any {
 	var list []any
 	err := eachHeader(p, func(key, value []byte) error {
-		if !utf8.Valid(key) {
+		if !validText(key) {
 			return errors.New("the key of a header is not valid UTF-8")
 		}
 		h := map[string]any{"key": string(key), "value": types.NullValue}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
@@ -45,12 +46,22 @@ func newChain(ctx context.Context, cfg *Config, counters *Counters) *chain {
 		c.outputs = append(c.outputs, o.Output)
 	}
 	if cfg.Source != nil {
-		c.head = c.from(ctx, 0)
+		c.head = c.opened(c.from(ctx, 0))
 	} else {
 		c.head = c.into(ctx, 0)
 	}
 	c.bury(ctx)
 	return c
+}
+
+// opened is the way out of the source if no sink is next to it, which may pass batches on unopened: they are opened piece by
+// piece then.
+func (c *chain) opened(out emit) emit {
+	nodes := c.cfg.Vertex.Nodes
+	if slices.ContainsFunc(nodes[1:], func(n graph.Node) bool { return n.Parent == 0 && n.Kind == graph.KindSink }) {
+		return out
+	}
+	return func(b *operator.Batch) error { return c.named(nodes[0].Name, b.InPieces(out)) }
 }
 
 // bury leads dead letters to their sinks.

@@ -140,6 +140,9 @@ type fakeCount struct {
 }
 
 func (c *fakeCount) Process(b *operator.Batch, out operator.Collector) error {
+	if err := b.Open(); err != nil {
+		return err
+	}
 	for i := range b.Records {
 		switch string(b.Bytes(b.Records[i].Value)) {
 		case "poison":

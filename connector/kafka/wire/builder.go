@@ -86,14 +86,11 @@ func (w *Builder) add(arena []byte, r *operator.Record, most int) {
 	w.maxTs = max(w.maxTs, r.Timestamp)
 	ts, off := zigzag(r.Timestamp-w.baseTs), zigzag(int64(w.count))
 	kl, vl := zigzag(int64(max(r.Key.Len, -1))), zigzag(int64(max(r.Value.Len, -1))) // a negative length is null, on the wire too
-	size := 1 + varintLen(ts) + varintLen(off) + varintLen(kl) + varintLen(vl) + max(int(r.Key.Len), 0) + max(int(r.Value.Len), 0) + max(int(r.Headers.Len), 1)
 	n := len(w.buf)
 	w.buf = slices.Grow(w.buf, most)
 	p := w.buf[n : n+most]
-	at := putVarint(p, 0, zigzag(int64(size)))
-	p[at] = 0 // attributes: none are defined
-	at = putVarint(p, at+1, ts)
-	at = putVarint(p, at, off)
+	size := 1 + varintLen(ts) + varintLen(off) + varintLen(kl) + varintLen(vl) + max(int(r.Key.Len), 0) + max(int(r.Value.Len), 0) + max(int(r.Headers.Len), 1)
+	at := putFront(p, zigzag(int64(size)), ts, off)
 	at = putVarint(p, at, kl)
 	if r.Key.Len > 0 {
 		at += copy(p[at:], arena[r.Key.Off:r.Key.Off+uint32(r.Key.Len)])
@@ -145,17 +142,37 @@ func zigzag(v int64) uint64 { return uint64(v<<1) ^ uint64(v>>63) }
 // varintLen is how many bytes a varint takes: one for each seven bits.
 func varintLen(u uint64) int { return (9*bits.Len64(u) + 64) / 64 }
 
-// putVarint writes a varint at p[at:] and returns where it ends.
-func putVarint(p []byte, at int, u uint64) int {
-	if u < 0x80 {
-		p[at] = byte(u)
-		return at + 1
+// putFront writes what is in front of the key of a record, 30 bytes at most, and returns where it ends: length, attributes, of
+// which none are defined, and two deltas. Short ones, as most are, go there at once.
+func putFront(p []byte, size, timestamp, offset uint64) int {
+	if (size | timestamp | offset) < 1<<14 {
+		x, n := pack(size)
+		y, m := pack(timestamp)
+		z, o := pack(offset)
+		n++
+		binary.LittleEndian.PutUint64(p, x|y<<(8*n)|z<<(8*(n+m)))
+		return n + m + o
 	}
-	return longerVarint(p, at, u)
+	at := putVarint(p, 0, size)
+	p[at] = 0
+	return putVarint(p, putVarint(p, at+1, timestamp), offset)
 }
 
-func longerVarint(p []byte, at int, u uint64) int {
-	if u < 1<<14 {
+// pack is a varint of one or two bytes.
+func pack(u uint64) (p uint64, sizeBytes int) {
+	if u < 0x80 {
+		return u, 1
+	}
+	return u&0x7f | 0x80 | u>>7<<8, 2
+}
+
+// putVarint writes a varint at p[at:] and returns where it ends.
+func putVarint(p []byte, at int, u uint64) int {
+	switch {
+	case u < 0x80:
+		p[at] = byte(u)
+		return at + 1
+	case u < 1<<14:
 		p[at], p[at+1] = byte(u)|0x80, byte(u>>7)
 		return at + 2
 	}

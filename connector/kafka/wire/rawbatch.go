@@ -92,25 +92,62 @@ func (e *BatchError) in(topic string, partition int32) *BatchError {
 	return e
 }
 
+// UnpackPieces opens the own batch piece by piece: it calls do with at most so many records in the batch at a time. Both the
+// records of a piece and what is made of them stay in the caches next to the processor then. Pieces that were good
+// have been passed on when an error is found.
+func (r *RawBatch) UnpackPieces(most int, do func(*operator.Batch) error) error {
+	if err := r.Verify(); err != nil {
+		return err
+	}
+	d, err := r.open()
+	if err != nil {
+		return inPartition(err, r.Topic, r.Partition)
+	}
+	r.batch.Packed = nil
+	for d.count < r.Header.Count {
+		if r.slab.records, err = d.some(most, r.slab.records[:0]); err != nil {
+			return inPartition(err, r.Topic, r.Partition)
+		}
+		r.batch.Records = r.slab.records
+		if err := do(&r.batch); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (r *RawBatch) unpackOwn() error {
+	d, err := r.open()
+	if err != nil {
+		return err
+	}
+	if r.slab.records, err = d.some(r.Count(), r.slab.records[:0]); err != nil {
+		return err
+	}
+	r.batch.Records = r.slab.records
+	return nil
+}
+
+// open makes the own batch ready for records.
+func (r *RawBatch) open() (bodyDecoder, error) {
 	if r.slab == nil {
 		r.slab = r.home.slabs.Get().(*slab)
 	}
 	body, err := r.body(r.slab.arena[:0])
 	if err != nil {
-		return err
+		return bodyDecoder{}, err
 	}
 	if r.Codec() != None {
 		r.slab.arena = body
 	}
-	r.slab.records, err = decodeRecords(&r.Header, body, 0, r.slab.records[:0])
+	d, err := newBodyDecoder(&r.Header, body, 0)
 	if err != nil {
-		return err
+		return d, err
 	}
 	r.slab.origins = append(r.slab.origins[:0], operator.Origin{Topic: r.Topic, Partition: r.Partition})
-	r.batch.Records, r.batch.Origins = r.slab.records, r.slab.origins
+	r.batch.Origins = r.slab.origins
 	r.batch.Arena = body[:len(body):len(body)] // an append must not run into the buffer
-	return nil
+	return d, nil
 }
 
 func (r *RawBatch) unpackInto(b *operator.Batch) error {

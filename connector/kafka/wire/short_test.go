@@ -1,0 +1,122 @@
+package wire
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/sluice-stream/sluice/operator"
+)
+
+// sameAsAny checks that a record that is read as a short one is read the same as any.
+func sameAsAny(t *testing.T, body []byte, at int) (isShort bool) {
+	t.Helper()
+	var quick, any operator.Record
+	delta, end := decodeShort(body, at, &quick)
+	if end == 0 {
+		return false
+	}
+	anyDelta, anyEnd, fault := decodeRecord(body, at, &any)
+	if fault != "" || delta != anyDelta || end != anyEnd || quick != any {
+		t.Fatalf("%x at %d: read as short: %+v delta %d to %d; as any: %+v delta %d to %d, fault %q", body, at, quick, delta, end, any, anyDelta, anyEnd, fault)
+	}
+	return true
+}
+
+func FuzzDecodeShort(f *testing.F) {
+	f.Add([]byte{12, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, uint16(0))
+	f.Fuzz(func(t *testing.T, body []byte, at uint16) {
+		if int(at) <= len(body) {
+			sameAsAny(t, body, int(at))
+		}
+	})
+}
+
+// TestDecodeShort encodes records around the limits of what short numbers hold, and damages them.
+func TestDecodeShort(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	sizes := []int{-1, 0, 1, 57, 63, 64, 100, 8100, 8191, 8192, 70_000}
+	pick := func() []byte {
+		n := sizes[random.IntN(len(sizes))]
+		if n < 0 {
+			return nil
+		}
+		return bytes.Repeat([]byte{byte(random.Uint32())}, n)
+	}
+	shorts, all := 0, 0
+	for range 300 {
+		var w Builder
+		deltas := []int64{0, 0, 63, -64, 8191, 8192, -8192, 1 << 19, 1 << 20, 1 << 40}
+		for range 20 {
+			var headers []byte
+			if random.IntN(4) == 0 {
+				headers = []byte{2, 2, 'h', 2, 'x'}
+			}
+			w.AppendRecord(1_700_000_000_000+deltas[random.IntN(len(deltas))], pick(), pick(), headers)
+		}
+		encoded, err := w.Finish(NoProducer, new(Compressor))
+		if err != nil {
+			t.Fatal(err)
+		}
+		body := encoded[HeaderSize:]
+		for at := 0; at < len(body); all++ {
+			if sameAsAny(t, body, at) {
+				shorts++
+			}
+			var r operator.Record
+			_, end, fault := decodeRecord(body, at, &r)
+			if fault != "" {
+				t.Fatal(fault)
+			}
+			at = end
+		}
+		for range 200 {
+			damaged := slices.Clone(body[:min(len(body), 40)])
+			damaged[random.IntN(len(damaged))] ^= 1 << random.IntN(8)
+			sameAsAny(t, damaged, random.IntN(8))
+		}
+	}
+	if shorts < all/4 || shorts == all {
+		t.Errorf("%d of %d records were short", shorts, all)
+	}
+}
+
+// TestShortIsUsual: the ordinary record of a large batch is read as a short one.
+func TestShortIsUsual(t *testing.T) {
+	var w Builder
+	for i := range 20_000 {
+		w.AppendRecord(1_700_000_000_000+int64(i%5000), fmt.Appendf(nil, "key %d", i), make([]byte, 100), nil)
+	}
+	encoded, err := w.Finish(NoProducer, new(Compressor))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at, n := HeaderSize, 0; n < 19_999; n++ { // the last one may be too near to the end
+		var r operator.Record
+		_, end := decodeShort(encoded, at, &r)
+		if end == 0 {
+			t.Fatalf("record %d is not read as a short one", n)
+		}
+		at = end
+	}
+}
+
+// TestPutFront: what goes to its place at once is what goes there one by one.
+func TestPutFront(t *testing.T) {
+	numbers := []uint64{0, 1, 127, 128, 300, 1<<14 - 1, 1 << 14, 1 << 21, 1 << 35}
+	for _, size := range numbers {
+		for _, timestamp := range numbers {
+			for _, offset := range numbers {
+				got, want := make([]byte, 32), make([]byte, 32)
+				end := putFront(got, size, timestamp, offset)
+				at := putVarint(want, 0, size)
+				at = putVarint(want, putVarint(want, at+1, timestamp), offset)
+				if !bytes.Equal(got[:end], want[:at]) {
+					t.Errorf("%d, %d, %d: %x, want %x", size, timestamp, offset, got[:end], want[:at])
+				}
+			}
+		}
+	}
+}
