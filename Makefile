@@ -61,7 +61,7 @@ bench-page:
 	$(GO) run ./bench --only latency --latency-modes exactly-once/100ms --latency-rates 1000 --latency 15s --repeats 5 --json bin/bench/latency.json
 	$(GO) run ./bench --only throughput --cases pass,produce,consume --sizes 1024 --json bin/bench/pass-1024.json
 	$(GO) run ./bench/scale --json bin/bench/scale.json
-	$(GO) run ./bench --only throughput --contestants sluice --modes exactly-once/1s --repeats 1 --profile bin/profiles --json bin/bench/profiles.json
+	$(GO) run ./bench --only throughput --contestants sluice,bare,bare-recode --modes exactly-once/1s,exactly-once/100ms --profile bin/profiles --json bin/bench/profiles.json
 	cp $(FIGURES:%=bin/bench/%.json) docs/bench/
 	$(GO) run ./bench --from $$(echo $(FIGURES:%=docs/bench/%.json) | tr ' ' ,) --page docs/BENCHMARKS.md
 

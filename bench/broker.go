@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/sluice-stream/sluice/test/integration/kafkaenv"
+	"github.com/sluice-stream/sluice/test/machine"
 )
 
 const (
@@ -43,7 +44,7 @@ func startBroker(ctx context.Context) (*broker, error) {
 		return nil, errors.Join(fmt.Errorf("making a client: %w", err), cluster.Close())
 	}
 	b.admin = kadm.NewClient(b.client)
-	if b.pid, err = childPid("java"); err != nil {
+	if b.pid, err = machine.ChildPid("java"); err != nil {
 		return nil, errors.Join(err, b.close())
 	}
 	return b, nil

@@ -117,6 +117,8 @@ type trial struct {
 	// target is an empty topic, with as many partitions as that of the data. What is written to it is to be
 	// compressed as the data is.
 	target string
+	// round counts from 1; 0 does not count.
+	round int
 }
 
 // String names it in messages.

@@ -19,10 +19,12 @@ const (
 	pprofTimeout      = time.Minute
 )
 
-// Profile is where the CPU time of a job went, of all its task managers together.
+// Profile is where the CPU time of a job went, of all processes of a kind and all rounds together.
 type Profile struct {
 	// Of is the job, the values, the contestant and its mode.
 	Of string `json:"of"`
+	// Processes are those that were profiled.
+	Processes string `json:"processes"`
 	// Functions are those with the most time of their own, the largest first.
 	Functions []ProfiledFunction `json:"functions"`
 }
@@ -35,26 +37,34 @@ type ProfiledFunction struct {
 	WithCallees float64 `json:"withCalleesPercent"`
 }
 
-// profilesOf sums up the CPU profiles of Sluice's task managers that runs left in a directory.
+// profiledProcesses are those of each contestant, with what their files are named.
+var profiledProcesses = map[string][]struct{ processes, files string }{
+	sluiceName:  {{"task managers", "tm-*"}, {"job manager", jobManagerName}},
+	bareName:    {{"loop", "bare"}},
+	recodeName:  {{"loop", "bare"}},
+	txnName:     {{"loop", "txn"}},
+	kafkaGoName: {{"loop", "kafkago"}},
+}
+
+// profilesOf sums up the CPU profiles that the rounds of runs left in a directory.
 func profilesOf(ctx context.Context, runs []Run, dir string) ([]Profile, error) {
 	var out []Profile
 	for _, s := range selectionsOf(runs) {
-		if s.contestant != sluiceName {
-			continue
+		for _, p := range profiledProcesses[s.contestant] {
+			of := fmt.Sprintf("%s, %s, %s", s.job, s.values(), s.who())
+			files, err := filepath.Glob(filepath.Join(dir, profileNameOf(s, p.files+"-[1-9]*")))
+			if err != nil {
+				return nil, fmt.Errorf("looking for profiles in %s: %w", dir, err)
+			}
+			if len(files) == 0 {
+				return nil, fmt.Errorf("the run of %s left no profile of its %s in %s", of, p.processes, dir)
+			}
+			functions, err := topOf(ctx, files)
+			if err != nil {
+				return nil, fmt.Errorf("summing up the profiles of %s: %w", of, err)
+			}
+			out = append(out, Profile{of, p.processes, functions})
 		}
-		of := fmt.Sprintf("%s, %s, %s", s.job, s.values(), s.who())
-		files, err := filepath.Glob(filepath.Join(dir, profileNameOf(s, "tm-*")))
-		if err != nil {
-			return nil, fmt.Errorf("looking for profiles in %s: %w", dir, err)
-		}
-		if len(files) == 0 {
-			return nil, fmt.Errorf("the run of %s left no profile in %s", of, dir)
-		}
-		functions, err := topOf(ctx, files)
-		if err != nil {
-			return nil, fmt.Errorf("summing up the profiles of %s: %w", of, err)
-		}
-		out = append(out, Profile{of, functions})
 	}
 	return out, nil
 }
@@ -105,7 +115,7 @@ func parseTop(text string) ([]ProfiledFunction, error) {
 
 func (r *Report) printProfiles(w io.Writer) {
 	for _, p := range r.Profiles {
-		table := figures.NewTable(w, "CPU OF THE TASK MANAGERS: "+p.Of, "OWN", "WITH CALLEES")
+		table := figures.NewTable(w, fmt.Sprintf("CPU OF THE %s: %s", strings.ToUpper(p.Processes), p.Of), "OWN", "WITH CALLEES")
 		for _, f := range p.Functions {
 			table.Row(f.Name, fmt.Sprintf("%.1f %%", f.Own), fmt.Sprintf("%.1f %%", f.WithCallees))
 		}

@@ -40,9 +40,9 @@ func (b *bench) profile(ctx context.Context, cl *cluster, t *trial) (wait func()
 	return g.Wait
 }
 
-// profileName is the same in every repeat: the last one stays.
+// profileName has the round in it; they are summed up.
 func profileName(t *trial, process string) string {
-	return profileNameOf(selection{t.job.name, t.data.valueBytes, t.data.compression, t.by.name, t.mode.String()}, process)
+	return profileNameOf(selection{t.job.name, t.data.valueBytes, t.data.compression, t.by.name, t.mode.String()}, fmt.Sprintf("%s-%d", process, t.round))
 }
 
 func profileNameOf(s selection, process string) string {

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"math"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -70,23 +69,6 @@ func TestMetricsIn(t *testing.T) {
 	}
 	if _, err := metricsIn(text, []string{"sum"}); err == nil {
 		t.Error("found a metric that is not there")
-	}
-}
-
-func TestChildPid(t *testing.T) {
-	if _, err := childPid("sleep"); err == nil {
-		t.Fatal("found a child that was not started")
-	}
-	command := exec.Command("sleep", "60")
-	if err := command.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		_ = command.Process.Kill()
-		_ = command.Wait() // it was killed
-	}()
-	if pid, err := childPid("sleep"); err != nil || pid != command.Process.Pid {
-		t.Errorf("found %d, %v; want %d", pid, err, command.Process.Pid)
 	}
 }
 

@@ -161,6 +161,7 @@ func (b *bench) prepare(ctx context.Context, entries []*trial) error {
 func (b *bench) doJob(ctx context.Context, entries []*trial) (runs []Run, err error) {
 	for round := range b.opts.repeats {
 		for _, k := range rand.New(rand.NewPCG(orderSeed, uint64(round))).Perm(len(entries)) {
+			entries[k].round = round + 1
 			run, err := b.one(ctx, entries[k])
 			if err != nil {
 				return runs, err

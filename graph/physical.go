@@ -111,6 +111,11 @@ func (p *Physical) OnlySinks(v *Vertex) []*KafkaSink {
 	return sinks
 }
 
+// ReadsStreamKeysOnly says that the head of a vertex looks at no key or value of its records: it counts their stream keys.
+func (v *Vertex) ReadsStreamKeysOnly() bool {
+	return len(v.Nodes) > 0 && v.Nodes[0].Kind == KindOperator && v.Nodes[0].Operator.Count
+}
+
 // Vertex finds a vertex by name.
 func (p *Physical) Vertex(name string) (*Vertex, bool) {
 	for i := range p.Vertices {

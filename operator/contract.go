@@ -22,6 +22,14 @@ type Operator interface {
 	Process(b *Batch, out Collector) error
 }
 
+// Fuser is an operator that can do the work of the one behind it, too.
+type Fuser interface {
+	Operator
+	// Fuse gives an operator that does what both do, if it can. Neither is used by itself then. What fails in
+	// next is passed through named.
+	Fuse(next Operator, named func(error) error) (fused Operator, ok bool)
+}
+
 // Stateful is an operator with keyed state. Restore is called, once per piece, before the first
 // Process; a piece may hold key groups outside the operator's range, which are to be passed over.
 type Stateful interface {

@@ -73,9 +73,10 @@ type CheckpointReport struct {
 type Window struct {
 	Seconds    float64 `json:"seconds"`
 	CPUSeconds float64 `json:"cpuSeconds"` // of the job manager
-	// FleetCPUSeconds is that of the process with the simulated task managers; ForeignCPUSeconds that of all else on
-	// the machine: what disturbed the measurement and, with an exactly-once sink, the real broker.
+	// FleetCPUSeconds is that of the process with the simulated task managers (and kfake), BrokerCPUSeconds that of a real
+	// broker, as exactly-once sinks have; ForeignCPUSeconds that of all else on the machine: what disturbed the measurement.
 	FleetCPUSeconds   float64 `json:"fleetCpuSeconds"`
+	BrokerCPUSeconds  float64 `json:"brokerCpuSeconds"`
 	ForeignCPUSeconds float64 `json:"foreignCpuSeconds"`
 	RSSBytes          int64   `json:"rssBytes"` // of the job manager at its end
 	// HeartbeatAgeMaxMs is the oldest newest heartbeat of a task manager that the job manager had at any look: the

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/sluice-stream/sluice/test/integration/kafkaenv"
+	"github.com/sluice-stream/sluice/test/machine"
 )
 
 // sinkPartitions are those of the topic that exactly-once sinks write to.
@@ -19,6 +21,7 @@ const sinkPartitions = 16
 // broker is what the jobs read from and write to.
 type broker struct {
 	bootstrap string
+	pid       int // 0: it is kfake, in this process
 	close     func() error
 }
 
@@ -30,14 +33,15 @@ func startBroker(ctx context.Context, kind kafkaenv.Kind, partitions int32) (*br
 		if err != nil {
 			return nil, fmt.Errorf("starting kfake: %w", err)
 		}
-		return &broker{strings.Join(cluster.ListenAddrs(), ","), func() error { cluster.Close(); return nil }}, nil
+		return &broker{bootstrap: strings.Join(cluster.ListenAddrs(), ","), close: func() error { cluster.Close(); return nil }}, nil
 	}
 	cluster, err := kafkaenv.Open(ctx, kafkaenv.Options{Kind: kind, Benchmark: true})
 	if err != nil {
 		return nil, err
 	}
-	b := &broker{cluster.Addr(), cluster.Close}
-	if err := b.createTopics(ctx, partitions); err != nil {
+	b := &broker{bootstrap: cluster.Addr(), close: cluster.Close}
+	b.pid, err = machine.ChildPid("java")
+	if err := cmp.Or(err, b.createTopics(ctx, partitions)); err != nil {
 		return nil, errors.Join(err, b.close())
 	}
 	return b, nil

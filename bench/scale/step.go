@@ -122,7 +122,7 @@ func (s *step) run(ctx context.Context) (err error) {
 			if err := pause(ctx, settleTime); err != nil {
 				return err
 			}
-			s.out.Idle, err = s.jm.watch(ctx, func(ctx context.Context) error { return pause(ctx, s.opts.idle) })
+			s.out.Idle, err = s.jm.watch(ctx, s.broker.pid, func(ctx context.Context) error { return pause(ctx, s.opts.idle) })
 			if err != nil {
 				return err
 			}
@@ -225,7 +225,7 @@ func (s *step) checkpoints(ctx context.Context) (err error) {
 	if err := s.waitTold(ctx, warmUp); err != nil {
 		return err
 	}
-	s.out.Busy, err = s.jm.watch(ctx, func(ctx context.Context) error {
+	s.out.Busy, err = s.jm.watch(ctx, s.broker.pid, func(ctx context.Context) error {
 		return s.profiled(ctx, func() error { return s.waitTold(ctx, warmUp+s.opts.checkpoints) })
 	})
 	return errors.Join(err, s.jm.journal.read())

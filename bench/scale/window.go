@@ -15,9 +15,9 @@ import (
 // often enough to see heartbeats that are late, and not in step with them.
 const lookEvery = 130 * time.Millisecond
 
-// watch measures the job manager while f runs.
-func (m *jobManager) watch(ctx context.Context, f func(context.Context) error) (w coordination.Window, err error) {
-	before, err := m.counters()
+// watch measures the job manager while f runs, beside a broker with a process of its own, or 0.
+func (m *jobManager) watch(ctx context.Context, broker int, f func(context.Context) error) (w coordination.Window, err error) {
+	before, err := m.counters(broker)
 	if err != nil {
 		return w, err
 	}
@@ -30,14 +30,15 @@ func (m *jobManager) watch(ctx context.Context, f func(context.Context) error) (
 	if lookErr := <-looked; ctx.Err() == nil {
 		err = errors.Join(err, lookErr)
 	}
-	after, err2 := m.counters()
+	after, err2 := m.counters(broker)
 	if err := errors.Join(err, err2); err != nil {
 		return w, err
 	}
 	w.Seconds = after.at.Sub(before.at).Seconds()
 	w.CPUSeconds = (after.manager.CPU - before.manager.CPU).Seconds()
 	w.FleetCPUSeconds = (after.fleet.CPU - before.fleet.CPU).Seconds()
-	w.ForeignCPUSeconds = max((after.machine-before.machine).Seconds()-w.CPUSeconds-w.FleetCPUSeconds, 0)
+	w.BrokerCPUSeconds = (after.broker.CPU - before.broker.CPU).Seconds()
+	w.ForeignCPUSeconds = max((after.machine-before.machine).Seconds()-w.CPUSeconds-w.FleetCPUSeconds-w.BrokerCPUSeconds, 0)
 	w.RSSBytes = after.manager.RSSBytes
 	return w, nil
 }
@@ -68,18 +69,23 @@ func (m *jobManager) look(ctx context.Context, w *coordination.Window) error {
 
 // counters are what only rises.
 type counters struct {
-	at             time.Time
-	manager, fleet machine.Usage
-	machine        time.Duration
+	at                     time.Time
+	manager, fleet, broker machine.Usage
+	machine                time.Duration
 }
 
-func (m *jobManager) counters() (c counters, err error) {
+func (m *jobManager) counters(broker int) (c counters, err error) {
 	c.at = time.Now()
 	if c.manager, err = machine.UsageOf(m.process.Pid()); err != nil {
 		return c, err
 	}
 	if c.fleet, err = machine.UsageOf(os.Getpid()); err != nil {
 		return c, err
+	}
+	if broker != 0 {
+		if c.broker, err = machine.UsageOf(broker); err != nil {
+			return c, err
+		}
 	}
 	c.machine, err = machine.Busy()
 	return c, err

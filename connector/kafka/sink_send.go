@@ -23,6 +23,26 @@ type leader struct {
 	targets []*target     // under Sink.mu
 	turn    int           // where the next lane begins to look
 	wake    chan struct{} // there may be something to send
+	// asleep are the lanes that wait; under Sink.mu.
+	asleep [lanesPerLeader]nap
+}
+
+// nap is that of a lane, until a time if that is not zero.
+type nap struct {
+	is    bool
+	until time.Time
+}
+
+// oversleeps says that a lane sleeps, and none of those that do wakes up by itself when something may go.
+func (l *leader) oversleeps(due time.Time) bool {
+	found := false
+	for _, s := range l.asleep {
+		if s.is && !s.until.IsZero() && !s.until.After(due) {
+			return false
+		}
+		found = found || s.is
+	}
+	return found && !due.IsZero()
 }
 
 // find looks for the leaders of homeless partitions.
@@ -108,13 +128,22 @@ func (s *Sink) adopt(ctx context.Context, t *target, broker int32) {
 	if l == nil {
 		l = &leader{broker: broker, wake: make(chan struct{}, lanesPerLeader)}
 		s.leaders[broker] = l
-		for range lanesPerLeader {
-			s.group.Go(func() error { return s.lane(ctx, l) })
+		for n := range lanesPerLeader {
+			s.group.Go(func() error { return s.lane(ctx, l, n) })
 		}
 	}
 	t.leader = l
 	l.targets = append(l.targets, t)
+	if t.tries > 0 && t.oldest() == nil { // nothing waits whose delivery would tell that it is well
+		s.recovered(t)
+	}
 	signal(l.wake)
+}
+
+// recovered forgets the failures of a partition. Under mu.
+func (s *Sink) recovered(t *target) {
+	t.tries, t.notBefore = 0, time.Time{}
+	s.trouble.set(t.name, "")
 }
 
 // orphan takes a partition from its leader and gives it to the finder. Under mu.
@@ -178,14 +207,20 @@ const (
 	codeUnsupportedCompression int16 = 76
 )
 
-// lane sends batches of one leader's partitions, one request at a time.
-func (s *Sink) lane(ctx context.Context, l *leader) error {
+// lane is the n-th of those that send batches of one leader's partitions, one request at a time each.
+func (s *Sink) lane(ctx context.Context, l *leader, n int) error {
 	var load cargo
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
 		s.mu.Lock()
+		l.asleep[n] = nap{}
 		next := s.pick(l, &load, time.Now())
+		if len(load.targets) == 0 {
+			l.asleep[n] = nap{is: true, until: next}
+		} else if l.oversleeps(next) { // what is due while this one waits for an answer is for the other lane
+			signal(l.wake)
+		}
 		s.mu.Unlock()
 		if len(load.targets) > 0 {
 			if err := s.send(ctx, l, &load); err != nil {
@@ -363,8 +398,7 @@ func (s *Sink) delivered(t *target, b *outBatch, baseOffset int64) {
 		t.topic.size.taken(time.Now())
 	}
 	if t.tries > 0 {
-		t.tries, t.notBefore = 0, time.Time{}
-		s.trouble.set(t.name, "")
+		s.recovered(t)
 	}
 	if b.share != nil && s.transactions.pool.Produced(b.share, baseOffset, b.count) || b.share == nil && s.epochs.leave(b.epoch) {
 		signal(s.seals)

@@ -76,3 +76,43 @@ func BenchmarkOperators(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkJSON is the filter and the map of the benchmark's json job, one behind the other and fused.
+func BenchmarkJSON(b *testing.B) {
+	batch := &operator.Batch{Origins: []operator.Origin{{Topic: "in"}}}
+	for i := range 1000 {
+		status := []int{200, 200, 200, 503}[i%4]
+		batch.Records = append(batch.Records, operator.Record{Key: operator.Null, Headers: operator.Null, StreamKey: operator.Null, Value: batch.Put(fmt.Appendf(nil,
+			`{"id":%d,"level":"info","status":%d,"durationMs":%d,"region":"eu-central","user":"user-%06d","msg":"some words of text here","seq":"%012d"}`, i, status, i, i, i))})
+	}
+	operators := func() (filter, mapper operator.Operator) {
+		n := node(graph.Operator{Filter: "value.status < 500"})
+		n.ValueFormat = graph.JSON
+		m := node(graph.Operator{Map: &graph.Map{Value: `{"durationMs": value.durationMs, "late": value.durationMs > 250, "region": value.region, "seq": value.seq}`}})
+		m.ValueFormat = graph.JSON
+		return make1(b, n, nil), make1(b, m, nil)
+	}
+	run := func(b *testing.B, process func() error) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if err := process(); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(batch.Records)), "ns/record")
+	}
+	b.Run("behind", func(b *testing.B) {
+		f, m := operators()
+		run(b, func() error {
+			return f.Process(batch, collect(func(x *operator.Batch) error { return m.Process(x, collect(nowhere)) }))
+		})
+	})
+	b.Run("fused", func(b *testing.B) {
+		f, m := operators()
+		both, ok := f.(operator.Fuser).Fuse(m, func(err error) error { return err })
+		if !ok {
+			b.Fatal("a filter and a map are not fused")
+		}
+		run(b, func() error { return both.Process(batch, collect(nowhere)) })
+	})
+}

@@ -51,6 +51,45 @@ func (f *filter) Process(b *operator.Batch, out operator.Collector) error {
 	return err
 }
 
+// Fuse is operator.Fuser's: with a map behind it. A value of format JSON is then read once for both.
+func (f *filter) Fuse(next operator.Operator, named func(error) error) (operator.Operator, bool) {
+	m, ok := next.(*mapper)
+	if !ok || m.evaluator.key != f.key || m.evaluator.value != f.value {
+		return nil, false
+	}
+	return &filterMap{f, m, named}, true
+}
+
+// filterMap is a filter with a map behind it, record by record.
+type filterMap struct {
+	filter *filter
+	mapper *mapper
+	named  func(error) error // says that an error is the map's
+}
+
+// Process is operator.Operator's.
+func (x *filterMap) Process(b *operator.Batch, out operator.Collector) error {
+	if err := b.Open(); err != nil {
+		return err
+	}
+	m := x.mapper
+	begin(&m.out, b)
+	for i := range b.Records {
+		m.record.Set(b, i)
+		pass, err := x.filter.predicate.Bool(m.record)
+		switch {
+		case err != nil:
+			err = x.filter.failed(b, i, graph.UseFilter, err)
+		case pass:
+			err = x.named(m.one(b, i, out))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return x.named(emit(&m.out, out))
+}
+
 // emit passes over empty batches.
 func emit(b *operator.Batch, out operator.Collector) error {
 	if len(b.Records) == 0 {

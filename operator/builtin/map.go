@@ -47,21 +47,24 @@ func (m *mapper) Process(b *operator.Batch, out operator.Collector) error {
 	begin(&m.out, b)
 	for i := range b.Records {
 		m.record.Set(b, i)
-		mark := len(m.out.Arena)
-		if use, err := m.apply(b, &b.Records[i]); err != nil {
-			m.out.Arena = m.out.Arena[:mark]
-			if err := m.failed(b, i, use, err); err != nil {
-				return err
-			}
-			continue
-		}
-		if len(m.out.Arena) >= emitBytes {
-			if err := flush(&m.out, out); err != nil {
-				return err
-			}
+		if err := m.one(b, i, out); err != nil {
+			return err
 		}
 	}
 	return emit(&m.out, out)
+}
+
+// one maps the record that m.record is set to.
+func (m *mapper) one(b *operator.Batch, i int, out operator.Collector) error {
+	mark := len(m.out.Arena)
+	if use, err := m.apply(b, &b.Records[i]); err != nil {
+		m.out.Arena = m.out.Arena[:mark]
+		return m.failed(b, i, use, err)
+	}
+	if len(m.out.Arena) >= emitBytes {
+		return flush(&m.out, out)
+	}
+	return nil
 }
 
 // begin empties an output batch for the next input. Memory that an unusually large record took is given

@@ -1,7 +1,7 @@
 package expression
 
 import (
-	"bytes"
+	"strings"
 
 	celast "cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/common/operators"
@@ -186,14 +186,14 @@ const (
 	contains
 )
 
-func (t textTest) holds(text, part []byte) bool {
+func (t textTest) holds(text, part string) bool {
 	switch t {
 	case startsWith:
-		return bytes.HasPrefix(text, part)
+		return strings.HasPrefix(text, part)
 	case endsWith:
-		return bytes.HasSuffix(text, part)
+		return strings.HasSuffix(text, part)
 	default:
-		return bytes.Contains(text, part)
+		return strings.Contains(text, part)
 	}
 }
 
@@ -225,7 +225,7 @@ func (s specializer) textTest(call celast.CallExpr, test textTest) predicate {
 }
 
 // textOf tests a whole key or value of format string, which most filters do, without an operand in between.
-func (s specializer) textOf(of celast.Expr, part []byte, test textTest) predicate {
+func (s specializer) textOf(of celast.Expr, part string, test textTest) predicate {
 	if of.Kind() != celast.IdentKind {
 		return nil
 	}
@@ -242,7 +242,7 @@ func (s specializer) textOf(of celast.Expr, part []byte, test textTest) predicat
 		if text == nil || !validText(text) {
 			return false, false
 		}
-		return test.holds(text, part), true
+		return test.holds(viewString(text), part), true
 	}
 }
 
@@ -287,7 +287,7 @@ func (s specializer) plain(e celast.Expr) operand {
 		switch call.FunctionName() {
 		case operators.Index:
 			if name, ok := literalScalar(literalOf(call.Args()[1])); ok && name.kind == kindString {
-				return reading(s.field(call.Args()[0], string(name.text)))
+				return reading(s.field(call.Args()[0], name.text))
 			}
 		case operators.Conditional:
 			return s.conditional(call.Args())
@@ -302,7 +302,7 @@ func (s specializer) variable(name string) operand {
 	switch name {
 	case varTopic:
 		return func(v *variables) (scalar, bool) {
-			return scalar{kind: kindString, text: viewBytes(v.batch.Origins[v.record.Origin].Topic)}, true
+			return scalar{kind: kindString, text: v.batch.Origins[v.record.Origin].Topic}, true
 		}
 	case varKey:
 		return content(s.key, func(v *variables) []byte { return v.batch.Bytes(v.record.Key) }, (*variables).keyDocument)
@@ -335,7 +335,7 @@ func content(f graph.Format, bytesOf func(*variables) []byte, documentOf func(*v
 		if p == nil {
 			return scalar{}, true
 		}
-		return scalar{kind: kind, text: p}, kind != kindString || validText(p)
+		return scalar{kind: kind, text: viewString(p)}, kind != kindString || validText(p)
 	}
 }
 
@@ -362,7 +362,7 @@ func (s specializer) field(of celast.Expr, fieldName string) finder {
 		if !ok || tree.kind != kindTree {
 			return nil, false, false
 		}
-		return fieldOf(tree.text, name)
+		return v.fieldOf(viewBytes(tree.text), name)
 	}
 }
 

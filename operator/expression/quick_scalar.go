@@ -1,9 +1,9 @@
 package expression
 
 import (
-	"bytes"
 	"cmp"
 	"math"
+	"strings"
 
 	celast "cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/common/operators"
@@ -30,8 +30,9 @@ type scalar struct {
 	kind kind
 	// bits are those of an int or double; 1 for true.
 	bits uint64
-	// text is a string, which is valid UTF-8, bytes, or a tree. It is a part of the batch.
-	text []byte
+	// text is a string, which is valid UTF-8, bytes, or a tree. It is a view of the batch, and no slice, so that a scalar
+	// has four words: Go keeps no more in registers.
+	text string
 }
 
 func boolScalar(b bool) scalar {
@@ -64,9 +65,9 @@ func literalScalar(v ref.Val) (scalar, bool) {
 	case types.Double:
 		return doubleScalar(float64(l)), !math.IsNaN(float64(l))
 	case types.String:
-		return scalar{kind: kindString, text: []byte(l)}, true
+		return scalar{kind: kindString, text: string(l)}, true
 	case types.Bytes:
-		return scalar{kind: kindBytes, text: append([]byte{}, l...)}, true
+		return scalar{kind: kindBytes, text: string(l)}, true
 	}
 	return scalar{}, false
 }
@@ -81,7 +82,7 @@ func (x *scalar) equals(y *scalar) (result, ok bool) {
 	case x.kind != y.kind:
 		return false, true
 	case x.kind == kindString || x.kind == kindBytes:
-		return bytes.Equal(x.text, y.text), true
+		return x.text == y.text, true
 	}
 	return x.bits == y.bits, x.kind != kindTree
 }
@@ -110,7 +111,7 @@ func (x *scalar) compare(y *scalar) (sign int, ok bool) {
 		g, okY := y.asDouble()
 		return cmp.Compare(f, g), okX && okY
 	case x.kind == y.kind && (x.kind == kindString || x.kind == kindBytes):
-		return bytes.Compare(x.text, y.text), true
+		return strings.Compare(x.text, y.text), true
 	}
 	return 0, false
 }

@@ -152,9 +152,9 @@ func (s specializer) json(e celast.Expr) writer {
 		case kindNull:
 			return append(dst, "null"...), true
 		case kindString:
-			return appendQuoted(dst, viewString(x.text)), true
+			return appendQuoted(dst, x.text), true
 		case kindBytes:
-			dst = base64.StdEncoding.AppendEncode(append(dst, '"'), x.text)
+			dst = base64.StdEncoding.AppendEncode(append(dst, '"'), viewBytes(x.text))
 			return append(dst, '"'), true
 		}
 		return x.appendTo(dst)
@@ -190,7 +190,7 @@ func (s specializer) object(m celast.MapExpr) writer {
 		if !ok || name.kind != kindString || value == nil || e.AsMapEntry().IsOptional() {
 			return nil
 		}
-		entries = append(entries, entry{name: string(name.text), value: value})
+		entries = append(entries, entry{name: name.text, value: value})
 	}
 	slices.SortFunc(entries, func(a, b entry) int { return strings.Compare(a.name, b.name) })
 	if len(entries) == 0 {

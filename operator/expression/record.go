@@ -43,6 +43,7 @@ type variables struct {
 	key, value, headers any // nil: not made yet
 	// keyJSON and valueJSON are the same for expressions without the interpreter, by format JSON.
 	keyJSON, valueJSON document
+	inner              []jsonField // of an object in one of them; memory that is used again
 
 	// The origin seldom changes.
 	topic           string

@@ -110,6 +110,9 @@ func (a *Attempt) Output(s ident.Subtask, edge int, keyer Keyer) (*Output, error
 		return nil, fmt.Errorf("subtask %s of task manager %s does not send on edge %d", s, a.network.cfg.Worker, edge)
 	}
 	o := &Output{edge: a.graph.Edges[edge], keyer: keyer}
+	if to, ok := a.graph.Vertex(o.edge.To); ok {
+		o.bare = to.ReadsStreamKeysOnly()
+	}
 	for _, name := range channelsOf(a.graph, &o.edge, s.Index) {
 		c, err := a.outChannel(name)
 		if err != nil {

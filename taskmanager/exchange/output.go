@@ -20,7 +20,8 @@ type Output struct {
 	keyer    Keyer
 	// owners is, for Hash, the index in channels per key group.
 	owners []int32
-	next   int // the channel of the running turn of Rebalance
+	bare   bool // keys and values stay behind, as the receiver does not look at them
+	next   int  // the channel of the running turn of Rebalance
 
 	waiting  atomic.Pointer[wait]
 	keyArena []byte
@@ -94,6 +95,11 @@ func (o *Output) owner(key []byte) int {
 // send appends a record to a channel's open batch and sends the batch when it is full.
 func (o *Output) send(ctx context.Context, to int, b *operator.Batch, r *operator.Record, key []byte) error {
 	c := o.channels[to]
+	if o.bare {
+		bare := *r
+		bare.Key, bare.Value = operator.Null, operator.Null
+		r = &bare
+	}
 	if !c.fits(b, r, key) {
 		if n := r.SizeBytes() + len(key); n > MaxRecordBytes {
 			return o.tooLarge(b, r, n)

@@ -96,8 +96,39 @@ func (c *chain) into(ctx context.Context, node int) emit {
 			return c.named(n.Name, sink.Write(ctx, b))
 		}
 	}
-	op, out := c.cfg.Operators[n.Name], c.from(ctx, node)
+	op, last := c.fused(node)
+	out := c.from(ctx, last)
 	return func(b *operator.Batch) error { return c.named(n.Name, op.Process(b, out)) }
+}
+
+// fused is the operator of a node, which may do the work of the one behind it, too; last is the node that its output is of.
+func (c *chain) fused(node int) (op operator.Operator, last int) {
+	op = c.cfg.Operators[c.cfg.Vertex.Nodes[node].Name]
+	next, only := c.behind(node)
+	if f, ok := op.(operator.Fuser); ok && only {
+		name := c.cfg.Vertex.Nodes[next].Name
+		if both, ok := f.Fuse(c.cfg.Operators[name], func(err error) error { return c.named(name, err) }); ok {
+			return both, next
+		}
+	}
+	return op, node
+}
+
+// behind is the operator that gets what comes out of a node, if nobody else does.
+func (c *chain) behind(node int) (next int, only bool) {
+	receivers := 0
+	for i := range c.cfg.Vertex.Nodes {
+		if n := &c.cfg.Vertex.Nodes[i]; i > 0 && n.Parent == node {
+			next, only = i, n.Kind == graph.KindOperator
+			receivers++
+		}
+	}
+	for _, o := range c.cfg.Outputs {
+		if o.Node == node {
+			receivers++
+		}
+	}
+	return next, only && receivers == 1
 }
 
 // from is the way out of a node: to its children and outputs, each of which borrows the batch in turn.

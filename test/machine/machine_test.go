@@ -2,6 +2,7 @@ package machine
 
 import (
 	"os"
+	"os/exec"
 	"testing"
 	"time"
 )
@@ -33,5 +34,22 @@ func TestUsageGrows(t *testing.T) {
 	}
 	if _, err := UsageOf(1 << 30); err == nil {
 		t.Error("usage of a process that does not exist")
+	}
+}
+
+func TestChildPid(t *testing.T) {
+	if _, err := ChildPid("sleep"); err == nil {
+		t.Fatal("found a child that was not started")
+	}
+	command := exec.Command("sleep", "60")
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = command.Process.Kill()
+		_ = command.Wait() // it was killed
+	}()
+	if pid, err := ChildPid("sleep"); err != nil || pid != command.Process.Pid {
+		t.Errorf("found %d, %v; want %d", pid, err, command.Process.Pid)
 	}
 }

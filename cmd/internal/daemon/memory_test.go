@@ -1,20 +1,31 @@
 package daemon
 
 import (
+	"context"
+	"os"
 	"runtime/debug"
 	"testing"
 )
 
-// TestSaveMemory: who sets GOGC decides.
+// TestSaveMemory: a task manager sets the garbage collector; who sets GOGC decides.
 func TestSaveMemory(t *testing.T) {
-	before := debug.SetGCPercent(70)
-	defer debug.SetGCPercent(before)
-	saveMemory(Process{LookupEnv: func(name string) (string, bool) { return "70", name == "GOGC" }})
-	if got := debug.SetGCPercent(70); got != 70 {
-		t.Errorf("with GOGC set the heap grows by %d %%, want it left alone at 70", got)
+	ended, end := context.WithCancel(t.Context())
+	end()
+	run := func(want int) {
+		t.Helper()
+		before := debug.SetGCPercent(70)
+		defer debug.SetGCPercent(before)
+		if err := TaskManager(ended, process(nil, "--data-listen", "127.0.0.1:0", "--http", "", "--work-dir", t.TempDir())); err != nil {
+			t.Fatal(err)
+		}
+		if got := debug.SetGCPercent(70); got != want {
+			t.Errorf("the heap grows by %d %%, want %d", got, want)
+		}
 	}
-	saveMemory(Process{})
-	if got := debug.SetGCPercent(70); got != heapGrowthPercent {
-		t.Errorf("the heap grows by %d %%, want %d", got, heapGrowthPercent)
+	t.Setenv("GOGC", "70")
+	run(70)
+	if err := os.Unsetenv("GOGC"); err != nil {
+		t.Fatal(err)
 	}
+	run(heapGrowthPercent)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"runtime/debug"
 
 	"github.com/spf13/pflag"
@@ -42,7 +43,7 @@ func TaskManager(ctx context.Context, p Process) error {
 	if err != nil {
 		return err
 	}
-	saveMemory(p)
+	saveMemory()
 	cfg.Output = p.Stdout
 	cfg.Listen = func(addr string) (net.Listener, error) { return listen("data-listen", addr) }
 	connectors := kafka.NewConnectors(cfg.Logger, func(failed operator.Failed) kafka.Expressions { return routing.Expressions{Failed: failed} })
@@ -78,9 +79,9 @@ func TaskManager(ctx context.Context, p Process) error {
 // time that could be measured.
 const heapGrowthPercent = 50
 
-// saveMemory sets the garbage collector, unless GOGC, Go's own variable for it, was set.
-func saveMemory(p Process) {
-	if _, given := p.lookupEnv("GOGC"); !given {
+// saveMemory sets the garbage collector of the process, unless GOGC, Go's own variable for it, was set.
+func saveMemory() {
+	if _, given := os.LookupEnv("GOGC"); !given {
 		debug.SetGCPercent(heapGrowthPercent)
 	}
 }

@@ -84,7 +84,7 @@ func TestUnpackPiecesFails(t *testing.T) {
 		t.Errorf("%d records handed on, error %v; want 100 and the receiver's", handed, err)
 	}
 	damaged := slices.Clone(encoded)
-	damaged[len(damaged)-1] = 9 // the last record has nine headers, and none
+	damaged[len(damaged)-1] = 18 // the last record has nine headers, and none
 	handed = 0
 	var bad *BatchError
 	if err := unchecked(t, damaged).UnpackPieces(100, count); !errors.As(err, &bad) || handed != 0 {

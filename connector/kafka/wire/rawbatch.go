@@ -60,10 +60,7 @@ func (r *RawBatch) Verify() error {
 // Unpack appends the records to b. The own batch gets views of the fetch buffer; any other batch gets
 // a copy in its arena.
 func (r *RawBatch) Unpack(b *operator.Batch) error {
-	if r.Control() {
-		return batchFault(r.BaseOffset, "a control batch has no records to deliver").in(r.Topic, r.Partition)
-	}
-	err := r.Verify()
+	err := r.mayOpen()
 	if err != nil {
 		return err
 	}
@@ -76,6 +73,14 @@ func (r *RawBatch) Unpack(b *operator.Batch) error {
 		return inPartition(err, r.Topic, r.Partition)
 	}
 	return nil
+}
+
+// mayOpen says why there is nothing to open.
+func (r *RawBatch) mayOpen() error {
+	if r.Control() {
+		return batchFault(r.BaseOffset, "a control batch has no records to deliver").in(r.Topic, r.Partition)
+	}
+	return r.Verify()
 }
 
 // inPartition says where a fault is; it stands apart because the good path must not allocate.
@@ -96,7 +101,7 @@ func (e *BatchError) in(topic string, partition int32) *BatchError {
 // records of a piece and what is made of them stay in the caches next to the processor then. Pieces that were good
 // have been passed on when an error is found.
 func (r *RawBatch) UnpackPieces(most int, do func(*operator.Batch) error) error {
-	if err := r.Verify(); err != nil {
+	if err := r.mayOpen(); err != nil {
 		return err
 	}
 	d, err := r.open()
@@ -104,7 +109,7 @@ func (r *RawBatch) UnpackPieces(most int, do func(*operator.Batch) error) error 
 		return inPartition(err, r.Topic, r.Partition)
 	}
 	r.batch.Packed = nil
-	for d.count < r.Header.Count {
+	for first := true; first || d.count < r.Header.Count; first = false {
 		if r.slab.records, err = d.some(most, r.slab.records[:0]); err != nil {
 			return inPartition(err, r.Topic, r.Partition)
 		}

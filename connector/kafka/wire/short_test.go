@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -83,6 +84,38 @@ func TestDecodeShort(t *testing.T) {
 	}
 }
 
+// TestDecodeShortNumbers puts numbers of one to four bytes into every field; eight bytes in front of the key are too many.
+func TestDecodeShortNumbers(t *testing.T) {
+	numbers := []int64{0, 1, -1, 63, 64, -64, -65, 8191, 8192, 1<<20 - 1, 1 << 20}
+	lengths := []int{-1, 0, 1, 63, 64, 8191, 8192}
+	shorts, tooLong := 0, 0
+	for _, timestamp := range numbers {
+		for _, offset := range numbers {
+			for _, key := range lengths {
+				for _, value := range lengths {
+					record := []byte{0}
+					record = binary.AppendVarint(binary.AppendVarint(record, timestamp), offset)
+					record = append(binary.AppendVarint(record, int64(key)), make([]byte, max(key, 0))...)
+					record = append(binary.AppendVarint(record, int64(value)), make([]byte, max(value, 0)+1)...)
+					body := append(binary.AppendVarint(nil, int64(len(record))), record...)
+					body = append(body, make([]byte, 20)...) // the next record
+					if sameAsAny(t, body, 0) {
+						shorts++
+						continue
+					}
+					if front := len(binary.AppendVarint(binary.AppendVarint(binary.AppendVarint(nil, int64(len(record))), timestamp), offset)) + 1; front <= 8 {
+						t.Fatalf("timestamp %d, offset %d, key of %d, value of %d bytes: not read as a short one", timestamp, offset, key, value)
+					}
+					tooLong++
+				}
+			}
+		}
+	}
+	if shorts == 0 || tooLong == 0 {
+		t.Errorf("%d short ones, %d too long", shorts, tooLong)
+	}
+}
+
 // TestShortIsUsual: the ordinary record of a large batch is read as a short one.
 func TestShortIsUsual(t *testing.T) {
 	var w Builder
@@ -93,13 +126,13 @@ func TestShortIsUsual(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for at, n := HeaderSize, 0; n < 19_999; n++ { // the last one may be too near to the end
-		var r operator.Record
-		_, end := decodeShort(encoded, at, &r)
-		if end == 0 {
+	body := encoded[HeaderSize:]
+	for at, n := 0, 0; n < 19_999; n++ { // the last one may be too near to the end
+		if !sameAsAny(t, body, at) {
 			t.Fatalf("record %d is not read as a short one", n)
 		}
-		at = end
+		var r operator.Record
+		_, at = decodeShort(body, at, &r)
 	}
 }
 
@@ -109,7 +142,7 @@ func TestPutFront(t *testing.T) {
 	for _, size := range numbers {
 		for _, timestamp := range numbers {
 			for _, offset := range numbers {
-				got, want := make([]byte, 32), make([]byte, 32)
+				got, want := bytes.Repeat([]byte{0xff}, 32), make([]byte, 32) // a builder uses its memory again
 				end := putFront(got, size, timestamp, offset)
 				at := putVarint(want, 0, size)
 				at = putVarint(want, putVarint(want, at+1, timestamp), offset)

@@ -1,4 +1,4 @@
-package main
+package machine
 
 import (
 	"errors"
@@ -10,8 +10,8 @@ import (
 	"github.com/prometheus/procfs"
 )
 
-// childPid finds the one child of this process that runs the given program.
-func childPid(program string) (int, error) {
+// ChildPid finds the one child of this process that runs the given program.
+func ChildPid(program string) (int, error) {
 	all, err := procfs.AllProcs()
 	if err != nil {
 		return 0, fmt.Errorf("looking for the child %s: %w", program, err)
