@@ -113,7 +113,7 @@ func (p *Physical) OnlySinks(v *Vertex) []*KafkaSink {
 
 // ReadsStreamKeysOnly says that the head of a vertex looks at no key or value of its records: it counts their stream keys.
 func (v *Vertex) ReadsStreamKeysOnly() bool {
-	return len(v.Nodes) > 0 && v.Nodes[0].Kind == KindOperator && v.Nodes[0].Operator.Count
+	return len(v.Nodes) > 0 && v.Nodes[0].Operator != nil && v.Nodes[0].Operator.Count
 }
 
 // Vertex finds a vertex by name.

@@ -185,7 +185,7 @@ func demandsOf(job *graph.Job) ([]*demand, []error) {
 			continue
 		}
 		part := sinkPart(s)
-		if err := checkLegacySink(s.Kafka); err != nil {
+		if err := checkSink(s.Kafka); err != nil {
 			faults = append(faults, fmt.Errorf("%s: %w", part, err))
 		}
 		if d := get(part, graph.KindSink, s.Kafka.Properties); d != nil {

@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/sluice-stream/sluice/graph"
 )
@@ -27,13 +28,26 @@ func CheckJob(job *graph.Job) []graph.Problem {
 		if s.Kafka == nil {
 			continue
 		}
-		err := checkLegacySink(s.Kafka)
+		err := checkSink(s.Kafka)
 		if cfg, bad := Resolve(graph.KindSink, s.Kafka.Properties); err == nil && bad == nil && s.Kafka.Guarantee == graph.ExactlyOnce {
 			err = checkTransactionTimeout(cfg.Produce.TransactionTimeout, job.Checkpoint)
 		}
 		add(graph.Path{"sinks", s.Name}, s.Kafka.Properties, err)
 	}
 	return found
+}
+
+// checkSink refuses what a new job's sink cannot do. A job that was taken before it was refused goes on as it can.
+func checkSink(k *graph.KafkaSink) error {
+	if err := checkLegacySink(k); err != nil {
+		return err
+	}
+	linger, delivery := numberOf(k.Properties, propLinger), numberOf(k.Properties, propDeliveryTimeout)
+	if linger < delivery {
+		return nil
+	}
+	return &PropertyError{Name: propLinger, Reason: fmt.Sprintf("%d is not below %s, which is %d and begins with the first record of a batch", linger, propDeliveryTimeout, delivery),
+		Hint: "lower it, or raise " + propDeliveryTimeout}
 }
 
 // needsGroup says that graph.Validate demands a group.id.

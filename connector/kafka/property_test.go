@@ -104,14 +104,6 @@ func TestResolve(t *testing.T) {
 	if err != nil || s.Produce.Codec != wire.Zstd || s.Produce.Level != 11 || !s.Produce.CodecGiven || s.Isolation != wire.ReadCommitted {
 		t.Errorf("config %+v, %v", s, err)
 	}
-	lingers := map[string]string{propBootstrap: "a:1", propLinger: "30000", propDeliveryTimeout: "30000"}
-	if _, err := Resolve(graph.KindSink, lingers); err == nil || !strings.Contains(err.Error(), "linger.ms: 30000 is not below delivery.timeout.ms, which is 30000") {
-		t.Errorf("a batch that lingers until nobody may try it again: %v", err)
-	}
-	lingers[propDeliveryTimeout] = "30001"
-	if _, err := Resolve(graph.KindSink, lingers); err != nil {
-		t.Error(err)
-	}
 	if _, err := Resolve(graph.KindSink, map[string]string{"linger": "1"}); err == nil || strings.Count(err.Error(), "\n") != 1 {
 		t.Errorf("error %v, want two lines", err)
 	}

@@ -189,7 +189,6 @@ func (c *checker) together() {
 	c.brokerVersion()
 	c.order(propRetryBackoff, propRetryBackoffMax)
 	c.order(propReconnectBackoff, propReconnectBackoffMax)
-	c.linger()
 	for _, l := range [][2]string{{"gzip", propGzipLevel}, {"lz4", propLZ4Level}, {"zstd", propZstdLevel}} {
 		if codec, level := l[0], l[1]; c.has(level) && c.properties[propCompression] != codec {
 			c.add(level, "set "+propCompression+": "+codec+" or remove it", "it has no effect with %s %q", propCompression, c.properties[propCompression])
@@ -220,14 +219,6 @@ func (c *checker) order(low, high string) {
 	a, b := numberOf(c.properties, low), numberOf(c.properties, high)
 	if a > b {
 		c.add(low, "raise "+high, "%d is above %s, which is %d", a, high, b)
-	}
-}
-
-// linger demands that a batch that has lingered may still be tried: the time to deliver it begins with its first record.
-func (c *checker) linger() {
-	linger, delivery := numberOf(c.properties, propLinger), numberOf(c.properties, propDeliveryTimeout)
-	if c.has(propLinger) && linger >= delivery {
-		c.add(propLinger, "lower it, or raise "+propDeliveryTimeout, "%d is not below %s, which is %d and begins with the first record of a batch", linger, propDeliveryTimeout, delivery)
 	}
 }
 

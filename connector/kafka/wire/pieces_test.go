@@ -95,3 +95,24 @@ func TestUnpackPiecesFails(t *testing.T) {
 		t.Errorf("the last record is broken: %d records handed on, error %v; want 200 and a fault of the batch", handed, err)
 	}
 }
+
+// TestUnpackPiecesOfNone: a batch without records has nothing behind them either, and a control batch is not opened.
+func TestUnpackPiecesOfNone(t *testing.T) {
+	encoded := numbered(t, 1, None)
+	empty := slices.Clone(encoded)
+	binary.BigEndian.PutUint32(empty[atCount:], 0)
+	control := slices.Clone(encoded)
+	control[atAttributes+1] |= attrControl
+	for name, damaged := range map[string][]byte{"no records in a batch with a body": empty, "a control batch": control} {
+		binary.BigEndian.PutUint32(damaged[atCRC:], crc32.Checksum(damaged[atAttributes:], castagnoli))
+		var bad *BatchError
+		if err := unchecked(t, damaged).UnpackPieces(100, func(b *operator.Batch) error {
+			if len(b.Records) > 0 {
+				t.Errorf("%s: %d records", name, len(b.Records))
+			}
+			return nil
+		}); !errors.As(err, &bad) {
+			t.Errorf("%s: error %v, want a fault of the batch", name, err)
+		}
+	}
+}
