@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -64,16 +65,9 @@ func TestNamesInFromFlink(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var sources strings.Builder
-	for _, path := range []string{"../../taskmanager/metrics.go", "../../jobmanager/metrics.go"} {
-		source, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		sources.Write(source)
-	}
-	for _, metric := range regexp.MustCompile(`sluice_[a-z_]+`).FindAllString(string(text), -1) {
-		if !strings.Contains(sources.String(), `"`+metric+`"`) {
+	known := metricNames(t)
+	for _, metric := range metricName.FindAllString(string(text), -1) {
+		if !slices.Contains(known, metric) {
 			t.Errorf("no metric is named %s", metric)
 		}
 	}
@@ -81,6 +75,41 @@ func TestNamesInFromFlink(t *testing.T) {
 	for _, verb := range regexp.MustCompile("`sluice ([a-z]+)").FindAllStringSubmatch(string(text), -1) {
 		if cmd, _, err := root.Find(verb[1:]); err != nil || cmd.Name() != verb[1] {
 			t.Errorf("no verb is named %s", verb[1])
+		}
+	}
+}
+
+var metricName = regexp.MustCompile(`sluice_[a-z0-9_]+`)
+
+// metricNames are those of the programs.
+func metricNames(t *testing.T) []string {
+	t.Helper()
+	var names []string
+	for _, path := range []string{"../../taskmanager/metrics.go", "../../jobmanager/metrics.go"} {
+		source, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, metricName.FindAllString(string(source), -1)...)
+	}
+	return names
+}
+
+// TestMetricsAreDocumented: the page of the metrics has all of them, and no others.
+func TestMetricsAreDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../docs/METRICS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	told, known := metricName.FindAllString(string(text), -1), metricNames(t)
+	for _, metric := range known {
+		if !slices.Contains(told, metric) {
+			t.Errorf("docs/METRICS.md does not tell of %s", metric)
+		}
+	}
+	for _, metric := range told {
+		if !slices.Contains(known, metric) {
+			t.Errorf("docs/METRICS.md tells of %s, which no program has", metric)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -381,6 +382,51 @@ func TestPublishOffsets(t *testing.T) {
 			t.Errorf("error %v", err)
 		}
 	})
+}
+
+// TestPublishWithoutGoneTopics: a topic that went does not keep the offsets of the others from counting as published.
+func TestPublishWithoutGoneTopics(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name    string
+		there   []string // beside "in"
+		unknown []string // by the answer to the commit
+		code    int16
+		fails   bool
+	}{
+		{"all there", []string{"old"}, nil, 0, false},
+		{"one went", nil, []string{"old"}, kerr.UnknownTopicOrPartition.Code, false},
+		{"the coordinator does not know it yet", []string{"old"}, []string{"old"}, kerr.UnknownTopicOrPartition.Code, true},
+		{"another fault", nil, []string{"old"}, kerr.TopicAuthorizationFailed.Code, true},
+		{"all went", nil, []string{"in", "old"}, kerr.UnknownTopicOrPartition.Code, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := startFake(t, kfake.SeedTopics(1, append(test.there, "in")...))
+			f.ControlKey(int16(kmsg.OffsetCommit), func(req kmsg.Request) (kmsg.Response, error, bool) {
+				f.KeepControl()
+				r := req.(*kmsg.OffsetCommitRequest)
+				res := r.ResponseKind().(*kmsg.OffsetCommitResponse)
+				for _, topic := range r.Topics {
+					rt := kmsg.NewOffsetCommitResponseTopic()
+					rt.Topic = topic.Topic
+					rp := kmsg.NewOffsetCommitResponseTopicPartition()
+					if slices.Contains(test.unknown, topic.Topic) {
+						rp.ErrorCode = test.code
+					}
+					rt.Partitions = append(rt.Partitions, rp)
+					res.Topics = append(res.Topics, rt)
+				}
+				return res, nil, true
+			})
+			job := jobOf(f, func(k *graph.KafkaSource) {
+				k.Properties[propGroup], k.Properties[propRetryBackoff] = "g", "1"
+			})
+			m := &manifest.Manifest{Job: "j1", Checkpoint: 41, Positions: []manifest.Position{position("in", 0, 7, -1), position("old", 0, 9, -1)}}
+			if err := newAdmin(t).PublishOffsets(testContext(t), job, job.Publications()[0], m); (err != nil) != test.fails {
+				t.Errorf("error %v, want one: %v", err, test.fails)
+			}
+		})
+	}
 }
 
 // TestConnections: the same properties share, others do not, and the last user closes.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -59,8 +61,51 @@ func (a *Admin) publish(ctx context.Context, s *graph.Source, m *manifest.Manife
 		}
 	}
 	return a.withGroup(ctx, s, func(ctx context.Context, cluster *wire.Cluster, group string) error {
-		return cluster.OffsetCommit(ctx, group, offsets)
+		return butGone(ctx, cluster, offsets, cluster.OffsetCommit(ctx, group, offsets))
 	})
+}
+
+// butGone is the error of a commit of offsets, unless it is only about topics that do not exist any more: the offsets of
+// the others are stored then. Positions of topics that went stay in checkpoints.
+func butGone(ctx context.Context, cluster *wire.Cluster, offsets []wire.CommittedOffset, err error) error {
+	faults := partitionFaults(err)
+	if len(faults) == 0 || len(faults) == len(offsets) {
+		return err
+	}
+	gone := map[string]bool{}
+	for _, f := range faults {
+		if f.Code != wire.CodeUnknownTopicOrPartition {
+			return err
+		}
+		gone[f.Topic] = true
+	}
+	md, mdErr := cluster.Metadata(ctx, slices.Sorted(maps.Keys(gone)))
+	if mdErr != nil {
+		return err
+	}
+	for i := range md.Topics {
+		if !wire.HasCode(md.Topics[i].Err, wire.CodeUnknownTopicOrPartition) {
+			return err
+		}
+	}
+	return nil
+}
+
+// partitionFaults are the errors of single partitions that err joins; none if there is another one.
+func partitionFaults(err error) []*wire.Error {
+	all := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		all = joined.Unwrap()
+	}
+	var faults []*wire.Error
+	for _, e := range all {
+		fault, ok := e.(*wire.Error)
+		if !ok || fault.Partition < 0 {
+			return nil
+		}
+		faults = append(faults, fault)
+	}
+	return faults
 }
 
 // withGroup asks the coordinator of a source's group, again if it moved.

@@ -190,6 +190,8 @@ func (s *Source) Lag() []operator.SplitLag {
 		out[i] = operator.SplitLag{Split: sp.Split, Next: next, Lag: -1}
 		if at := sp.endedAt.Load(); at >= 0 {
 			out[i].Next, out[i].Lag = at, 0
+		} else if sp.Stop >= 0 && next >= sp.Stop { // it is not fetched, so nobody tells a high watermark
+			out[i].Lag = 0
 		} else if end := sp.highWatermark.Load(); end >= 0 {
 			if sp.Stop >= 0 {
 				end = min(end, sp.Stop)

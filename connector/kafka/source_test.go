@@ -296,3 +296,15 @@ func TestSourceEndSplit(t *testing.T) {
 		}
 	}
 }
+
+// TestLagOfSplitsAtTheirEnd: nobody fetches them, and yet it is known that nothing is left.
+func TestLagOfSplitsAtTheirEnd(t *testing.T) {
+	t.Parallel()
+	f := startFake(t, kfake.SeedTopics(2, "in"))
+	r := startSource(t, properties(f), position("in", 0, 0, 0), position("in", 1, 7, 5))
+	for _, l := range r.source.Lag() {
+		if l.Lag != 0 {
+			t.Errorf("%+v, want a lag of 0", l)
+		}
+	}
+}

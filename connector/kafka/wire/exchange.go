@@ -13,6 +13,9 @@ import (
 
 	kafka "github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
+	"github.com/segmentio/kafka-go/protocol/listoffsets"
+	"github.com/segmentio/kafka-go/protocol/metadata"
+	"github.com/segmentio/kafka-go/protocol/offsetfetch"
 )
 
 // conversation is one request with its answer, on a connection that is ours for the time.
@@ -198,8 +201,34 @@ func (m *message) converse(conn *protocol.Conn, h callHeader) error {
 	if id != h.correlationID {
 		return fmt.Errorf("the answer belongs to request %d, not to %d", id, h.correlationID)
 	}
+	forgetEpochs(res, h.version)
 	m.response = res
 	return nil
+}
+
+// forgetEpochs makes the leader epochs of an answer unknown whose version has none (brokers before 2.1): kafka-go leaves
+// them 0, which is an epoch.
+func forgetEpochs(res protocol.Message, version int16) {
+	switch r := res.(type) {
+	case *metadata.Response:
+		for i := 0; version < 7 && i < len(r.Topics); i++ {
+			for k := range r.Topics[i].Partitions {
+				r.Topics[i].Partitions[k].LeaderEpoch = -1
+			}
+		}
+	case *listoffsets.Response:
+		for i := 0; version < 4 && i < len(r.Topics); i++ {
+			for k := range r.Topics[i].Partitions {
+				r.Topics[i].Partitions[k].LeaderEpoch = -1
+			}
+		}
+	case *offsetfetch.Response:
+		for i := 0; version < 5 && i < len(r.Topics); i++ {
+			for k := range r.Topics[i].Partitions {
+				r.Topics[i].Partitions[k].ComittedLeaderEpoch = -1
+			}
+		}
+	}
 }
 
 func eofIsUnexpected(err error) error {
