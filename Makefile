@@ -29,7 +29,7 @@ check:
 unit:
 	$(GO) test -race -timeout 10m $(UNIT)
 	$(GO) test -tags failpoints -run Seeded ./connector/kafka/transaction ./test/sim
-	$(GO) test -count=1 -run Alloc ./connector/... ./operator/... ./state ./taskmanager/exchange
+	$(GO) test -count=1 -run Alloc ./connector/... ./operator/... ./state ./taskmanager/...
 
 integration:
 	$(GO) test -count=1 -p 1 -timeout 45m $(WHOLE)

@@ -55,11 +55,6 @@ type Packed interface {
 	SizeBytes() int
 	// Unpack appends the records to b (arena, records, origins).
 	Unpack(b *Batch) error
-}
-
-// Pieced is a Packed that can be opened piece by piece.
-type Pieced interface {
-	Packed
 	// UnpackPieces hands its own batch to do again and again, with the next records in it, so many at most. It ends at
 	// the first error, of do or of what is packed; pieces before that have been handed on.
 	UnpackPieces(most int, do func(*Batch) error) error
@@ -95,15 +90,12 @@ func (b *Batch) Open() error {
 // caches next to the processor, and many enough for the cost of a batch on its way not to show.
 const pieceRecords = 256
 
-// InPieces hands the records on, opened: piece by piece if they are packed in a form that allows it.
+// InPieces hands the records on, opened: piece by piece if they are packed.
 func (b *Batch) InPieces(do func(*Batch) error) error {
-	if p, ok := b.Packed.(Pieced); ok {
-		return p.UnpackPieces(pieceRecords, do)
+	if b.Packed == nil {
+		return do(b)
 	}
-	if err := b.Open(); err != nil {
-		return err
-	}
-	return do(b)
+	return b.Packed.UnpackPieces(pieceRecords, do)
 }
 
 // Len is the number of records, opened or not.

@@ -140,13 +140,13 @@ func quantiles(s figures.Sample) string {
 
 func (r *Report) printCosts(w io.Writer) {
 	table := figures.NewTable(w, "SUBTASKS", "SINK", "JOB MANAGER: CPU-ms PER CHECKPOINT", "CPU WHEN IDLE, %", "RSS, MiB: idle / peak",
-		"SIMULATED TASK MANAGERS: CPU-ms PER CHECKPOINT", "PEAK RSS, MiB", "CANCEL TO CANCELED, ms", "LIST TASK MANAGERS, ms: p99", "FOREIGN CPU-S", "LOAD")
+		"SIMULATED TASK MANAGERS: CPU-ms PER CHECKPOINT", "PEAK RSS, MiB", "CANCEL TO CANCELED, ms", "LIST TASK MANAGERS, ms: p99", "BROKER CPU-S", "FOREIGN CPU-S", "LOAD")
 	for i := range r.Steps {
 		s := &r.Steps[i]
 		foreign, watched := s.Idle.ForeignCPUSeconds+s.Busy.ForeignCPUSeconds, s.Idle.Seconds+s.Busy.Seconds
 		table.Row(figures.Grouped(float64(s.Subtasks)), s.Guarantee, s.perCheckpoint(1000*s.CPUPerCheckpoint), figures.Digits(100*s.Idle.CPUPerSecond()),
 			fmt.Sprintf("%s / %s", figures.Digits(figures.MiB(s.Idle.RSSBytes)), figures.Digits(figures.MiB(s.PeakRSSBytes))),
-			s.perCheckpoint(1000*s.FleetCPUPerCheckpoint), figures.Digits(figures.MiB(s.FleetPeakRSSBytes)), figures.Digits(s.CancelMs.Median), figures.Digits(s.Busy.AnswerMs.P99),
+			s.perCheckpoint(1000*s.FleetCPUPerCheckpoint), figures.Digits(figures.MiB(s.FleetPeakRSSBytes)), figures.Digits(s.CancelMs.Median), figures.Digits(s.Busy.AnswerMs.P99), s.brokerCPU(),
 			fmt.Sprintf("%.1f of %.0f s%s", foreign, watched, figures.Mark(figures.Disturbed(foreign, watched))), fmt.Sprintf("%.1f", s.Load1))
 	}
 	table.End()
@@ -154,6 +154,15 @@ func (r *Report) printCosts(w io.Writer) {
 
 // unknown stands where nothing was measured.
 const unknown = "-"
+
+// brokerCPU is what a real broker took while the step was watched; unknown of one in the process of the task managers.
+func (s *Step) brokerCPU() string {
+	used := s.Idle.BrokerCPUSeconds + s.Busy.BrokerCPUSeconds
+	if used == 0 {
+		return unknown
+	}
+	return fmt.Sprintf("%.1f", used)
+}
 
 // perCheckpoint is a figure of checkpoints; unknown if there were none.
 func (s *Step) perCheckpoint(v float64) string {

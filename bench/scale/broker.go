@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,8 +39,10 @@ func startBroker(ctx context.Context, kind kafkaenv.Kind, partitions int32) (*br
 		return nil, err
 	}
 	b := &broker{bootstrap: cluster.Addr(), close: cluster.Close}
-	b.pid, err = machine.ChildPid("java")
-	if err := cmp.Or(err, b.createTopics(ctx, partitions)); err != nil {
+	if b.pid, err = machine.ChildPid("java"); err == nil {
+		err = b.createTopics(ctx, partitions)
+	}
+	if err != nil {
 		return nil, errors.Join(err, b.close())
 	}
 	return b, nil

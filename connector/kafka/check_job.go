@@ -42,12 +42,12 @@ func checkSink(k *graph.KafkaSink) error {
 	if err := checkLegacySink(k); err != nil {
 		return err
 	}
-	linger, delivery := numberOf(k.Properties, propLinger), numberOf(k.Properties, propDeliveryTimeout)
-	if linger < delivery {
-		return nil
+	cfg, bad := Resolve(graph.KindSink, k.Properties)
+	if linger, delivery := cfg.Produce.Linger, cfg.Produce.DeliveryTimeout; bad == nil && linger >= delivery { // what is bad is told by CheckProperties
+		return &PropertyError{Name: propLinger, Reason: fmt.Sprintf("%d is not below %s, which is %d and begins with the first record of a batch", linger.Milliseconds(), propDeliveryTimeout, delivery.Milliseconds()),
+			Hint: "lower it, or raise " + propDeliveryTimeout}
 	}
-	return &PropertyError{Name: propLinger, Reason: fmt.Sprintf("%d is not below %s, which is %d and begins with the first record of a batch", linger, propDeliveryTimeout, delivery),
-		Hint: "lower it, or raise " + propDeliveryTimeout}
+	return nil
 }
 
 // needsGroup says that graph.Validate demands a group.id.

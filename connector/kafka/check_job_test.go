@@ -54,7 +54,7 @@ func TestCheckJob(t *testing.T) {
 			out.Guarantee, out.Properties[propTransactionTimeout] = graph.AtLeastOnce, "60000"
 		}, ""},
 		{"said already", func(_ *graph.Job, _ *graph.KafkaSource, out *graph.KafkaSink) {
-			out.Properties[propTransactionTimeout] = "1"
+			out.Properties[propTransactionTimeout], out.Properties[propLinger] = "1", "600000"
 		}, ""},
 		{"no Kafka", func(job *graph.Job, _ *graph.KafkaSource, _ *graph.KafkaSink) {
 			job.Sources[0].Kafka, job.Sinks[0].Kafka = nil, nil

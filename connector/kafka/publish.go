@@ -83,8 +83,8 @@ func butGone(ctx context.Context, cluster *wire.Cluster, offsets []wire.Committe
 	if mdErr != nil {
 		return err
 	}
-	for i := range md.Topics {
-		if !wire.HasCode(md.Topics[i].Err, wire.CodeUnknownTopicOrPartition) {
+	for name := range gone {
+		if t, told := md.Topic(name); !told || !wire.HasCode(t.Err, wire.CodeUnknownTopicOrPartition) {
 			return err
 		}
 	}

@@ -238,7 +238,10 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
-type packed struct{ err error }
+type packed struct {
+	operator.Packed // operators do not open batches piece by piece
+	err             error
+}
 
 func (p packed) Count() int     { return 1 }
 func (p packed) SizeBytes() int { return 1 }
@@ -257,7 +260,7 @@ func TestErrorsPassUp(t *testing.T) {
 		if err := make1(t, node(o), nil).Process(&operator.Batch{Packed: packed{}}, out); err != nil || len(out.lines) != 1 {
 			t.Errorf("%v: %v, records %v", o, err, out.lines)
 		}
-		if err := make1(t, node(o), nil).Process(&operator.Batch{Packed: packed{damaged}}, out); !errors.Is(err, damaged) {
+		if err := make1(t, node(o), nil).Process(&operator.Batch{Packed: packed{err: damaged}}, out); !errors.Is(err, damaged) {
 			t.Errorf("%v: error %v", o, err)
 		}
 		if err := make1(t, node(o), nil).Process(batchOf("a"), &collected{err: damaged}); !errors.Is(err, damaged) {

@@ -58,7 +58,7 @@ func TestPrintWrites(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	damaged := errors.New("damaged")
-	if err := p.Write(t.Context(), &operator.Batch{Packed: packed{damaged}}); !errors.Is(err, damaged) {
+	if err := p.Write(t.Context(), &operator.Batch{Packed: packed{err: damaged}}); !errors.Is(err, damaged) {
 		t.Errorf("error %v", err)
 	}
 }

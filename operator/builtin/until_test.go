@@ -64,7 +64,7 @@ func TestUntilFails(t *testing.T) {
 		t.Errorf("%v, letters %v: what is behind the end is nobody's", err, got)
 	}
 	damaged := errors.New("damaged")
-	if _, _, err := untilOf(t, f, "true", graph.Fail).Cut(&operator.Batch{Packed: packed{damaged}}); !errors.Is(err, damaged) {
+	if _, _, err := untilOf(t, f, "true", graph.Fail).Cut(&operator.Batch{Packed: packed{err: damaged}}); !errors.Is(err, damaged) {
 		t.Errorf("error %v", err)
 	}
 	if _, err := NewUntil(&graph.Node{Name: "s", Source: &graph.Source{Kafka: &graph.KafkaSource{Until: "value"}}, KeyFormat: graph.String, ValueFormat: graph.String}, f); err == nil || !strings.Contains(err.Error(), "until") {

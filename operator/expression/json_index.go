@@ -28,7 +28,7 @@ func (d *document) read(text []byte) {
 	switch {
 	case begin == len(text) || !validText(text):
 	case text[begin] == '{':
-		d.fields, end = passObject(text, begin, 0, d.fields)
+		end = passObject(text, begin, 0, &d.fields)
 	default:
 		end = passValue(text, begin, 0)
 	}
@@ -62,10 +62,10 @@ func (v *variables) fieldOf(text, name []byte) (value []byte, has, ok bool) {
 	if text[0] != '{' {
 		return nil, false, false
 	}
-	fields, end := passObject(text, 0, 0, v.inner[:0])
-	value, has = lookUp(text, fields, name)
-	v.inner = fields
-	return value, has, end >= 0
+	v.inner = v.inner[:0]
+	ok = passObject(text, 0, 0, &v.inner) >= 0
+	value, has = lookUp(text, v.inner, name)
+	return value, has, ok
 }
 
 // readScalar reads a value that has been checked, without a copy. Maps and lists stay what they are as text.

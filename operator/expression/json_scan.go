@@ -28,7 +28,7 @@ func passValue(p []byte, i, depth int) int {
 	case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
 		return passNumber(p, i)
 	case '{':
-		return passInner(p, i, depth)
+		return passObject(p, i, depth, nil)
 	case '[':
 		return passArray(p, i, depth)
 	case 't':
@@ -48,29 +48,8 @@ func passWord(p []byte, i int, word string) int {
 	return i + len(word)
 }
 
-// passObject stands on the brace; it appends the fields, whose names are without their quotes.
-func passObject(p []byte, i, depth int, fields []jsonField) (_ []jsonField, end int) {
-	if depth >= maxJSONDepth {
-		return fields, -1
-	}
-	if i = skipSpace(p, i+1); i < len(p) && p[i] == '}' {
-		return fields, i + 1
-	}
-	for {
-		f, next := passField(p, i, depth)
-		if next < 0 {
-			return fields, -1
-		}
-		fields = append(fields, f)
-		if p[next] == '}' {
-			return fields, next + 1
-		}
-		i = skipSpace(p, next+1)
-	}
-}
-
-// passInner is passObject for those whose fields nobody asks for.
-func passInner(p []byte, i, depth int) int {
+// passObject stands on the brace. It appends to fields, unless that is nil: names are without their quotes.
+func passObject(p []byte, i, depth int, fields *[]jsonField) int {
 	if depth >= maxJSONDepth {
 		return -1
 	}
@@ -78,9 +57,12 @@ func passInner(p []byte, i, depth int) int {
 		return i + 1
 	}
 	for {
-		_, next := passField(p, i, depth)
+		f, next := passField(p, i, depth)
 		if next < 0 {
 			return -1
+		}
+		if fields != nil {
+			*fields = append(*fields, f)
 		}
 		if p[next] == '}' {
 			return next + 1

@@ -166,8 +166,10 @@ func (c *chain) from(ctx context.Context, node int) emit {
 
 // named says where an error arose, unless a node further down has done so.
 func (c *chain) named(node string, err error) error {
-	var named *Error
-	if err == nil || errors.As(err, &named) {
+	if err == nil { // what follows allocates, and a fused operator comes here with every record
+		return nil
+	}
+	if named := (*Error)(nil); errors.As(err, &named) {
 		return err
 	}
 	return &Error{c.cfg.Subtask, node, err}

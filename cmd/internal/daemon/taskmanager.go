@@ -75,8 +75,8 @@ func TaskManager(ctx context.Context, p Process) error {
 }
 
 // heapGrowthPercent is how far the heap of a task manager grows over what is live before it is collected. The data path
-// allocates nothing per record, so collections are rare: half of Go's usual saves a sixth of the memory, for no processor
-// time that could be measured.
+// allocates nothing per record, so collections are rare: half of Go's usual saves up to a sixth of the memory, for no
+// processor time that could be measured.
 const heapGrowthPercent = 50
 
 // saveMemory sets the garbage collector of the process, unless GOGC, Go's own variable for it, was set.

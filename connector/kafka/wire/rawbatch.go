@@ -109,16 +109,15 @@ func (r *RawBatch) UnpackPieces(most int, do func(*operator.Batch) error) error 
 		return inPartition(err, r.Topic, r.Partition)
 	}
 	r.batch.Packed = nil
-	for first := true; first || d.count < r.Header.Count; first = false {
+	for { // once at least, as there may be bytes behind no records
 		if r.slab.records, err = d.some(most, r.slab.records[:0]); err != nil {
 			return inPartition(err, r.Topic, r.Partition)
 		}
 		r.batch.Records = r.slab.records
-		if err := do(&r.batch); err != nil {
+		if err := do(&r.batch); err != nil || d.count == r.Header.Count {
 			return err
 		}
 	}
-	return nil
 }
 
 func (r *RawBatch) unpackOwn() error {
