@@ -128,6 +128,7 @@ type runner struct {
 	// doubt is why nobody can tell what is durable; nil: all is well.
 	doubt     error
 	publisher *publish.Machine
+	retention retention
 	// startedAt is when this start of the job manager took the job up.
 	startedAt  time.Time
 	storeError string

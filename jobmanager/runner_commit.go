@@ -188,7 +188,7 @@ func (r *runner) announce(ctx context.Context, e commit.Announce) error {
 		r.sendToAll(m.Fence, completedMessage(r.id, m.Fence, m.Checkpoint))
 		r.enqueue(publish.Announced{Manifest: m})
 	}
-	r.beside(ctx, r.retain, r.logged("retention"))
+	r.retainSoon(ctx)
 	return nil
 }
 

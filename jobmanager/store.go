@@ -13,7 +13,6 @@ import (
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
-	"github.com/sluice-stream/sluice/internal/failpoint"
 	"github.com/sluice-stream/sluice/jobmanager/commit"
 	"github.com/sluice-stream/sluice/jobmanager/job"
 )
@@ -259,34 +258,4 @@ func (m *Manager) linkBlobs(ctx context.Context, id ident.JobID, adopted *manife
 		}
 	}
 	return nil
-}
-
-// retain drops the checkpoints that are kept no longer, first in the database, then their files.
-func (r *runner) retain(ctx context.Context) error {
-	if err := failpoint.Hit(failpoint.BeforeRetention); err != nil {
-		return err
-	}
-	var plan checkpoint.Plan
-	err := r.m.store.Update(ctx, func(tx *boltstore.Tx) error {
-		found, err := tx.Manifests(r.id)
-		if err != nil {
-			return err
-		}
-		var list []*manifest.Manifest
-		for _, f := range found {
-			if f.Err != nil {
-				return f.Err
-			}
-			list = append(list, f.Manifest)
-		}
-		plan = checkpoint.Retention(list, r.graph.Checkpoint.Retain, tx.Marked(r.id))
-		return tx.DeleteManifests(r.id, plan.Drop...)
-	})
-	if err != nil {
-		return fmt.Errorf("drop old checkpoints: %w", err)
-	}
-	if err := failpoint.Hit(failpoint.AfterRetention); err != nil {
-		return err
-	}
-	return r.m.blobs.Delete(plan.Delete...)
 }

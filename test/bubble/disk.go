@@ -16,6 +16,8 @@ type disk struct {
 	// slow is how long each write takes, writing whether a slow one is on its way.
 	slow    time.Duration
 	writing bool
+	// writes counts those that are durable.
+	writes int
 	// after counts the steps that are still to go well before the crash; 0: none is due.
 	after int
 	dead  bool
@@ -33,6 +35,9 @@ func (d *disk) hook(step boltstore.Step) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if step == boltstore.StepDone {
+		d.writes++
+	}
 	if d.after > 0 {
 		if d.after--; d.after == 0 {
 			d.dead = true
@@ -53,6 +58,13 @@ func (d *disk) note(writing bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.writing = writing
+}
+
+// written is how many writes are durable.
+func (d *disk) written() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.writes
 }
 
 // busy says that a slow write is on its way.

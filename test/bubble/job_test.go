@@ -1,6 +1,7 @@
 package bubble
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -47,6 +48,33 @@ func TestBoundedJobFinishes(t *testing.T) {
 		}
 		if free := c.TaskManager("tm-1").FreeSlots; free != 2 {
 			t.Errorf("%d slots of tm-1 are free", free)
+		}
+	})
+}
+
+// TestRetentionKeepsPace: dropping old checkpoints costs no write for each checkpoint, and all of them are dropped in the end.
+func TestRetentionKeepsPace(t *testing.T) {
+	Run(t, func(c *Cluster) {
+		c.StartTaskManager("tm-1", 1)
+		job := c.CountJob("count", 1)
+		job.Checkpoint.Interval = 50 * time.Millisecond
+		c.Submit(job)
+		c.AwaitState(10*time.Second, "count", "RUNNING")
+		before, drawn := c.disk.written(), c.Job("count").Checkpoints.Completed
+		time.Sleep(10 * time.Second)
+		writes, checkpoints := c.disk.written()-before, int(c.Job("count").Checkpoints.Completed-drawn)
+		if checkpoints < 100 || writes > checkpoints+checkpoints/3 {
+			t.Errorf("%d checkpoints took %d durable writes", checkpoints, writes)
+		}
+		c.Cancel("count")
+		c.AwaitState(10*time.Second, "count", "CANCELED")
+		time.Sleep(3 * time.Second)
+		list, err := c.Jobs.ListCheckpoints(context.Background(), &pb.ListCheckpointsRequest{Job: "count"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(list.Checkpoints) != job.Checkpoint.Retain {
+			t.Errorf("%d checkpoints are kept, want %d", len(list.Checkpoints), job.Checkpoint.Retain)
 		}
 	})
 }
