@@ -247,7 +247,7 @@ func TestRecreatedTopicIsNotRead(t *testing.T) {
 }
 
 func TestCheckTopic(t *testing.T) {
-	s := &Source{behindGrace: time.Hour}
+	s := &Source{staleGrace: time.Hour}
 	a, b := manifest.TopicID{1}, manifest.TopicID{2}
 	sp := &split{Position: manifest.Position{TopicID: a}}
 	for _, is := range []manifest.TopicID{a, {}} {

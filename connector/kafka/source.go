@@ -49,18 +49,18 @@ type SourceConfig struct {
 // One fetcher runs per leader and owns the splits that it fetches; a split whose leader is not known
 // belongs to the finder. So each split has one owner at any time, who alone moves its position.
 type Source struct {
-	cfg         Config
-	rack        string // in which we are; empty: not told
-	connections *Connections
-	log         *slog.Logger
-	out         chan operator.SourceBatch
-	budget      *budget
-	ahead       int64 // bytes to read ahead, 0: as the splits want it
-	passedOn    bool
-	trouble     *trouble
-	parcels     sync.Pool // of *parcel
-	behindGrace time.Duration
-	quietAge    time.Duration
+	cfg                        Config
+	rack                       string // in which we are; empty: not told
+	connections                *Connections
+	log                        *slog.Logger
+	out                        chan operator.SourceBatch
+	budget                     *budget
+	ahead                      int64 // bytes to read ahead, 0: as the splits want it
+	passedOn                   bool
+	trouble                    *trouble
+	parcels                    sync.Pool // of *parcel
+	staleGrace, watermarkGrace time.Duration
+	quietAge                   time.Duration
 
 	cluster *wire.Cluster // while Run runs
 	group   *errgroup.Group
@@ -136,8 +136,8 @@ func NewSource(cfg SourceConfig) (*Source, error) {
 	s := &Source{
 		cfg: resolved, rack: rack, connections: cfg.Connections, log: cfg.Logger, out: make(chan operator.SourceBatch, batchQueue),
 		budget: newBudget(cfg.InFlightBytes), ahead: cfg.InFlightBytes, passedOn: cfg.PassedOn, trouble: newTrouble(cfg.Status), fetchers: map[place]*fetcher{}, wake: make(chan struct{}, 1),
-		doubts:      make(chan []doubt, doubtQueue),
-		behindGrace: behindGrace, quietAge: quietAge,
+		doubts:     make(chan []doubt, doubtQueue),
+		staleGrace: staleGrace, watermarkGrace: watermarkGrace, quietAge: quietAge,
 	}
 	s.parcels.New = func() any { return newParcel(s) }
 	s.AddSplits(cfg.Positions)

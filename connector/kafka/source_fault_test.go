@@ -462,7 +462,7 @@ func TestSourceBehind(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		src.behindGrace = test.grace
+		src.watermarkGrace = test.grace
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- src.Run(ctx) }()

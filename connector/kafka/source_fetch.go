@@ -14,9 +14,12 @@ const (
 	// badBatchTries is how often a broken batch is fetched again before the attempt fails: the bytes may
 	// have been damaged on the way.
 	badBatchTries = 3
-	// behindGrace is how long the log may seem to end before the position: a new leader learns its high
-	// watermark a little late.
-	behindGrace = 30 * time.Second
+	// staleGrace is how long brokers may speak of an older leader than that of what was read, or of another topic.
+	staleGrace = 30 * time.Second
+	// watermarkGrace is how long the high watermark may be before the position: that of a new leader stands still until
+	// followers that died with the old one have left the in-sync replicas, one and a half times replica.lag.time.max.ms
+	// (30 s) at most. A position that is behind the end of the log itself is told at once, as OFFSET_OUT_OF_RANGE.
+	watermarkGrace = 2 * time.Minute
 	// quietAge is how long a partition may have nothing for us until its leader is looked up again: one that was cut off
 	// from the other brokers goes on answering that there is nothing new, as it hears nothing of its successor.
 	quietAge = 30 * time.Second
@@ -341,7 +344,7 @@ func (f *fetcher) behind(sp *split, p *wire.FetchedPartition) (bool, error) {
 		sp.behindSince = now
 	}
 	err := lostLog(sp, p.HighWatermark)
-	if now.Sub(sp.behindSince) > f.source.behindGrace {
+	if now.Sub(sp.behindSince) > f.source.watermarkGrace {
 		return true, err
 	}
 	f.source.failed(sp, err)

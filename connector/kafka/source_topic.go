@@ -45,7 +45,7 @@ func (s *Source) checkTopic(sp *split, is manifest.TopicID) error {
 	if sp.strangeSince.IsZero() {
 		sp.strangeSince = now
 	}
-	return &anotherTopicError{sp.TopicID, is, now.Sub(sp.strangeSince) > s.behindGrace}
+	return &anotherTopicError{sp.TopicID, is, now.Sub(sp.strangeSince) > s.staleGrace}
 }
 
 // shrunk says that the log of a split ends before where the same broker has told before: it may be that of another

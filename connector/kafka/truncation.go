@@ -68,7 +68,7 @@ func (s *Source) checkEpoch(sp *split, end wire.EpochEnd) error {
 		if sp.oldLeaderSince.IsZero() {
 			sp.oldLeaderSince = now
 		}
-		return &oldLeaderError{sp.leader.Epoch, sp.LeaderEpoch, now.Sub(sp.oldLeaderSince) > s.behindGrace}
+		return &oldLeaderError{sp.leader.Epoch, sp.LeaderEpoch, now.Sub(sp.oldLeaderSince) > s.staleGrace}
 	case end.EndOffset < 0 || end.LeaderEpoch > sp.LeaderEpoch:
 		s.log.Info("a leader keeps no record of the epoch of a position, so they cannot be compared", "partition", sp.name, "offset", sp.Next,
 			"epoch", sp.LeaderEpoch, "leader", sp.leader.Broker, "leaderEpoch", sp.leader.Epoch)

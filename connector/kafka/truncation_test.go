@@ -185,7 +185,7 @@ func TestSourceOldLeader(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	src.behindGrace = 50 * time.Millisecond
+	src.staleGrace = 50 * time.Millisecond
 	if err := src.Run(testContext(t)); err == nil || !strings.HasPrefix(err.Error(), "in/0: the epoch of the leader is ") {
 		t.Errorf("error %v", err)
 	}
