@@ -93,6 +93,8 @@ type Manager struct {
 	mu      sync.Mutex
 	runners map[ident.JobID]*runner
 	order   []ident.JobID // by submission
+	// lastOrder is the highest place in the order of submissions that was given to a job.
+	lastOrder uint64
 	// submitting holds the names of jobs whose submission is under way.
 	submitting map[string]bool
 	// start runs a job loop; it is set while Run runs.
@@ -154,7 +156,7 @@ func (m *Manager) Run(ctx context.Context, l net.Listener) error {
 	m.mu.Lock()
 	m.start = func(r *runner) { g.Go(func() error { return r.run(gctx) }) }
 	for _, id := range m.order {
-		if r := m.runners[id]; !r.ended() {
+		if r := m.runners[id]; r.runs() {
 			m.start(r)
 		}
 	}
@@ -241,9 +243,18 @@ func (m *Manager) add(r *runner) {
 	slices.SortStableFunc(m.order, func(a, b ident.JobID) int {
 		return cmp.Compare(m.runners[a].submitOrder, m.runners[b].submitOrder)
 	})
-	if m.start != nil && !r.ended() {
+	m.lastOrder = max(m.lastOrder, r.submitOrder)
+	if m.start != nil && r.runs() {
 		m.start(r)
 	}
+}
+
+// nextOrder is the place of a new job in the order of submissions.
+func (m *Manager) nextOrder() uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.lastOrder++
+	return m.lastOrder
 }
 
 // post hands a message to the loop of a job; what is for a job that has ended is dropped.
@@ -251,7 +262,7 @@ func (m *Manager) post(ctx context.Context, id ident.JobID, msg any) {
 	m.mu.Lock()
 	r := m.runners[id]
 	m.mu.Unlock()
-	if r == nil || r.ended() {
+	if r == nil || !r.runs() {
 		m.metrics.dropped("unknown job")
 		return
 	}
@@ -261,7 +272,7 @@ func (m *Manager) post(ctx context.Context, id ident.JobID, msg any) {
 // broadcast hands a message to the loops of all jobs.
 func (m *Manager) broadcast(msg any) {
 	for _, r := range m.jobs() {
-		if !r.ended() {
+		if r.runs() {
 			r.deliver(msg)
 		}
 	}

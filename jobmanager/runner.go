@@ -131,6 +131,8 @@ type runner struct {
 	// startedAt is when this start of the job manager took the job up.
 	startedAt  time.Time
 	storeError string
+	// damage is what of the job cannot be read, in a sentence; empty: all can.
+	damage string
 
 	// moved: the job has changed its state since the view was made.
 	moved bool
@@ -177,8 +179,10 @@ type jobView struct {
 	restartAt            time.Time
 	waitsFor, storeError string
 	held                 bool
-	// broken is the bug for which the job manager no longer runs the job.
+	// broken is why the job manager does not run the job: a bug that it met, or damage.
 	broken string
+	// damage is what of the job cannot be read, in a sentence.
+	damage string
 }
 
 type failureView struct {
@@ -334,6 +338,9 @@ func (r *runner) beside(ctx context.Context, f func(context.Context) error, then
 
 // ended says that the job is in a terminal state.
 func (r *runner) ended() bool { return r.isEnded.Load() }
+
+// runs says that the job has a loop, or will have one when the manager runs.
+func (r *runner) runs() bool { return !r.ended() && r.damage == "" }
 
 // view is the newest snapshot.
 func (r *runner) view() *jobView {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"maps"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -58,14 +59,15 @@ func (s *Store) DeleteJob(job ident.JobID) error {
 }
 
 // Sweep removes temporary files and those that no manifest of any job names, and says how many. It is
-// for the start, before the first Put.
-func (s *Store) Sweep(reachable []manifest.Blob) (int, error) {
+// for the start, before the first Put. The files of unread jobs are left alone: a manifest of theirs that
+// cannot be read may name them.
+func (s *Store) Sweep(reachable []manifest.Blob, unread ...ident.JobID) (int, error) {
 	kept, removed := names(reachable), 0
 	var errs []error
 	jobs, err := fs.ReadDir(s.root.FS(), ".")
 	errs = append(errs, err)
 	for _, job := range jobs {
-		if !job.IsDir() {
+		if !job.IsDir() || slices.Contains(unread, ident.JobID(job.Name())) {
 			continue
 		}
 		errs = append(errs, s.each(job.Name(), func(file string) error {
