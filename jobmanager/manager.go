@@ -85,6 +85,8 @@ type Manager struct {
 	metrics     *metrics
 	decisions   *decisions
 	ids         *idCounter
+	// retirements says that a job has ended and its loop is over.
+	retirements chan struct{}
 	// ending is closed when Run's ctx has ended.
 	ending chan struct{}
 	// doubt takes the error of a write outside of the job loops whose outcome is unknown: it ends Run.
@@ -116,7 +118,7 @@ func Open(cfg Config, connector Connector, expressions graph.Expressions) (*Mana
 	}
 	m := &Manager{
 		cfg: cfg, log: cfg.Logger, connector: connector, expressions: expressions, store: store, blobs: blobs, epoch: store.LeaderEpoch(),
-		ending: make(chan struct{}), doubt: make(chan error, 1), runners: map[ident.JobID]*runner{}, submitting: map[string]bool{},
+		retirements: make(chan struct{}, 1), ending: make(chan struct{}), doubt: make(chan error, 1), runners: map[ident.JobID]*runner{}, submitting: map[string]bool{},
 		decisions: newDecisions(cfg.DecisionLog), ids: newIDCounter(),
 	}
 	m.decisions.note("start", "epoch", uint64(m.epoch))
@@ -154,7 +156,7 @@ func (m *Manager) Run(ctx context.Context, l net.Listener) error {
 	registerServices(server, m)
 	g, gctx := errgroup.WithContext(ctx)
 	m.mu.Lock()
-	m.start = func(r *runner) { g.Go(func() error { return r.run(gctx) }) }
+	m.start = func(r *runner) { g.Go(func() error { return m.runJob(gctx, r) }) }
 	for _, id := range m.order {
 		if r := m.runners[id]; r.runs() {
 			m.start(r)
@@ -163,6 +165,7 @@ func (m *Manager) Run(ctx context.Context, l net.Listener) error {
 	m.mu.Unlock()
 	g.Go(func() error { return m.scheduler.run(gctx) })
 	g.Go(func() error { return m.sessions.run(gctx) })
+	g.Go(func() error { return m.dropEnded(gctx) })
 	g.Go(func() error { return m.serve(gctx, server, l) })
 	g.Go(func() error {
 		select {
@@ -203,7 +206,7 @@ func orInsecure(c credentials.TransportCredentials) credentials.TransportCredent
 }
 
 var (
-	errUnknownJob        = errors.New("no such job; `sluice jobs` lists them")
+	errUnknownJob        = errors.New("no such job; `sluice jobs` lists them, of those that ended the latest")
 	errNameInUse         = errors.New("a job of this name is running; cancel or stop it first, or choose another name")
 	errCheckFailed       = errors.New("the job cannot run now")
 	errUnknownCheckpoint = errors.New("no such checkpoint")

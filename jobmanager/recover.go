@@ -39,7 +39,14 @@ func (m *Manager) recover() error {
 				unread = append(unread, id)
 			}
 			reachable = append(reachable, k.blobs...)
-			m.add(m.newRunner(id, k.graph, k.plan, k.stored, k.before))
+			r := m.newRunner(id, k.graph, k.plan, k.stored, k.before)
+			if r.ended() {
+				r = r.retired()
+			}
+			m.add(r)
+		}
+		if err := m.ids.readInherited(tx); err != nil {
+			m.log.Warn("the transactional ids that dropped jobs made in the last days cannot be counted", "reason", err)
 		}
 		return nil
 	})

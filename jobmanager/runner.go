@@ -143,6 +143,8 @@ type runner struct {
 	changed chan struct{}
 	endedAt time.Time
 	isEnded atomic.Bool
+	// isRetired: of a job that has ended only this is left; see retired.
+	isRetired bool
 }
 
 // subtaskView is what is shown of one subtask.

@@ -177,7 +177,7 @@ func (m *Manager) granted(g slots.Grant) {
 	m.mu.Lock()
 	r := m.runners[g.Job]
 	m.mu.Unlock()
-	if r == nil {
+	if r == nil || r.ended() {
 		m.scheduler.release(g.Job)
 		return
 	}
