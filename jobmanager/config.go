@@ -26,6 +26,9 @@ type Config struct {
 	// ResumeWindow is how long a task manager whose stream broke, but whose data port answers, may take to
 	// resume its session.
 	ResumeWindow time.Duration
+	// KeepEndedJobs is how many of the jobs that have ended are kept, and as many of those that failed apart from the
+	// others; 0: all. An older one is dropped with its checkpoints.
+	KeepEndedJobs int
 	// TLS is nil for plaintext.
 	TLS credentials.TransportCredentials
 	// DecisionLog takes a JSON object a line for every decision about checkpoints and transactions; nil:
@@ -44,7 +47,8 @@ func DefaultConfig() Config {
 	return Config{
 		DataDir:           "sluice-data",
 		HeartbeatInterval: 500 * time.Millisecond, HeartbeatTimeout: 5 * time.Second, ResumeWindow: 2 * time.Second,
-		Logger: slog.Default(),
+		KeepEndedJobs: 1000,
+		Logger:        slog.Default(),
 	}
 }
 
@@ -57,6 +61,9 @@ func (c *Config) Validate() error {
 	if c.HeartbeatInterval < 10*time.Millisecond || c.HeartbeatTimeout < 3*c.HeartbeatInterval {
 		errs = append(errs, fmt.Errorf("heartbeat: timeout %s must be at least three times the interval %s, which must be at least 10ms",
 			c.HeartbeatTimeout, c.HeartbeatInterval))
+	}
+	if c.KeepEndedJobs < 0 {
+		errs = append(errs, fmt.Errorf("keep-ended-jobs: %d is below 0; say how many jobs that have ended are kept, 0 for all", c.KeepEndedJobs))
 	}
 	return errors.Join(errs...)
 }

@@ -21,7 +21,7 @@ func (m *Manager) facts(ctx context.Context, r *runner) *explain.Facts {
 	now := time.Now()
 	f := &explain.Facts{
 		Now: now, ID: v.id, Graph: r.graph, Record: v.record, Since: v.stateSince, RestartAt: v.restartAt, WaitsFor: v.waitsFor, HeldByCommits: v.held,
-		SlotsNeeded: v.plan.Slots, StoreError: v.storeError, Broken: v.broken, Checkpoints: v.checkpoints, Commits: v.commits, Offsets: v.publications,
+		SlotsNeeded: v.plan.Slots, StoreError: v.storeError, Broken: v.broken, Damage: v.damage, Checkpoints: v.checkpoints, Commits: v.commits, Offsets: v.publications,
 		Discovery: v.discovery.Waiting,
 	}
 	if v.state.Terminal() {

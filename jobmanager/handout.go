@@ -155,6 +155,26 @@ func countMade(tx *boltstore.Tx, id ident.JobID, n int, now time.Time) error {
 	return errors.Join(err, tx.PutValue(id, madePrefix+today, []byte(strconv.Itoa(n))))
 }
 
+// inheritMade keeps how many ids a job made that is being dropped: brokers remember them all the same.
+func inheritMade(tx *boltstore.Tx, id ident.JobID, now time.Time) error {
+	oldest := madePrefix + now.UTC().AddDate(0, 0, -idDays).Format(dayFormat)
+	made := map[string]int{}
+	add := func(name string, value []byte) error {
+		n, _ := strconv.Atoi(string(value)) // what cannot be read is only not counted
+		made[name] += n
+		return nil
+	}
+	err := errors.Join(tx.Values(id, madePrefix, add), tx.SharedValues(madePrefix, add))
+	for name, n := range made {
+		if name < oldest {
+			err = errors.Join(err, tx.DeleteSharedValue(name))
+		} else {
+			err = errors.Join(err, tx.PutSharedValue(name, []byte(strconv.Itoa(n))))
+		}
+	}
+	return err
+}
+
 // idCounter counts the transactional ids of the last days, over all jobs.
 type idCounter struct {
 	mu     sync.Mutex
@@ -166,16 +186,23 @@ func newIDCounter() *idCounter { return &idCounter{byDay: map[string]int{}} }
 
 // read adds what the store holds of a job.
 func (c *idCounter) read(tx *boltstore.Tx, id ident.JobID) error {
-	return tx.Values(id, madePrefix, func(name string, value []byte) error {
-		n, err := strconv.Atoi(string(value))
-		if err != nil {
-			return fmt.Errorf("ids made of job %s: %w: %w", id, boltstore.ErrDamaged, err)
-		}
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.byDay[strings.TrimPrefix(name, madePrefix)] += n
-		return nil
-	})
+	return tx.Values(id, madePrefix, c.readDay)
+}
+
+// readInherited adds what the store holds of jobs that were dropped.
+func (c *idCounter) readInherited(tx *boltstore.Tx) error {
+	return tx.SharedValues(madePrefix, c.readDay)
+}
+
+func (c *idCounter) readDay(name string, value []byte) error {
+	n, err := strconv.Atoi(string(value))
+	if err != nil {
+		return fmt.Errorf("ids made, %q: %w: %w", name, boltstore.ErrDamaged, err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.byDay[strings.TrimPrefix(name, madePrefix)] += n
+	return nil
 }
 
 // add counts ids that were just made; alarm says that there are too many now, once a day.

@@ -85,6 +85,8 @@ type Manager struct {
 	metrics     *metrics
 	decisions   *decisions
 	ids         *idCounter
+	// retirements says that a job has ended and its loop is over.
+	retirements chan struct{}
 	// ending is closed when Run's ctx has ended.
 	ending chan struct{}
 	// doubt takes the error of a write outside of the job loops whose outcome is unknown: it ends Run.
@@ -93,6 +95,8 @@ type Manager struct {
 	mu      sync.Mutex
 	runners map[ident.JobID]*runner
 	order   []ident.JobID // by submission
+	// lastOrder is the highest place in the order of submissions that was given to a job.
+	lastOrder uint64
 	// submitting holds the names of jobs whose submission is under way.
 	submitting map[string]bool
 	// start runs a job loop; it is set while Run runs.
@@ -114,7 +118,7 @@ func Open(cfg Config, connector Connector, expressions graph.Expressions) (*Mana
 	}
 	m := &Manager{
 		cfg: cfg, log: cfg.Logger, connector: connector, expressions: expressions, store: store, blobs: blobs, epoch: store.LeaderEpoch(),
-		ending: make(chan struct{}), doubt: make(chan error, 1), runners: map[ident.JobID]*runner{}, submitting: map[string]bool{},
+		retirements: make(chan struct{}, 1), ending: make(chan struct{}), doubt: make(chan error, 1), runners: map[ident.JobID]*runner{}, submitting: map[string]bool{},
 		decisions: newDecisions(cfg.DecisionLog), ids: newIDCounter(),
 	}
 	m.decisions.note("start", "epoch", uint64(m.epoch))
@@ -152,15 +156,16 @@ func (m *Manager) Run(ctx context.Context, l net.Listener) error {
 	registerServices(server, m)
 	g, gctx := errgroup.WithContext(ctx)
 	m.mu.Lock()
-	m.start = func(r *runner) { g.Go(func() error { return r.run(gctx) }) }
+	m.start = func(r *runner) { g.Go(func() error { return m.runJob(gctx, r) }) }
 	for _, id := range m.order {
-		if r := m.runners[id]; !r.ended() {
+		if r := m.runners[id]; r.runs() {
 			m.start(r)
 		}
 	}
 	m.mu.Unlock()
 	g.Go(func() error { return m.scheduler.run(gctx) })
 	g.Go(func() error { return m.sessions.run(gctx) })
+	g.Go(func() error { return m.dropEnded(gctx) })
 	g.Go(func() error { return m.serve(gctx, server, l) })
 	g.Go(func() error {
 		select {
@@ -201,7 +206,7 @@ func orInsecure(c credentials.TransportCredentials) credentials.TransportCredent
 }
 
 var (
-	errUnknownJob        = errors.New("no such job; `sluice jobs` lists them")
+	errUnknownJob        = errors.New("no such job; `sluice jobs` lists them, of those that ended the latest")
 	errNameInUse         = errors.New("a job of this name is running; cancel or stop it first, or choose another name")
 	errCheckFailed       = errors.New("the job cannot run now")
 	errUnknownCheckpoint = errors.New("no such checkpoint")
@@ -241,9 +246,18 @@ func (m *Manager) add(r *runner) {
 	slices.SortStableFunc(m.order, func(a, b ident.JobID) int {
 		return cmp.Compare(m.runners[a].submitOrder, m.runners[b].submitOrder)
 	})
-	if m.start != nil && !r.ended() {
+	m.lastOrder = max(m.lastOrder, r.submitOrder)
+	if m.start != nil && r.runs() {
 		m.start(r)
 	}
+}
+
+// nextOrder is the place of a new job in the order of submissions.
+func (m *Manager) nextOrder() uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.lastOrder++
+	return m.lastOrder
 }
 
 // post hands a message to the loop of a job; what is for a job that has ended is dropped.
@@ -251,7 +265,7 @@ func (m *Manager) post(ctx context.Context, id ident.JobID, msg any) {
 	m.mu.Lock()
 	r := m.runners[id]
 	m.mu.Unlock()
-	if r == nil || r.ended() {
+	if r == nil || !r.runs() {
 		m.metrics.dropped("unknown job")
 		return
 	}
@@ -261,7 +275,7 @@ func (m *Manager) post(ctx context.Context, id ident.JobID, msg any) {
 // broadcast hands a message to the loops of all jobs.
 func (m *Manager) broadcast(msg any) {
 	for _, r := range m.jobs() {
-		if !r.ended() {
+		if r.runs() {
 			r.deliver(msg)
 		}
 	}

@@ -24,8 +24,8 @@ type metrics struct {
 
 	uncommitted, commitLag, unfenced, idsRecent *prometheus.Desc
 
-	publishAge *prometheus.Desc
-	idsMade    *prometheus.CounterVec
+	publishAge, broken *prometheus.Desc
+	idsMade            *prometheus.CounterVec
 }
 
 func newMetrics(m *Manager) *metrics {
@@ -57,6 +57,7 @@ func newMetrics(m *Manager) *metrics {
 		idsRecent:         desc("sluice_transactional_ids_last_7_days", "Transactional ids made in the last 7 days, as long as brokers remember them; too many of them hurt brokers."),
 		idsMade:           prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_transactional_ids_made_total", Help: "Transactional ids made since the job manager started."}, []string{"job"}),
 		publishAge:        desc("sluice_offsets_publish_age_seconds", "Time since the offsets of a source were last published to a storage, kafka or zookeeper, or since the job manager took the job up.", "job", "source", "storage"),
+		broken:            desc("sluice_job_broken", "1 if the job manager does not run the job although it has not ended.", "job"),
 		epoch:             desc("sluice_leader_epoch", "Number of starts of the job manager on this data directory."),
 	}
 	out.registry.MustRegister(out, out.droppedMessages, out.checkpointDuration, out.idsMade, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -71,7 +72,7 @@ func (m *Manager) Metrics() *prometheus.Registry { return m.metrics.registry }
 // Describe is prometheus.Collector's.
 func (c *metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{c.jobState, c.restarts, c.needed, c.held, c.waitingSeconds, c.completed, c.failed, c.age, c.size, c.slotsByState, c.workers, c.epoch,
-		c.checkpointOffset, c.partitionsFound, c.discoveryFailures, c.uncommitted, c.commitLag, c.unfenced, c.idsRecent, c.publishAge} {
+		c.checkpointOffset, c.partitionsFound, c.discoveryFailures, c.uncommitted, c.commitLag, c.unfenced, c.idsRecent, c.publishAge, c.broken} {
 		ch <- d
 	}
 }
@@ -111,6 +112,11 @@ func (c *metrics) collectJob(ch chan<- prometheus.Metric, r *runner) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, x, v.name)
 	}
 	gauge(c.jobState, 1, string(v.state))
+	broken := 0.0
+	if v.broken != "" {
+		broken = 1
+	}
+	gauge(c.broken, broken)
 	count(c.restarts, float64(v.restarts))
 	gauge(c.needed, float64(v.plan.Slots))
 	gauge(c.held, float64(len(v.slots)))

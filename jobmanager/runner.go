@@ -132,6 +132,8 @@ type runner struct {
 	// startedAt is when this start of the job manager took the job up.
 	startedAt  time.Time
 	storeError string
+	// damage is what of the job cannot be read, in a sentence; empty: all can.
+	damage string
 
 	// moved: the job has changed its state since the view was made.
 	moved bool
@@ -142,6 +144,8 @@ type runner struct {
 	changed chan struct{}
 	endedAt time.Time
 	isEnded atomic.Bool
+	// isRetired: of a job that has ended only this is left; see retired.
+	isRetired bool
 }
 
 // subtaskView is what is shown of one subtask.
@@ -178,8 +182,10 @@ type jobView struct {
 	restartAt            time.Time
 	waitsFor, storeError string
 	held                 bool
-	// broken is the bug for which the job manager no longer runs the job.
+	// broken is why the job manager does not run the job: a bug that it met, or damage.
 	broken string
+	// damage is what of the job cannot be read, in a sentence.
+	damage string
 }
 
 type failureView struct {
@@ -231,7 +237,8 @@ func (r *runner) run(ctx context.Context) (err error) {
 		}
 		publishAt := r.show(time.Now())
 		if r.machine.State().Terminal() {
-			return r.children.Wait()
+			_ = r.children.Wait() // they report to the loop
+			return r.retainLast(ctx)
 		}
 		due := earliest(earliest(r.machine.Deadline(), r.coord.Deadline()), earliest(r.committer.Deadline(), r.discovery.Deadline()))
 		due = earliest(due, r.publisher.Deadline())
@@ -335,6 +342,9 @@ func (r *runner) beside(ctx context.Context, f func(context.Context) error, then
 
 // ended says that the job is in a terminal state.
 func (r *runner) ended() bool { return r.isEnded.Load() }
+
+// runs says that the job has a loop, or will have one when the manager runs.
+func (r *runner) runs() bool { return !r.ended() && r.damage == "" }
 
 // view is the newest snapshot.
 func (r *runner) view() *jobView {

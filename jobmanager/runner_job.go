@@ -210,12 +210,8 @@ func (r *runner) persistRecord(ctx context.Context, rec job.Record) error {
 	if rec.State.Terminal() {
 		r.stored.EndedAt = time.Now()
 	}
-	data, err := r.stored.encode()
-	if err != nil {
-		return err
-	}
 	for {
-		err := r.m.store.Update(ctx, func(tx *boltstore.Tx) error { return tx.PutJob(r.id, data) })
+		err := r.m.store.Update(ctx, func(tx *boltstore.Tx) error { return putRecord(tx, r.id, r.stored) })
 		switch {
 		case err == nil:
 			if r.storeError != "" {

@@ -44,6 +44,17 @@ func (r *runner) retainSoon(ctx context.Context) {
 	})
 }
 
+// retainLast drops what no later round will, as the job has ended and nothing is on its way any more.
+func (r *runner) retainLast(ctx context.Context) error {
+	if !r.retention.due {
+		return nil
+	}
+	if r.logged("retention")(time.Now(), r.retain(ctx)); r.doubt != nil {
+		return fmt.Errorf("job %s: what is durable is in doubt: %w", r.id, r.doubt)
+	}
+	return nil
+}
+
 // retain drops the checkpoints that are kept no longer, first in the database, then their files.
 func (r *runner) retain(ctx context.Context) error {
 	if err := failpoint.Hit(failpoint.BeforeRetention); err != nil {

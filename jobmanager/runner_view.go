@@ -25,6 +25,8 @@ type past struct {
 	commits     commit.Start
 	// recovered says that the job is from an earlier start of the job manager.
 	recovered bool
+	// damage is what of the job cannot be read: it is shown and not run; empty: all can.
+	damage string
 }
 
 // newRunner makes the loop of a job, not running yet.
@@ -60,9 +62,11 @@ func (m *Manager) newRunner(id ident.JobID, j *graph.Job, plan *graph.Physical, 
 	} else {
 		r.enqueue(job.Submitted{})
 	}
-	if stored.Record.State.Terminal() {
+	if before.damage != "" {
+		r.setDamage(before.damage)
+	}
+	if r.isEnded.Store(stored.Record.State.Terminal()); !r.runs() {
 		r.queue = nil
-		r.isEnded.Store(true)
 		close(r.over)
 	}
 	r.publish()
@@ -132,7 +136,10 @@ func (r *runner) publish() {
 	if f := rec.Failure; f != nil {
 		v.failure = &failureView{at: f.At, class: string(f.Class), message: f.Message, subtask: f.Subtask}
 	}
-	for _, why := range []string{r.storeError, r.publisher.Waiting(), r.committing(time.Now())} {
+	if v.damage = r.damage; !v.state.Terminal() {
+		v.broken = r.damage
+	}
+	for _, why := range []string{r.damage, r.storeError, r.publisher.Waiting(), r.committing(time.Now())} {
 		if why != "" {
 			v.waiting = append(v.waiting, why)
 		}
@@ -170,7 +177,7 @@ func (m *Manager) granted(g slots.Grant) {
 	m.mu.Lock()
 	r := m.runners[g.Job]
 	m.mu.Unlock()
-	if r == nil {
+	if r == nil || r.ended() {
 		m.scheduler.release(g.Job)
 		return
 	}
@@ -181,6 +188,9 @@ func (m *Manager) granted(g slots.Grant) {
 func (m *Manager) ask(ctx context.Context, r *runner, ev job.Event) error {
 	if r.ended() {
 		return status.Errorf(codes.FailedPrecondition, "job %s (%s) is %s already", r.name, r.id, r.view().state)
+	}
+	if broken := r.view().broken; broken != "" {
+		return status.Errorf(codes.FailedPrecondition, "job %s (%s) takes no requests: %s", r.name, r.id, broken)
 	}
 	answer := make(chan error, 1)
 	r.post(ctx, asked{ev, answer})

@@ -1,10 +1,12 @@
 package jobmanager
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/sluice-stream/sluice/checkpoint"
@@ -13,7 +15,6 @@ import (
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
-	"github.com/sluice-stream/sluice/jobmanager/commit"
 	"github.com/sluice-stream/sluice/jobmanager/job"
 )
 
@@ -24,6 +25,7 @@ const recordVersion = 1
 type storedJob struct {
 	Version     int        `json:"version"`
 	SubmitOrder uint64     `json:"submitOrder"`
+	Name        string     `json:"name,omitempty"` // that of the graph, for when it cannot be read
 	SubmittedAt time.Time  `json:"submittedAt"`
 	Spec        []byte     `json:"spec"`
 	Record      job.Record `json:"record"`
@@ -48,17 +50,14 @@ func (m *Manager) create(id ident.JobID, j *graph.Job, plan *graph.Physical, zer
 	if err != nil {
 		return nil, err
 	}
-	stored := &storedJob{Version: recordVersion, SubmittedAt: time.Now(), Spec: specBytes, Record: job.NewRecord()}
+	stored := &storedJob{
+		Version: recordVersion, SubmitOrder: m.nextOrder(), Name: j.Name, SubmittedAt: time.Now(), Spec: specBytes, Record: job.NewRecord(),
+	}
+	data, err := stored.encode()
+	if err != nil {
+		return nil, err
+	}
 	err = m.store.Update(context.Background(), func(tx *boltstore.Tx) error {
-		ids, err := tx.Jobs()
-		if err != nil {
-			return err
-		}
-		stored.SubmitOrder = uint64(len(ids)) + 1
-		data, err := stored.encode()
-		if err != nil {
-			return err
-		}
 		return errors.Join(tx.PutJob(id, data), tx.PutName(j.Name, id), tx.PutManifest(zero))
 	})
 	if err != nil {
@@ -72,107 +71,6 @@ func (m *Manager) create(id ident.JobID, j *graph.Job, plan *graph.Physical, zer
 		return nil, err
 	}
 	return m.newRunner(id, j, plan, stored, past{checkpoints: checkpoint.Start{Job: id, Identity: plan.Identity, Latest: zero}}), nil
-}
-
-// recover reads every job and sweeps state files that nothing names.
-func (m *Manager) recover() error {
-	var reachable []manifest.Blob
-	err := m.store.View(func(tx *boltstore.Tx) error {
-		ids, err := tx.Jobs()
-		if err != nil {
-			return err
-		}
-		for _, id := range ids {
-			r, blobs, err := m.recoverJob(tx, id)
-			if err != nil {
-				return fmt.Errorf("recover job %s from %s: %w", id, m.cfg.DataDir, err)
-			}
-			reachable = append(reachable, blobs...)
-			m.add(r)
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	n, err := m.blobs.Sweep(reachable)
-	if err != nil {
-		return fmt.Errorf("sweep state files: %w", err)
-	}
-	if n > 0 {
-		m.log.Info("removed state files that no checkpoint names", "files", n)
-	}
-	return nil
-}
-
-func (m *Manager) recoverJob(tx *boltstore.Tx, id ident.JobID) (*runner, []manifest.Blob, error) {
-	data, err := tx.Job(id)
-	if err != nil {
-		return nil, nil, err
-	}
-	stored := &storedJob{}
-	if err := json.Unmarshal(data, stored); err != nil {
-		return nil, nil, fmt.Errorf("decode its record: %w", err)
-	}
-	if stored.Version != recordVersion {
-		return nil, nil, fmt.Errorf("its record has version %d, this job manager reads %d: install the release that wrote it", stored.Version, recordVersion)
-	}
-	j, plan, err := m.storedGraph(stored)
-	if err != nil {
-		return nil, nil, err
-	}
-	facts, err := factsOf(tx, id, plan, j, m.store.Witness())
-	if err != nil {
-		return nil, nil, err
-	}
-	start := checkpoint.Start{Job: id, Identity: plan.Identity, Completed: stored.Completed, Failed: stored.Failed}
-	if start.Reserved, err = tx.Reserved(id); err != nil {
-		return nil, nil, err
-	}
-	var blobs []manifest.Blob
-	for _, f := range facts.Found {
-		if f.Err != nil {
-			return nil, nil, f.Err
-		}
-		blobs = append(blobs, checkpoint.Blobs(f.Manifest)...)
-		if start.Latest == nil || f.Checkpoint > start.Latest.Checkpoint {
-			start.Latest = f.Manifest
-		}
-	}
-	if d := checkpoint.Decide(*facts); d.Action == checkpoint.Refuse && !stored.Record.State.Terminal() {
-		return nil, nil, errors.New(d.Why)
-	}
-	commits, err := commitsOf(tx, id, facts)
-	if err != nil {
-		return nil, nil, err
-	}
-	return m.newRunner(id, j, plan, stored, past{checkpoints: start, commits: commits, recovered: true}), blobs, m.ids.read(tx, id)
-}
-
-// commitsOf reads what is left to commit and to fence, oldest first.
-func commitsOf(tx *boltstore.Tx, id ident.JobID, facts *checkpoint.Facts) (commit.Start, error) {
-	var start commit.Start
-	for _, f := range facts.Found { // oldest first, as the store gives them
-		for _, t := range checkpoint.Unmarked(f.Manifest, facts.Marked) {
-			start.Unmarked = append(start.Unmarked, commit.Named{Checkpoint: f.Checkpoint, Transaction: t})
-		}
-	}
-	var err error
-	start.Handouts, err = readHandouts(tx, id)
-	return start, err
-}
-
-func (m *Manager) storedGraph(s *storedJob) (*graph.Job, *graph.Physical, error) {
-	j, err := decodeGraph(s.Spec)
-	if err != nil {
-		return nil, nil, fmt.Errorf("decode its graph: %w", err)
-	}
-	j.SetDefaults()
-	plan, err := graph.Plan(j, m.expressions)
-	if err != nil {
-		return nil, nil, fmt.Errorf("plan its graph: %w", err)
-	}
-	return j, plan, nil
 }
 
 // factsOf reads all that the recovery decision depends on.
@@ -226,17 +124,29 @@ type storedCheckpoint struct {
 func (m *Manager) checkpoints(id ident.JobID) (out []storedCheckpoint, err error) {
 	err = m.store.View(func(tx *boltstore.Tx) error {
 		found, err := tx.Manifests(id)
+		var damaged []error
 		for _, f := range found {
-			if f.Err != nil {
-				return f.Err
-			}
-			if f.Checkpoint > 0 {
+			switch {
+			case f.Err != nil:
+				damaged = append(damaged, f.Err)
+			case f.Checkpoint > 0:
 				out = append(out, storedCheckpoint{f.Manifest, len(checkpoint.Unmarked(f.Manifest, tx.Marked(id))) == 0})
 			}
+		}
+		if len(damaged) > 0 { // a list without them would look whole
+			return fmt.Errorf("%s; those of job %s that can be read: %s", sentenceOf(damaged), id, numbersOf(out))
 		}
 		return err
 	})
 	return out, err
+}
+
+func numbersOf(list []storedCheckpoint) string {
+	var out []ident.CheckpointID
+	for _, c := range list {
+		out = append(out, c.manifest.Checkpoint)
+	}
+	return cmp.Or(strings.Join(texts(out), ", "), "none")
 }
 
 // linkBlobs gives the files of an adopted checkpoint to the job that took it over.

@@ -34,11 +34,14 @@ func (m *Manager) adopt(id ident.JobID, plan *graph.Physical, s submission) (*ma
 		return nil, fmt.Errorf("job %s is %s; stop or cancel it first", old.id, old.view().state)
 	}
 	from, err := m.checkpointOf(old.id, ident.CheckpointID(n))
+	if errors.Is(err, boltstore.ErrNotFound) && old.view().damage != "" {
+		return nil, fmt.Errorf("%w: %s: %s", errUnknownCheckpoint, s.fromCheckpoint, old.view().damage)
+	}
 	if errors.Is(err, boltstore.ErrNotFound) {
 		return nil, fmt.Errorf("%w: job %s keeps no checkpoint %d; `sluice checkpoints %s` lists those that it keeps", errUnknownCheckpoint, old.id, n, old.id)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read checkpoint %s: %w", s.fromCheckpoint, err)
+		return nil, fmt.Errorf("checkpoint %s is damaged, or of a newer release, and nothing can go on from it: %w", s.fromCheckpoint, err)
 	}
 	if !from.committed && old.view().state != jobstate.FailedDataLoss { // a loss was told, with what this costs
 		return nil, fmt.Errorf("checkpoint %s is not committed: its output is not visible", s.fromCheckpoint)

@@ -238,6 +238,20 @@ func TestDeletion(t *testing.T) {
 		t.Errorf("sweep removed %d, %v", n, err)
 	}
 	check("after the sweep", a12, b1)
+	for _, job := range []string{"dropped", "unread"} {
+		name := filepath.Join(dir, job, filepath.Base(a2.Name))
+		if err := errors.Join(os.Mkdir(filepath.Dir(name), 0o700), os.WriteFile(name, nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n, err = s.Sweep([]manifest.Blob{a12, b1}, "unread")
+	_, gone := os.Stat(filepath.Join(dir, "dropped"))
+	if left, _ := os.ReadDir(filepath.Join(dir, "unread")); n != 1 || err != nil || !errors.Is(gone, os.ErrNotExist) || len(left) != 1 {
+		t.Errorf("sweep removed %d, %v; the directory of a dropped job: %v; files of one that is not read: %v", n, err, gone, left)
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "unread")); err != nil {
+		t.Fatal(err)
+	}
 	if err := s.Delete(a12); err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"maps"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -58,24 +59,31 @@ func (s *Store) DeleteJob(job ident.JobID) error {
 }
 
 // Sweep removes temporary files and those that no manifest of any job names, and says how many. It is
-// for the start, before the first Put.
-func (s *Store) Sweep(reachable []manifest.Blob) (int, error) {
+// for the start, before the first Put. The files of unread jobs are left alone: a manifest of theirs that
+// cannot be read may name them. Directories that are empty then go, too.
+func (s *Store) Sweep(reachable []manifest.Blob, unread ...ident.JobID) (int, error) {
 	kept, removed := names(reachable), 0
 	var errs []error
 	jobs, err := fs.ReadDir(s.root.FS(), ".")
 	errs = append(errs, err)
 	for _, job := range jobs {
-		if !job.IsDir() {
+		if !job.IsDir() || slices.Contains(unread, ident.JobID(job.Name())) {
 			continue
 		}
-		errs = append(errs, s.each(job.Name(), func(file string) error {
+		left := 0
+		err := s.each(job.Name(), func(file string) error {
 			name := path.Join(job.Name(), file)
 			if !strings.HasPrefix(file, tempPrefix) && (!validName(name) || kept[name]) {
+				left++
 				return nil
 			}
 			removed++
 			return s.remove(name)
-		}))
+		})
+		if err == nil && left == 0 { // of a job that was dropped, or that makes it again
+			err = s.remove(job.Name())
+		}
+		errs = append(errs, err)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return removed, fmt.Errorf("sweep state files in %s: %w", s.dir, err)

@@ -88,17 +88,27 @@ func TestRecordsSurviveReopening(t *testing.T) {
 			tx.PutValue("a", "attempt/1", []byte("x")), tx.PutValue("a", "other", nil),
 			tx.Mark("a", sample("a", 3).Transactions[0].Key()))
 	})
+	update(t, s, func(tx *Tx) error {
+		return errors.Join(tx.PutSharedValue("a/1", []byte("x")), tx.PutSharedValue("a/2", nil), tx.PutSharedValue("b/1", nil), tx.DeleteSharedValue("a/2"))
+	})
 	cluster := s.ClusterID()
 	closeStore(t, s)
 	s = open(t, dir, nil)
-	if s.LeaderEpoch() != 2 || s.Sequence() != 3 || s.ClusterID() != cluster || s.Witness() != checkpoint.WitnessAgrees {
+	if s.LeaderEpoch() != 2 || s.Sequence() != 4 || s.ClusterID() != cluster || s.Witness() != checkpoint.WitnessAgrees {
 		t.Fatalf("reopened: epoch %d, sequence %d, cluster %s, witness %d", s.LeaderEpoch(), s.Sequence(), s.ClusterID(), s.Witness())
 	}
 	if err := s.View(func(tx *Tx) error { checkSample(t, tx); return nil }); err != nil {
 		t.Fatal(err)
 	}
-	update(t, s, func(tx *Tx) error { return tx.DeleteJob("a") })
-	if got := dump(t, s); len(got) != 2 || got["job/b/record"] != "record b" || got["name/orders"] != "b" {
+	update(t, s, func(tx *Tx) error {
+		return errors.Join(tx.DeleteJob("a"), tx.SharedValues("a/", func(name string, value []byte) error {
+			if name != "a/1" || string(value) != "x" {
+				t.Errorf("shared value %q: %q", name, value)
+			}
+			return tx.DeleteSharedValue("b/1")
+		}))
+	})
+	if got := dump(t, s); len(got) != 3 || got["shared/a/1"] != "x" || got["job/b/record"] != "record b" || got["name/orders"] != "b" {
 		t.Errorf("after deleting job a: %q", got)
 	}
 }

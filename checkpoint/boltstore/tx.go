@@ -23,9 +23,11 @@ import (
 //	job/ID/newest                   u64: newest completed checkpoint
 //	job/ID/checkpoint/NUMBER        manifest; NUMBER has 20 digits
 //	job/ID/mark/TRANSACTION         empty: its commit is known to have happened
+//	shared/NAME                     small values of the job manager that are of no job
 const (
-	namePrefix = "name/"
-	jobPrefix  = "job/"
+	namePrefix   = "name/"
+	jobPrefix    = "job/"
+	sharedPrefix = "shared/"
 )
 
 // Tx is a transaction; it is valid until the function returns that it was given to. Its methods return
@@ -241,4 +243,17 @@ func (tx *Tx) Values(id ident.JobID, prefix string, fn func(name string, value [
 		return err
 	}
 	return tx.each(key, func(rest string, content []byte) error { return fn(prefix+rest, bytes.Clone(content)) })
+}
+
+// PutSharedValue writes a small value that is of no job.
+func (tx *Tx) PutSharedValue(name string, value []byte) error {
+	return tx.put(sharedPrefix+name, value)
+}
+
+// DeleteSharedValue deletes a small value that is of no job.
+func (tx *Tx) DeleteSharedValue(name string) error { return tx.delete(sharedPrefix + name) }
+
+// SharedValues calls fn for every small value that is of no job and whose name begins with prefix, in the order of names.
+func (tx *Tx) SharedValues(prefix string, fn func(name string, value []byte) error) error {
+	return tx.each(sharedPrefix+prefix, func(rest string, content []byte) error { return fn(prefix+rest, bytes.Clone(content)) })
 }

@@ -135,10 +135,16 @@ func (c *cli) printJob(j *web.Job) {
 		line("waits for", "slots: %s", j.Slots.Explain)
 	}
 	for _, w := range j.Waiting {
+		if j.EndedAt != nil { // it waits for nothing any more: something of it is damaged
+			line("note", "%s", w)
+			continue
+		}
 		line("waits for", "%s", w)
 	}
 	if l := j.Checkpoints.Latest; l != nil {
 		line("checkpoint", "%d, %s ago, took %d ms, %d bytes of state; %d completed, %d failed", l.ID, ago(l.CompletedAt), l.DurationMs, l.SizeBytes, j.Checkpoints.Completed, j.Checkpoints.Failed)
+	} else if j.Checkpoints.Completed > 0 {
+		line("checkpoint", "none that can be read; %d completed, %d failed", j.Checkpoints.Completed, j.Checkpoints.Failed)
 	} else {
 		line("checkpoint", "none yet; %d failed", j.Checkpoints.Failed)
 	}

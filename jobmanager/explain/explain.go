@@ -37,6 +37,8 @@ type Facts struct {
 	Waits    []Wait
 	// StoreError is why the job manager cannot write down what it must; Broken why it no longer runs the job.
 	StoreError, Broken string
+	// Damage is what of an ended job cannot be read, in a sentence.
+	Damage string
 	// Checkpoints, and whether all that the newest names is committed.
 	Checkpoints checkpoint.Status
 	Commits     commit.Status

@@ -216,6 +216,9 @@ func TestFindingsOfARunningJob(t *testing.T) {
 		{"bug", func(f *Facts) {
 			f.Broken = "the job manager met a bug in this job: index out of range; please report it"
 		}, []string{"! Nothing here moves any more: the job manager met a bug"}, nil},
+		{"damaged", func(f *Facts) {
+			f.Record.State, f.Damage, f.Checkpoints.Latest = job.Stopped, "checkpoint 5 is damaged", nil
+		}, []string{"was stopped ", "! Damage: checkpoint 5 is damaged.", "! The newest checkpoint cannot be read; "}, []string{"before it ran", "No checkpoint"}},
 		{"topics", func(f *Facts) { f.Discovery = []string{"topic in was made anew"} }, []string{"! topic in was made anew."}, nil},
 		{"published", func(f *Facts) {
 			f.Offsets = []publish.Status{{Publication: graph.Publication{Source: "in", Storage: graph.OffsetsKafka}, Checkpoint: 41, At: ago(300 * time.Millisecond)}}

@@ -21,6 +21,8 @@ func (f *Facts) store() []Finding {
 	switch {
 	case f.Broken != "":
 		return []Finding{{OfStore, Problem, "Nothing here moves any more: " + sentence(f.Broken), ""}}
+	case f.Damage != "":
+		return []Finding{{OfStore, Problem, "Damage: " + sentence(f.Damage), ""}}
 	case f.StoreError == "":
 		return nil
 	}
@@ -142,6 +144,9 @@ func (f *Facts) newest(interval time.Duration) Finding {
 		if every := f.Graph.CheckpointInterval(); every > 0 {
 			off = fmt.Sprintf(" Checkpoints are off: what the sinks have acknowledged is noted every %s, to publish it.", span(every))
 		}
+	}
+	if l == nil && (f.Damage != "" || f.Broken != "") {
+		return Finding{OfCheckpoint, Problem, fmt.Sprintf("The newest checkpoint cannot be read; %d completed, %d failed.", f.Checkpoints.Completed, f.Checkpoints.Failed), ""}
 	}
 	if (l == nil || l.Checkpoint == 0) && f.ended() {
 		return Finding{OfCheckpoint, OK, "No checkpoint was completed.", ""}

@@ -103,6 +103,9 @@ func (f *Facts) end(name string) Finding {
 	case job.Finished:
 		return Finding{OfState, OK, fmt.Sprintf("%s ended %s: its sources were read to their ends and its output is complete.", name, ago), ""}
 	case job.Stopped:
+		if newest == nil && f.Damage != "" {
+			return Finding{OfState, OK, fmt.Sprintf("%s was stopped %s.", name, ago), ""}
+		}
 		if newest == nil || !newest.Final {
 			return Finding{OfState, OK, fmt.Sprintf("%s ended %s: it was stopped before it ran.", name, ago), ""}
 		}

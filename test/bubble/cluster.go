@@ -44,6 +44,8 @@ type Cluster struct {
 	Admin      *Admin
 	Connectors *Connectors
 	Jobs       pb.JobServiceClient
+	// KeepEndedJobs is a setting of the job managers that are started next; 0: all.
+	KeepEndedJobs int
 
 	journal *journal
 	logger  *slog.Logger
@@ -133,7 +135,7 @@ func (c *Cluster) StartJobManager() {
 		c.Admin.crashed.Store(true)
 		c.Network.Kill(jmHost)
 	}}
-	c.disk, cfg.StoreHook = disk, disk.hook
+	c.disk, cfg.StoreHook, cfg.KeepEndedJobs = disk, disk.hook, c.KeepEndedJobs
 	c.Admin.crashed.Store(false)
 	cfg.DataDir, cfg.Logger, cfg.Dial = c.dir, c.logger.With("host", jmHost), c.Network.From(jmHost)
 	m, err := jobmanager.Open(cfg, c.Admin, expression.Checker{})

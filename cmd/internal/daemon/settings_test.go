@@ -70,6 +70,7 @@ func TestBadSettings(t *testing.T) {
 		{name: "HTTP open to all", args: "--http 0.0.0.0:80", says: []string{"HTTP is served without TLS"}},
 		{name: "half of TLS", args: "--tls-cert a --tls-ca b", says: []string{"belong together; --tls-key missing"}},
 		{name: "no data directory", args: "--data-dir=", says: []string{"data-dir: is empty"}},
+		{name: "ended jobs", args: "--keep-ended-jobs -1", says: []string{"keep-ended-jobs: -1 is below 0", "0 for all"}},
 		{name: "heartbeats", args: "--heartbeat-timeout 1s --heartbeat-interval 2s", says: []string{"at least three times the interval"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
