@@ -20,7 +20,7 @@ type metrics struct {
 	jobState, restarts, needed, held, waitingSeconds, completed, failed, age, size *prometheus.Desc
 	slotsByState, workers, epoch                                                   *prometheus.Desc
 
-	checkpointOffset, partitionsFound, discoveryFailures *prometheus.Desc
+	checkpointOffset, partitionsFound, partitionsSetAside, discoveryFailures *prometheus.Desc
 
 	uncommitted, commitLag, unfenced, idsRecent *prometheus.Desc
 
@@ -37,28 +37,29 @@ func newMetrics(m *Manager) *metrics {
 		droppedMessages: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_messages_dropped_total", Help: "Messages of task managers that were late, repeated or of an old attempt."}, []string{"reason"}),
 		checkpointDuration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "sluice_checkpoint_duration_seconds", Help: "From the trigger of a checkpoint to its durability.",
 			Buckets: prometheus.ExponentialBuckets(0.002, 2, 14)}, []string{"job"}),
-		jobState:          desc("sluice_job_state", "1 for the state that the job is in.", "job", "state"),
-		restarts:          desc("sluice_job_restarts_total", "Restarts of the job.", "job"),
-		needed:            desc("sluice_job_slots_needed", "Slots that the job needs.", "job"),
-		held:              desc("sluice_job_slots_held", "Slots that the job holds.", "job"),
-		waitingSeconds:    desc("sluice_job_waiting_for_slots_seconds", "How long the job has been waiting for slots; 0 when it is not.", "job"),
-		completed:         desc("sluice_checkpoints_completed_total", "Completed checkpoints.", "job"),
-		failed:            desc("sluice_checkpoints_failed_total", "Checkpoints that were triggered and did not complete.", "job"),
-		age:               desc("sluice_checkpoint_age_seconds", "Time since the latest checkpoint was completed.", "job"),
-		size:              desc("sluice_checkpoint_size_bytes", "State in the latest checkpoint.", "job"),
-		slotsByState:      desc("sluice_slots", "Slots of the cluster by state: free or held.", "state"),
-		workers:           desc("sluice_taskmanagers", "Task managers by state.", "state"),
-		checkpointOffset:  desc("sluice_checkpoint_offset", "Next offset to read of a partition in the latest checkpoint.", "job", "source", "topic", "partition"),
-		partitionsFound:   desc("sluice_partitions_found_total", "Partitions that were found while the job ran, and are read since.", "job"),
-		discoveryFailures: desc("sluice_partition_discovery_failures_total", "Searches for new partitions that failed; each is repeated.", "job"),
-		uncommitted:       desc("sluice_transactions_uncommitted", "Transactions of completed checkpoints that are not committed yet.", "job"),
-		commitLag:         desc("sluice_commit_lag_seconds", "Age of the oldest of them; 0: none.", "job"),
-		unfenced:          desc("sluice_transactional_ids_unfenced", "Transactional ids of ended attempts that are not fenced for good.", "job"),
-		idsRecent:         desc("sluice_transactional_ids_last_7_days", "Transactional ids made in the last 7 days, as long as brokers remember them; too many of them hurt brokers."),
-		idsMade:           prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_transactional_ids_made_total", Help: "Transactional ids made since the job manager started."}, []string{"job"}),
-		publishAge:        desc("sluice_offsets_publish_age_seconds", "Time since the offsets of a source were last published to a storage, kafka or zookeeper, or since the job manager took the job up.", "job", "source", "storage"),
-		broken:            desc("sluice_job_broken", "1 if the job manager does not run the job although it has not ended.", "job"),
-		epoch:             desc("sluice_leader_epoch", "Number of starts of the job manager on this data directory."),
+		jobState:           desc("sluice_job_state", "1 for the state that the job is in.", "job", "state"),
+		restarts:           desc("sluice_job_restarts_total", "Restarts of the job.", "job"),
+		needed:             desc("sluice_job_slots_needed", "Slots that the job needs.", "job"),
+		held:               desc("sluice_job_slots_held", "Slots that the job holds.", "job"),
+		waitingSeconds:     desc("sluice_job_waiting_for_slots_seconds", "How long the job has been waiting for slots; 0 when it is not.", "job"),
+		completed:          desc("sluice_checkpoints_completed_total", "Completed checkpoints.", "job"),
+		failed:             desc("sluice_checkpoints_failed_total", "Checkpoints that were triggered and did not complete.", "job"),
+		age:                desc("sluice_checkpoint_age_seconds", "Time since the latest checkpoint was completed.", "job"),
+		size:               desc("sluice_checkpoint_size_bytes", "State in the latest checkpoint.", "job"),
+		slotsByState:       desc("sluice_slots", "Slots of the cluster by state: free or held.", "state"),
+		workers:            desc("sluice_taskmanagers", "Task managers by state.", "state"),
+		checkpointOffset:   desc("sluice_checkpoint_offset", "Next offset to read of a partition in the latest checkpoint.", "job", "source", "topic", "partition"),
+		partitionsFound:    desc("sluice_partitions_found_total", "Partitions that were found while the job ran, and are read since.", "job"),
+		partitionsSetAside: desc("sluice_partitions_set_aside_total", "Partitions whose topic was gone for long; no checkpoint holds them since.", "job"),
+		discoveryFailures:  desc("sluice_partition_discovery_failures_total", "Searches for new partitions that failed; each is repeated.", "job"),
+		uncommitted:        desc("sluice_transactions_uncommitted", "Transactions of completed checkpoints that are not committed yet.", "job"),
+		commitLag:          desc("sluice_commit_lag_seconds", "Age of the oldest of them; 0: none.", "job"),
+		unfenced:           desc("sluice_transactional_ids_unfenced", "Transactional ids of ended attempts that are not fenced for good.", "job"),
+		idsRecent:          desc("sluice_transactional_ids_last_7_days", "Transactional ids made in the last 7 days, as long as brokers remember them; too many of them hurt brokers."),
+		idsMade:            prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_transactional_ids_made_total", Help: "Transactional ids made since the job manager started."}, []string{"job"}),
+		publishAge:         desc("sluice_offsets_publish_age_seconds", "Time since the offsets of a source were last published to a storage, kafka or zookeeper, or since the job manager took the job up.", "job", "source", "storage"),
+		broken:             desc("sluice_job_broken", "1 if the job manager does not run the job although it has not ended.", "job"),
+		epoch:              desc("sluice_leader_epoch", "Number of starts of the job manager on this data directory."),
 	}
 	out.registry.MustRegister(out, out.droppedMessages, out.checkpointDuration, out.idsMade, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return out
@@ -72,7 +73,7 @@ func (m *Manager) Metrics() *prometheus.Registry { return m.metrics.registry }
 // Describe is prometheus.Collector's.
 func (c *metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{c.jobState, c.restarts, c.needed, c.held, c.waitingSeconds, c.completed, c.failed, c.age, c.size, c.slotsByState, c.workers, c.epoch,
-		c.checkpointOffset, c.partitionsFound, c.discoveryFailures, c.uncommitted, c.commitLag, c.unfenced, c.idsRecent, c.publishAge, c.broken} {
+		c.checkpointOffset, c.partitionsFound, c.partitionsSetAside, c.discoveryFailures, c.uncommitted, c.commitLag, c.unfenced, c.idsRecent, c.publishAge, c.broken} {
 		ch <- d
 	}
 }
@@ -139,6 +140,7 @@ func (c *metrics) collectJob(ch chan<- prometheus.Metric, r *runner) {
 		}
 	}
 	count(c.partitionsFound, float64(v.discovery.Found))
+	count(c.partitionsSetAside, float64(v.discovery.SetAside))
 	count(c.discoveryFailures, float64(v.discovery.Failures))
 	gauge(c.uncommitted, float64(v.commits.Uncommitted))
 	lag := 0.0

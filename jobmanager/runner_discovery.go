@@ -2,13 +2,7 @@ package jobmanager
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
-	"errors"
-	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/sluice-stream/sluice/checkpoint/boltstore"
@@ -19,13 +13,8 @@ import (
 	"github.com/sluice-stream/sluice/jobmanager/job"
 )
 
-const (
-	// discoverTimeout bounds one listing.
-	discoverTimeout = 10 * time.Second
-	// splitPrefix begins the names of the small values that hold splits which were found while the job ran. They
-	// stay as long as the job: an older checkpoint may be taken over that does not hold them.
-	splitPrefix = "split/"
-)
+// discoverTimeout bounds one listing.
+const discoverTimeout = 10 * time.Second
 
 // newDiscovery makes the search for the partitions of a job's sources.
 func newDiscovery(c Connector, j *graph.Job) *discovery.Machine {
@@ -36,7 +25,7 @@ func newDiscovery(c Connector, j *graph.Job) *discovery.Machine {
 			continue
 		}
 		if every, wanted := c.DiscoveryInterval(s.Kafka); wanted {
-			sources = append(sources, discovery.Source{Name: s.Name, Interval: every})
+			sources = append(sources, discovery.Source{Name: s.Name, Interval: every, Pattern: s.Kafka.TopicPattern != ""})
 		}
 	}
 	return discovery.New(sources)
@@ -58,6 +47,10 @@ func (r *runner) stepDiscovery(ctx context.Context, now time.Time, ev discovery.
 			r.storeSplits(ctx, e)
 		case discovery.Add:
 			r.addSplits(e)
+		case discovery.SetAside:
+			r.setAside(ctx, e)
+		case discovery.Remove:
+			r.removeSplits(e)
 		case discovery.Fail:
 			r.log.Error("a source cannot be read on", "attempt", e.Fence.Attempt, "reason", e.Why)
 			r.enqueue(job.SourceFailing{Fence: e.Fence, Why: e.Why})
@@ -128,7 +121,7 @@ func (r *runner) roomFor(found []manifest.Position) error {
 		if err != nil {
 			return err
 		}
-		all, err := withFound(tx, r.id, m)
+		all, _, err := withFound(tx, r.id, m)
 		if err != nil {
 			return err
 		}
@@ -144,6 +137,7 @@ func (r *runner) addSplits(e discovery.Add) {
 		return // the next attempt is deployed with them
 	}
 	d.added[e.Subtask] = append(d.added[e.Subtask], e.Positions...)
+	d.removed[e.Subtask] = without(d.removed[e.Subtask], e.Positions)
 	for _, p := range e.Positions {
 		r.log.Info("partition found", "source", p.Source, "topic", p.Topic, "partition", p.Partition, "offset", p.Next, "subtask", e.Subtask.String(), "attempt", e.Fence.Attempt)
 		r.decisions.fenced("splitAdded", e.Fence, "topic", p.Topic, "partition", p.Partition, "offset", p.Next, "subtask", e.Subtask.String())
@@ -153,92 +147,64 @@ func (r *runner) addSplits(e discovery.Add) {
 	}
 }
 
-// repeatSplits sends a task manager again what its subtasks were given since the deployment.
+// setAside stores where splits stand whose topic is gone.
+func (r *runner) setAside(ctx context.Context, e discovery.SetAside) {
+	answer := discovery.AsideSet{Fence: e.Fence, Source: e.Source}
+	r.beside(ctx, func(ctx context.Context) error {
+		return r.m.store.Update(ctx, func(tx *boltstore.Tx) (err error) {
+			answer.Positions, err = setAside(tx, r.id, e.Positions)
+			return err
+		})
+	}, func(_ time.Time, err error) {
+		r.doubtful(err)
+		if answer.Err = err; err != nil {
+			answer.Positions = nil
+			r.log.Warn("set positions aside of topics that are gone", "source", e.Source, "reason", err)
+		}
+		for _, p := range answer.Positions {
+			r.log.Info("topic is gone, its position is set aside", "source", p.Source, "topic", p.Topic, "partition", p.Partition, "offset", p.Next, "topicId", p.TopicID.String())
+		}
+		r.enqueue(answer)
+	})
+}
+
+// removeSplits takes splits that are set aside from a subtask of the attempt that runs.
+func (r *runner) removeSplits(e discovery.Remove) {
+	d := r.deployed
+	if d == nil || d.fence != e.Fence {
+		return // the next attempt is deployed without them
+	}
+	d.added[e.Subtask] = without(d.added[e.Subtask], e.Positions)
+	d.removed[e.Subtask] = append(d.removed[e.Subtask], e.Positions...)
+	for _, m := range removeSplitsMessages(r.id, e.Fence, e.Subtask, e.Positions) {
+		r.m.sessions.send(d.placement[e.Subtask], m)
+	}
+}
+
+// without leaves splits out of a list.
+func without(list, splits []manifest.Position) []manifest.Position {
+	gone := make(map[manifest.Split]bool, len(splits))
+	for _, p := range splits {
+		gone[p.Split] = true
+	}
+	return slices.DeleteFunc(list, func(p manifest.Position) bool { return gone[p.Split] })
+}
+
+// repeatSplits sends a task manager again what its subtasks were given since the deployment, and what was taken from them.
 func (r *runner) repeatSplits(worker ident.WorkerID) {
 	d := r.deployed
+	var all []message
+	for subtask, list := range d.removed {
+		if d.placement[subtask] == worker {
+			all = append(all, removeSplitsMessages(r.id, d.fence, subtask, list)...)
+		}
+	}
 	for subtask, list := range d.added {
-		if d.placement[subtask] != worker {
-			continue
-		}
-		for _, m := range addSplitsMessages(r.id, d.fence, subtask, list) {
-			r.m.sessions.send(worker, m)
+		if d.placement[subtask] == worker {
+			all = append(all, addSplitsMessages(r.id, d.fence, subtask, list)...)
 		}
 	}
-}
-
-// restorePoint is a manifest with the splits that were found and do not stand in it: they begin where they were
-// stored.
-func (m *Manager) restorePoint(id ident.JobID, at *manifest.Manifest) (out *manifest.Manifest, err error) {
-	err = m.store.View(func(tx *boltstore.Tx) error {
-		out, err = withFound(tx, id, at)
-		return err
-	})
-	return out, err
-}
-
-// withFound adds the found splits of a job to a copy of one of its manifests.
-func withFound(tx *boltstore.Tx, id ident.JobID, m *manifest.Manifest) (*manifest.Manifest, error) {
-	known := make(map[manifest.Split]bool, len(m.Positions))
-	for _, p := range m.Positions {
-		known[p.Split] = true
+	for _, m := range all {
+		r.m.sessions.send(worker, m)
 	}
-	out := *m
-	out.Positions = slices.Clone(m.Positions)
-	err := tx.Values(id, splitPrefix, func(name string, value []byte) error {
-		p, err := readSplit(name, value)
-		if err != nil {
-			return fmt.Errorf("split %q of job %s: %w: %w", name, id, boltstore.ErrDamaged, err)
-		}
-		if !known[p.Split] {
-			out.Positions = append(out.Positions, p)
-		}
-		return nil
-	})
-	slices.SortFunc(out.Positions, func(a, b manifest.Position) int { return a.Compare(b.Split) })
-	return &out, err
-}
-
-// storedSplit is a found split in the store, as JSON under its name.
-type storedSplit struct {
-	Next        int64  `json:"next"`
-	LeaderEpoch int32  `json:"leaderEpoch"`
-	TopicID     string `json:"topicId,omitempty"`
-}
-
-func splitName(s manifest.Split) string {
-	return fmt.Sprintf("%s%s/%s/%d", splitPrefix, s.Source, s.Topic, s.Partition)
-}
-
-// putSplit stores a split unless it is there, and gives what is stored.
-func putSplit(tx *boltstore.Tx, id ident.JobID, p manifest.Position) (manifest.Position, error) {
-	name := splitName(p.Split)
-	old, err := tx.Value(id, name)
-	if err == nil {
-		return readSplit(name, old)
-	}
-	if !errors.Is(err, boltstore.ErrNotFound) {
-		return p, err
-	}
-	data, err := json.Marshal(storedSplit{Next: p.Next, LeaderEpoch: p.LeaderEpoch, TopicID: p.TopicID.String()})
-	if err != nil {
-		return p, fmt.Errorf("encode split %s: %w", name, err)
-	}
-	return p, tx.PutValue(id, name, data)
-}
-
-// readSplit reads split/SOURCE/TOPIC/PARTITION and its value. Found splits are never bounded.
-func readSplit(name string, value []byte) (manifest.Position, error) {
-	p := manifest.Position{Stop: -1}
-	parts := strings.Split(strings.TrimPrefix(name, splitPrefix), "/")
-	if len(parts) != 3 {
-		return p, fmt.Errorf("want SOURCE/TOPIC/PARTITION, got %q", name)
-	}
-	partition, err := strconv.ParseInt(parts[2], 10, 32)
-	p.Split = manifest.Split{Source: parts[0], Topic: parts[1], Partition: int32(partition)}
-	var s storedSplit
-	err = errors.Join(err, json.Unmarshal(value, &s))
-	id, err2 := base64.RawURLEncoding.DecodeString(s.TopicID)
-	copy(p.TopicID[:], id)
-	p.Next, p.LeaderEpoch = s.Next, s.LeaderEpoch
-	return p, errors.Join(err, err2)
 }

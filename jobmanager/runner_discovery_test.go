@@ -215,7 +215,7 @@ func TestContinued(t *testing.T) {
 	m.connector = growingConnector{}
 	j := countJob(1)
 	resolved := []manifest.Position{found(0, 100), found(1, 100), found(2, 100)}
-	out, err := m.continued(t.Context(), j, []manifest.Position{found(0, 5), found(9, 9)}, resolved)
+	out, err := m.continued(t.Context(), j, []manifest.Position{found(0, 5), found(9, 9)}, nil, resolved)
 	if err != nil || !slices.Equal(out.positions, []manifest.Position{found(0, 5), found(1, 11), found(2, 22)}) {
 		t.Errorf("%v, %v", out.positions, err)
 	}
@@ -226,33 +226,33 @@ func TestContinued(t *testing.T) {
 		t.Errorf("warnings %q", out.warnings)
 	}
 	// A source that the checkpoint does not know begins as resolved; so does what a fixed set names.
-	if out, err := m.continued(t.Context(), j, nil, resolved); err != nil || !slices.Equal(out.positions, resolved) {
+	if out, err := m.continued(t.Context(), j, nil, nil, resolved); err != nil || !slices.Equal(out.positions, resolved) {
 		t.Errorf("unknown source: %v, %v", out.positions, err)
 	}
 	fixed := countJob(1)
 	fixed.Sources[0].Kafka.Partitions = map[string][]int32{"t": {0, 1}}
-	if out, err := m.continued(t.Context(), fixed, []manifest.Position{found(0, 5)}, resolved[:2]); err != nil || !slices.Equal(out.positions, []manifest.Position{found(0, 5), found(1, 100)}) {
+	if out, err := m.continued(t.Context(), fixed, []manifest.Position{found(0, 5)}, nil, resolved[:2]); err != nil || !slices.Equal(out.positions, []manifest.Position{found(0, 5), found(1, 100)}) {
 		t.Errorf("fixed set: %v, %v", out.positions, err)
 	}
 	// Another topic of the name is refused; an unknown id is not.
 	old := found(0, 5)
 	old.TopicID = manifest.TopicID{9}
-	if _, err := m.continued(t.Context(), j, []manifest.Position{old}, resolved); !errors.Is(err, errNotRestorable) || !strings.Contains(err.Error(), "deleted and created again") {
+	if _, err := m.continued(t.Context(), j, []manifest.Position{old}, nil, resolved); !errors.Is(err, errNotRestorable) || !strings.Contains(err.Error(), "deleted and created again") {
 		t.Errorf("another topic: %v", err)
 	}
 	old.TopicID = manifest.TopicID{}
-	if out, err := m.continued(t.Context(), j, []manifest.Position{old}, resolved[:1]); err != nil || out.positions[0] != found(0, 5) {
+	if out, err := m.continued(t.Context(), j, []manifest.Position{old}, nil, resolved[:1]); err != nil || out.positions[0] != found(0, 5) {
 		t.Errorf("unknown id: %v, %v", out.positions, err)
 	}
 	// A pattern goes on with what is not listed now: it would read it from the beginning when it is listed again.
 	pattern := countJob(1)
 	pattern.Sources[0].Kafka.Topics, pattern.Sources[0].Kafka.TopicPattern = nil, "t.*"
-	if out, err := m.continued(t.Context(), pattern, []manifest.Position{found(0, 5), found(1, 6), found(2, 7), found(9, 9)}, resolved); err != nil ||
+	if out, err := m.continued(t.Context(), pattern, []manifest.Position{found(0, 5), found(1, 6), found(2, 7), found(9, 9)}, nil, resolved); err != nil ||
 		!slices.Equal(out.positions, []manifest.Position{found(0, 5), found(1, 6), found(2, 7), found(9, 9)}) || len(out.warnings) != 1 || !strings.Contains(out.warnings[0], "it is kept") {
 		t.Errorf("a pattern: %v, warnings %q, %v", out.positions, out.warnings, err)
 	}
 	pattern.Sources[0].Kafka.Bounded.Mode = graph.BoundLatest
-	if out, err := m.continued(t.Context(), pattern, []manifest.Position{found(0, 5), found(1, 6), found(2, 7), found(9, 9)}, resolved); err != nil || len(out.positions) != 3 {
+	if out, err := m.continued(t.Context(), pattern, []manifest.Position{found(0, 5), found(1, 6), found(2, 7), found(9, 9)}, nil, resolved); err != nil || len(out.positions) != 3 {
 		t.Errorf("a bounded pattern: %v, %v", out.positions, err)
 	}
 	// A record ended a partition, which stays so, though nobody looks for that record again.
@@ -260,17 +260,17 @@ func TestContinued(t *testing.T) {
 	ended.Sources[0].Kafka.Until = "value == 'end'"
 	last := found(0, 50)
 	last.Stop = 50
-	if out, err := m.continued(t.Context(), ended, []manifest.Position{last, found(1, 7), found(2, 7)}, resolved); err != nil || out.positions[0] != last || out.positions[1] != found(1, 7) {
+	if out, err := m.continued(t.Context(), ended, []manifest.Position{last, found(1, 7), found(2, 7)}, nil, resolved); err != nil || out.positions[0] != last || out.positions[1] != found(1, 7) {
 		t.Errorf("an ended partition: %v, %v", out.positions, err)
 	}
 	// A bound of now is one: what came since the bound of then is read.
 	bounded := slices.Clone(resolved)
 	bounded[0].Stop = 90
-	if out, err := m.continued(t.Context(), ended, []manifest.Position{last, found(1, 7), found(2, 7)}, bounded); err != nil || out.positions[0].Stop != 90 {
+	if out, err := m.continued(t.Context(), ended, []manifest.Position{last, found(1, 7), found(2, 7)}, nil, bounded); err != nil || out.positions[0].Stop != 90 {
 		t.Errorf("a bound of now: %v, %v", out.positions, err)
 	}
 	m.connector = growingConnector{err: errors.New("no broker")}
-	if _, err := m.continued(t.Context(), j, []manifest.Position{found(0, 5)}, resolved); !errors.Is(err, errCheckFailed) {
+	if _, err := m.continued(t.Context(), j, []manifest.Position{found(0, 5)}, nil, resolved); !errors.Is(err, errCheckFailed) {
 		t.Errorf("without a broker: %v", err)
 	}
 }

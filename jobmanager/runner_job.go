@@ -363,7 +363,7 @@ func internalFailure(err error) job.Failure {
 func (r *runner) newDeployment(e job.Deploy, from *manifest.Manifest) (dep *deployment, gone []ident.WorkerID) {
 	dep = &deployment{
 		job: r.id, fence: e.Fence, graph: r.graph, plan: r.plan, restored: from, placement: map[ident.Subtask]ident.WorkerID{},
-		targets: map[ident.WorkerID]target{}, splits: assignSplits(r.m.connector, r.plan, from.Positions), added: map[ident.Subtask][]manifest.Position{},
+		targets: map[ident.WorkerID]target{}, splits: assignSplits(r.m.connector, r.plan, from.Positions), added: map[ident.Subtask][]manifest.Position{}, removed: map[ident.Subtask][]manifest.Position{},
 		handouts: newHandouts(r.m.store.ClusterID(), r.id, r.plan, e.Fence.Attempt), idCap: idCap(r.graph),
 		transactional: map[ident.Subtask][]sinkRef{},
 	}

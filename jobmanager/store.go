@@ -44,8 +44,8 @@ func (s *storedJob) encode() ([]byte, error) {
 	return data, nil
 }
 
-// create stores a new job with its checkpoint 0 in one write, and makes its runner.
-func (m *Manager) create(id ident.JobID, j *graph.Job, plan *graph.Physical, zero *manifest.Manifest) (*runner, error) {
+// create stores a new job with its checkpoint 0, and what is set aside of that, in one write, and makes its runner.
+func (m *Manager) create(id ident.JobID, j *graph.Job, plan *graph.Physical, zero *manifest.Manifest, aside []manifest.Position) (*runner, error) {
 	specBytes, err := encodeGraph(j)
 	if err != nil {
 		return nil, err
@@ -58,6 +58,11 @@ func (m *Manager) create(id ident.JobID, j *graph.Job, plan *graph.Physical, zer
 		return nil, err
 	}
 	err = m.store.Update(context.Background(), func(tx *boltstore.Tx) error {
+		for _, p := range aside {
+			if err := storeSplit(tx, id, storedSplit{p, true}); err != nil {
+				return err
+			}
+		}
 		return errors.Join(tx.PutJob(id, data), tx.PutName(j.Name, id), tx.PutManifest(zero))
 	})
 	if err != nil {

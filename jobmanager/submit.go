@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/sluice-stream/sluice/checkpoint"
@@ -49,7 +50,7 @@ func (m *Manager) submit(ctx context.Context, s submission) (ident.JobID, []stri
 		return "", nil, fmt.Errorf("%w: %w", errCheckFailed, withCause(ctx, err))
 	}
 	id := ident.JobID(newID())
-	zero, warnings, err := m.checkpointZero(ctx, id, plan, s)
+	zero, aside, warnings, err := m.checkpointZero(ctx, id, plan, s)
 	if err != nil {
 		return "", nil, err
 	}
@@ -63,7 +64,7 @@ func (m *Manager) submit(ctx context.Context, s submission) (ident.JobID, []stri
 	if err := m.linkBlobs(context.WithoutCancel(ctx), id, zero); err != nil {
 		return "", nil, fmt.Errorf("%w: %w", errNotRestorable, errors.Join(err, m.blobs.DeleteJob(id)))
 	}
-	r, err := m.create(id, s.job, plan, zero)
+	r, err := m.create(id, s.job, plan, zero, aside)
 	if err != nil { // of which it may not be known whether it is durable: its files stay until the next start
 		return "", nil, err
 	}
@@ -127,26 +128,27 @@ func (m *Manager) reserveName(name string) (release func(), err error) {
 	}, nil
 }
 
-// checkpointZero is where the job begins: at its start offsets, or at the checkpoint of another job.
-func (m *Manager) checkpointZero(ctx context.Context, id ident.JobID, plan *graph.Physical, s submission) (*manifest.Manifest, []string, error) {
+// checkpointZero is where the job begins: at its start offsets, or at the checkpoint of another job. aside is what that one
+// had set aside.
+func (m *Manager) checkpointZero(ctx context.Context, id ident.JobID, plan *graph.Physical, s submission) (zero *manifest.Manifest, aside []manifest.Position, warnings []string, err error) {
 	if s.fromCheckpoint == "" {
 		positions, warnings, err := m.startPositions(ctx, s.job)
-		return checkpoint.Zero(id, plan.Identity, positions, time.Now()), warnings, err
+		return checkpoint.Zero(id, plan.Identity, positions, time.Now()), nil, warnings, err
 	}
-	adopted, err := m.adopt(id, plan, s)
+	zero, aside, err = m.adopt(id, plan, s)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", errNotRestorable, err)
+		return nil, nil, nil, fmt.Errorf("%w: %w", errNotRestorable, err)
 	}
-	positions, warnings, err := m.startPositions(ctx, startsOf(s.job, adopted.Positions))
+	positions, warnings, err := m.startPositions(ctx, startsOf(s.job, slices.Concat(zero.Positions, aside)))
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	resumed, err := m.continued(ctx, s.job, adopted.Positions, positions)
+	resumed, err := m.continued(ctx, s.job, zero.Positions, aside, positions)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	adopted.Positions = resumed.positions
-	return adopted, append(warnings, resumed.warnings...), nil
+	zero.Positions = resumed.positions
+	return zero, resumed.aside, append(warnings, resumed.warnings...), nil
 }
 
 func (m *Manager) startPositions(ctx context.Context, job *graph.Job) ([]manifest.Position, []string, error) {

@@ -20,46 +20,45 @@ import (
 // maxNamedSplits bounds the partitions that a warning names.
 const maxNamedSplits = 5
 
-func (m *Manager) adopt(id ident.JobID, plan *graph.Physical, s submission) (*manifest.Manifest, error) {
+// adopt is checkpoint 0 of a job that takes over a checkpoint, and what was set aside of that, which the job reads if its
+// topic is back.
+func (m *Manager) adopt(id ident.JobID, plan *graph.Physical, s submission) (zero *manifest.Manifest, aside []manifest.Position, err error) {
 	job, number, ok := strings.Cut(s.fromCheckpoint, "/")
 	n, err := strconv.ParseUint(number, 10, 63)
 	if !ok || err != nil {
-		return nil, fmt.Errorf("checkpoint %q: want JOBID/N, as `sluice checkpoints` prints it", s.fromCheckpoint)
+		return nil, nil, fmt.Errorf("checkpoint %q: want JOBID/N, as `sluice checkpoints` prints it", s.fromCheckpoint)
 	}
 	old, err := m.find(job)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if !old.ended() {
-		return nil, fmt.Errorf("job %s is %s; stop or cancel it first", old.id, old.view().state)
+		return nil, nil, fmt.Errorf("job %s is %s; stop or cancel it first", old.id, old.view().state)
 	}
 	from, err := m.checkpointOf(old.id, ident.CheckpointID(n))
 	if errors.Is(err, boltstore.ErrNotFound) && old.view().damage != "" {
-		return nil, fmt.Errorf("%w: %s: %s", errUnknownCheckpoint, s.fromCheckpoint, old.view().damage)
+		return nil, nil, fmt.Errorf("%w: %s: %s", errUnknownCheckpoint, s.fromCheckpoint, old.view().damage)
 	}
 	if errors.Is(err, boltstore.ErrNotFound) {
-		return nil, fmt.Errorf("%w: job %s keeps no checkpoint %d; `sluice checkpoints %s` lists those that it keeps", errUnknownCheckpoint, old.id, n, old.id)
+		return nil, nil, fmt.Errorf("%w: job %s keeps no checkpoint %d; `sluice checkpoints %s` lists those that it keeps", errUnknownCheckpoint, old.id, n, old.id)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("checkpoint %s is damaged, or of a newer release, and nothing can go on from it: %w", s.fromCheckpoint, err)
+		return nil, nil, fmt.Errorf("checkpoint %s is damaged, or of a newer release, and nothing can go on from it: %w", s.fromCheckpoint, err)
 	}
 	if !from.committed && old.view().state != jobstate.FailedDataLoss { // a loss was told, with what this costs
-		return nil, fmt.Errorf("checkpoint %s is not committed: its output is not visible", s.fromCheckpoint)
+		return nil, nil, fmt.Errorf("checkpoint %s is not committed: its output is not visible", s.fromCheckpoint)
 	}
-	held, err := m.restorePoint(old.id, from.manifest)
+	held, aside, err := m.heldBy(old.id, from.manifest)
 	if err != nil {
-		return nil, fmt.Errorf("read the partitions that job %s found: %w", old.id, err)
+		return nil, nil, fmt.Errorf("read the partitions that job %s found: %w", old.id, err)
 	}
 	heir := checkpoint.Heir{
 		Job: id, Identity: plan.Identity, AllowDropped: s.allowDroppedState, MaxParallelism: s.job.MaxParallelism,
 		Stateful: func(name string) bool { return hasCount(s.job, name) },
 		Reads:    func(split manifest.Split) bool { return reads(s.job, split) },
 	}
-	adopted, err := checkpoint.Adopt(held, heir, time.Now())
-	if err != nil {
-		return nil, err
-	}
-	return adopted, nil
+	zero, err = checkpoint.Adopt(held, heir, time.Now())
+	return zero, slices.DeleteFunc(aside, func(p manifest.Position) bool { return !reads(s.job, p.Split) }), err
 }
 
 func hasCount(job *graph.Job, name string) bool {
@@ -101,7 +100,9 @@ func awaited(job *graph.Job, source string) bool {
 // takenOver are the positions of a job that goes on where another one ended.
 type takenOver struct {
 	positions []manifest.Position
-	warnings  []string
+	// aside are those that are not read until their topics are back.
+	aside    []manifest.Position
+	warnings []string
 }
 
 // startsOf is the job as its sources have to be resolved beside a checkpoint: where the checkpoint says where to read, the
@@ -128,11 +129,17 @@ func startsOf(job *graph.Job, from []manifest.Position) *graph.Job {
 
 // continued takes the next offsets of a checkpoint, and the ends of bounded sources from what was resolved now. A
 // split that the checkpoint does not know of a source that it knows is new: it was added since, and begins at its
-// beginning, whatever the startup says. A source that the checkpoint does not know begins as resolved.
-func (m *Manager) continued(ctx context.Context, job *graph.Job, from, resolved []manifest.Position) (out takenOver, err error) {
+// beginning, whatever the startup says. A source that the checkpoint does not know begins as resolved. What is set aside
+// goes on where it stands if its topic is there again.
+func (m *Manager) continued(ctx context.Context, job *graph.Job, from, aside, resolved []manifest.Position) (out takenOver, err error) {
 	at := map[manifest.Split]manifest.Position{}
 	bySource := map[string][]manifest.Position{}
-	for _, p := range from {
+	aside = superseded(aside, resolved)
+	apart := map[manifest.Split]bool{}
+	for _, p := range aside {
+		apart[p.Split] = true
+	}
+	for _, p := range slices.Concat(from, aside) {
 		at[p.Split] = p
 		bySource[p.Source] = append(bySource[p.Source], p)
 	}
@@ -169,16 +176,34 @@ func (m *Manager) continued(ctx context.Context, job *graph.Job, from, resolved 
 		}
 	}
 	for p, old := range at {
-		if awaited(job, p.Source) {
-			out.positions = append(out.positions, old)
-			out.warnings = append(out.warnings, fmt.Sprintf("source %s: the checkpoint holds a position of %s/%d, which Kafka does not list now; it is kept, and nothing is read from there meanwhile", p.Source, p.Topic, p.Partition))
-			continue
-		}
-		out.warnings = append(out.warnings, fmt.Sprintf("source %s: the checkpoint holds a position of %s/%d, which does not exist any more", p.Source, p.Topic, p.Partition))
+		out.unlisted(old, awaited(job, p.Source), apart[p])
 	}
 	slices.SortFunc(out.positions, func(a, b manifest.Position) int { return a.Compare(b.Split) })
 	slices.Sort(out.warnings)
 	return out, nil
+}
+
+// unlisted decides over a position of a topic that is not there now. What was apart stays so, and was told before.
+func (t *takenOver) unlisted(p manifest.Position, awaited, apart bool) {
+	switch {
+	case apart && awaited:
+		t.aside = append(t.aside, p)
+	case apart:
+	case awaited:
+		t.positions = append(t.positions, p)
+		t.warnings = append(t.warnings, fmt.Sprintf("source %s: the checkpoint holds a position of %s/%d, which Kafka does not list now; it is kept, and nothing is read from there meanwhile", p.Source, p.Topic, p.Partition))
+	default:
+		t.warnings = append(t.warnings, fmt.Sprintf("source %s: the checkpoint holds a position of %s/%d, which does not exist any more", p.Source, p.Topic, p.Partition))
+	}
+}
+
+// superseded leaves out what is set aside of topics that others have replaced.
+func superseded(aside, resolved []manifest.Position) []manifest.Position {
+	now := map[manifest.Split]manifest.Position{}
+	for _, p := range resolved {
+		now[p.Split] = p
+	}
+	return slices.DeleteFunc(slices.Clone(aside), func(p manifest.Position) bool { return otherTopic(p, now[p.Split]) })
 }
 
 // begin puts the new splits of a source where their logs begin. Those of a fixed set were named by somebody: they

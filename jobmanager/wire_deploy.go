@@ -36,6 +36,8 @@ type deployment struct {
 	splits map[ident.Subtask][]manifest.Position
 	// added is, per source subtask, what it was given since.
 	added map[ident.Subtask][]manifest.Position
+	// removed is what was taken from it since, with where it stood; a split that was given to it again is in added alone.
+	removed map[ident.Subtask][]manifest.Position
 	// handouts are the transactional ids of the attempt so far; idCap is how many a sink may ask for.
 	handouts map[sinkRef]commit.Handout
 	idCap    int
@@ -102,6 +104,19 @@ func addSplitsMessages(job ident.JobID, fence ident.Fence, to ident.Subtask, lis
 			m.Positions = append(m.Positions, wire.PositionToProto(p))
 		}
 		out = append(out, &pb.FromJobManager{Message: &pb.FromJobManager_AddSplits{AddSplits: m}})
+	}
+	return out
+}
+
+// removeSplitsMessages take splits from a subtask, in as many messages as their size needs.
+func removeSplitsMessages(job ident.JobID, fence ident.Fence, from ident.Subtask, list []manifest.Position) []message {
+	var out []message
+	for part := range slices.Chunk(list, maxAddedSplits) {
+		m := &pb.RemoveSplits{Attempt: wire.AttemptToProto(job, fence), Subtask: wire.SubtaskToProto(from)}
+		for _, p := range part {
+			m.Positions = append(m.Positions, wire.PositionToProto(p))
+		}
+		out = append(out, &pb.FromJobManager{Message: &pb.FromJobManager_RemoveSplits{RemoveSplits: m}})
 	}
 	return out
 }

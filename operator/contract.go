@@ -74,6 +74,14 @@ type SplitAdder interface {
 	AddSplits(positions []manifest.Position)
 }
 
+// SplitRemover is a source that lets go of splits while it runs.
+type SplitRemover interface {
+	Source
+	// RemoveSplit lets go of a split, unless something of it behind an offset was handed out, or may still be: false. No
+	// batch of it comes after true, and it may be added again. Any goroutine may call it; it must not wait.
+	RemoveSplit(split manifest.Split, at int64) bool
+}
+
 // SplitEnder is a source whose splits can be ended before their bound.
 type SplitEnder interface {
 	Source

@@ -242,6 +242,19 @@ func (tm *TaskManager) onAddSplits(id attemptID, to ident.Subtask, splits []mani
 	}
 }
 
+// onRemoveSplits has a source subtask let go of splits. They are taken only from one that runs, so it is made already.
+func (tm *TaskManager) onRemoveSplits(id attemptID, from ident.Subtask, splits []manifest.Position) {
+	a := tm.attemptOf(id)
+	if a == nil {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if t := a.tasks[from]; t != nil {
+		t.RemoveSplits(splits)
+	}
+}
+
 // runTask restores and runs a subtask. The exchange runs already, so peers do not wait for large state.
 func (a *attempt) runTask(ctx context.Context, b *builder, t *task) error {
 	var err error

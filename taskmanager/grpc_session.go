@@ -375,8 +375,11 @@ func (tm *TaskManager) handle(_ context.Context, m *pb.FromJobManager) {
 		h := v.HandOut
 		tm.onHandOut(attemptFromProto(h.GetAttempt()), sinkKey{wire.SubtaskFromProto(h.GetSubtask()), h.GetSink()}, int(h.GetBelow()))
 	case *pb.FromJobManager_AddSplits:
-		id, to, splits := addSplitsFromProto(v.AddSplits)
+		id, to, splits := splitsFromProto(v.AddSplits)
 		tm.onAddSplits(id, to, splits)
+	case *pb.FromJobManager_RemoveSplits:
+		id, from, splits := splitsFromProto(v.RemoveSplits)
+		tm.onRemoveSplits(id, from, splits)
 	case *pb.FromJobManager_Cancel:
 		var subtasks []ident.Subtask
 		for _, s := range v.Cancel.GetSubtasks() {

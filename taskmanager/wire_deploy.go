@@ -77,7 +77,14 @@ func deploymentFromProto(d *pb.Deploy) (*deployment, error) {
 	return out, nil
 }
 
-func addSplitsFromProto(m *pb.AddSplits) (id attemptID, to ident.Subtask, splits []manifest.Position) {
+// splitsMessage is AddSplits or RemoveSplits.
+type splitsMessage interface {
+	GetAttempt() *pb.AttemptRef
+	GetSubtask() *pb.SubtaskRef
+	GetPositions() []*pb.SplitPosition
+}
+
+func splitsFromProto(m splitsMessage) (id attemptID, of ident.Subtask, splits []manifest.Position) {
 	for _, p := range m.GetPositions() {
 		splits = append(splits, wire.PositionFromProto(p))
 	}

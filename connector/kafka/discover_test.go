@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -13,7 +14,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
+	"github.com/sluice-stream/sluice/connector/kafka/wire"
 	"github.com/sluice-stream/sluice/graph"
+	"github.com/sluice-stream/sluice/operator"
 )
 
 // recreate deletes a topic and makes it anew.
@@ -302,5 +305,114 @@ func TestStalledFetchDoesNotReadAnotherTopic(t *testing.T) {
 		if r.take(50*time.Millisecond) || time.Now().After(deadline) {
 			t.Fatalf("it is at %v, reasons %q", r.next, r.reasons.said)
 		}
+	}
+}
+
+// TestRemovedSplit: a split whose topic is gone is let go of, with its trouble, and may come back as that of a new topic.
+func TestRemovedSplit(t *testing.T) {
+	t.Parallel()
+	f := startFake(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "a", "b"))
+	cl := franz(t, f)
+	produce(t, cl, numbered("a", 0, 10)...)
+	produce(t, cl, numbered("b", 0, 10)...)
+	r := startSource(t, properties(f), position("a", 0, 0, -1), position("b", 0, 0, -1))
+	r.until("a", 0, 10)
+	r.until("b", 0, 10)
+	b := position("b", 0, 0, -1).Split
+	if r.source.RemoveSplit(b, 9) || r.source.RemoveSplit(position("c", 0, 0, -1).Split, 0) {
+		t.Error("let go of what was read further, or is not there")
+	}
+	admin := kadm.NewClient(franz(t, f))
+	if _, err := admin.DeleteTopics(testContext(t), "b"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the topic is missed", func() bool { heard, _ := r.reasons.heard("b/0: "); return heard })
+	if !r.source.RemoveSplit(b, 10) || r.source.RemoveSplit(b, 10) {
+		t.Error("want one removal")
+	}
+	eventually(t, "its trouble is over", func() bool { _, well := r.reasons.heard(""); return well })
+	if lag := r.source.Lag(); len(lag) != 1 || lag[0].Split.Topic != "a" {
+		t.Errorf("lag %v", lag)
+	}
+	produce(t, franz(t, f), numbered("a", 0, 5)...)
+	r.until("a", 0, 15)
+	if _, err := admin.CreateTopic(testContext(t), 1, 1, nil, "b"); err != nil {
+		t.Fatal(err)
+	}
+	produce(t, franz(t, f), numbered("b", 0, 20)...)
+	if r.take(200 * time.Millisecond) {
+		t.Errorf("something was read: %v", r.next)
+	}
+	delete(r.next, b)
+	r.source.AddSplits([]manifest.Position{position("b", 0, 0, -1)})
+	r.until("b", 0, 20)
+	produce(t, franz(t, f), numbered("a", 0, 5)...)
+	r.until("a", 0, 20)
+}
+
+// TestRemovedAndAddedAgain many times while it is read: each record comes once, whatever was on its way.
+func TestRemovedAndAddedAgain(t *testing.T) {
+	t.Parallel()
+	f := startFake(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "a", "b"))
+	cl := franz(t, f)
+	r := startSource(t, properties(f, propFetchMaxWait, "5"), position("a", 0, 0, -1), position("b", 0, 0, -1))
+	b, times, written := position("b", 0, 0, -1).Split, 0, int64(0)
+	for range 60 {
+		produce(t, cl, numbered("b", 0, 7)...)
+		written += 7
+		for r.take(2 * time.Millisecond) {
+		}
+		if r.source.RemoveSplit(b, r.next[b]) {
+			times++
+			if r.take(2 * time.Millisecond) {
+				t.Fatal("a batch came after the split was let go of")
+			}
+			at := position("b", 0, r.next[b], -1)
+			r.source.AddSplits([]manifest.Position{at})
+		}
+	}
+	r.until("b", 0, written)
+	if times == 0 || int64(len(r.records)) != written {
+		t.Errorf("removed %d times, %d of %d records came", times, len(r.records), written)
+	}
+}
+
+// TestNothingOfARemovedSplitIsHandedOut: what its fetcher has read already is dropped, and the fetcher does not take it for
+// the one that is added in its place.
+func TestNothingOfARemovedSplitIsHandedOut(t *testing.T) {
+	at := position("a", 0, 3, -1)
+	s, err := NewSource(SourceConfig{Kafka: &graph.KafkaSource{Properties: map[string]string{propBootstrap: "b:1"}}, Positions: []manifest.Position{at}, Connections: newConnections(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, old, released := newFetcher(s, place{}), s.splits[0], 0
+	batch := operator.SourceBatch{Release: func() { released++ }}
+	f.inbox = []*split{old}
+	if n := f.takeNew(); n != 1 {
+		t.Fatalf("%d splits", n)
+	}
+	old.Next = 5
+	if !s.RemoveSplit(at.Split, 3) {
+		t.Fatal("it is kept")
+	}
+	if err := f.send(t.Context(), old, batch); err != nil || len(s.out) > 0 || released != 1 {
+		t.Errorf("%d batches were handed out, %d released, %v", len(s.out), released, err)
+	}
+	s.AddSplits([]manifest.Position{at})
+	fresh := s.splits[0]
+	f.inbox = []*split{fresh, old} // the finder was late
+	if n := f.takeNew(); n != 1 || f.splits[0] != fresh || f.byName[wire.TopicPartition{Topic: "a"}] != fresh {
+		t.Errorf("%d splits, byName %v", n, f.byName)
+	}
+	// What is handed out, or just being handed out, keeps it.
+	fresh.Next = 5
+	if err := f.send(t.Context(), fresh, batch); err != nil || len(s.out) != 1 || s.RemoveSplit(at.Split, 3) {
+		t.Errorf("%d batches, %v", len(s.out), err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	s.out, fresh.Next = make(chan operator.SourceBatch), 9
+	if err := f.send(ended, fresh, batch); err == nil || fresh.handedOut.Load() != 5 {
+		t.Errorf("%v, handed out to %d", err, fresh.handedOut.Load())
 	}
 }

@@ -66,7 +66,8 @@ func (a *Admin) publish(ctx context.Context, s *graph.Source, m *manifest.Manife
 }
 
 // butGone is the error of a commit of offsets, unless it is only about topics that do not exist any more: the offsets of
-// the others are stored then. Positions of topics that went stay in checkpoints.
+// the others are stored then. Positions of topics that went stay in checkpoints, those of
+// a pattern for an hour.
 func butGone(ctx context.Context, cluster *wire.Cluster, offsets []wire.CommittedOffset, err error) error {
 	faults := partitionFaults(err)
 	if len(faults) == 0 || len(faults) == len(offsets) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -75,8 +76,9 @@ type Source struct {
 }
 
 var (
-	_ operator.SplitAdder = (*Source)(nil)
-	_ operator.SplitEnder = (*Source)(nil)
+	_ operator.SplitAdder   = (*Source)(nil)
+	_ operator.SplitEnder   = (*Source)(nil)
+	_ operator.SplitRemover = (*Source)(nil)
 )
 
 // split is a partition that is being read.
@@ -109,10 +111,13 @@ type split struct {
 	// end is the high watermark as this broker told it last; -1: not yet.
 	end int64
 
-	handedOut     atomic.Int64 // next offset behind what the subtask was given
+	handedOut     atomic.Int64 // next offset behind what the subtask was given, or is just being given; removed: nothing more is
 	highWatermark atomic.Int64 // -1 unknown
 	endedAt       atomic.Int64 // where the subtask ended the split, -1 not yet
 }
+
+// removed stands in split.handedOut.
+const removed = -1
 
 // ended says that the subtask takes nothing more of the split.
 func (sp *split) ended() bool { return sp.endedAt.Load() >= 0 }
@@ -176,16 +181,32 @@ func (s *Source) EndSplit(ended manifest.Split, at int64) {
 	}
 }
 
+// RemoveSplit lets go of a split, of which nothing is on its way then; see operator.SplitRemover.
+func (s *Source) RemoveSplit(gone manifest.Split, at int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := slices.IndexFunc(s.splits, func(sp *split) bool { return sp.Split == gone })
+	if i < 0 || !s.splits[i].handedOut.CompareAndSwap(at, removed) {
+		return false
+	}
+	sp := s.splits[i]
+	sp.endedAt.Store(at)
+	s.splits = slices.Delete(s.splits, i, i+1)
+	// Whoever owns it lets go of it. The finder may have put it off for long.
+	s.homeless = slices.DeleteFunc(s.homeless, func(o *split) bool { return o == sp })
+	s.trouble.set(sp.name, "")
+	return true
+}
+
 // Batches is what was fetched, in order within each split.
 func (s *Source) Batches() <-chan operator.SourceBatch { return s.out }
 
 // Lag is how far the subtask is behind the high watermarks, or behind the ends of bounded splits.
 func (s *Source) Lag() []operator.SplitLag {
 	s.mu.Lock()
-	splits := s.splits // what is there does not change
-	s.mu.Unlock()
-	out := make([]operator.SplitLag, len(splits))
-	for i, sp := range splits {
+	defer s.mu.Unlock()
+	out := make([]operator.SplitLag, len(s.splits))
+	for i, sp := range s.splits {
 		next := sp.handedOut.Load()
 		out[i] = operator.SplitLag{Split: sp.Split, Next: next, Lag: -1}
 		if at := sp.endedAt.Load(); at >= 0 {

@@ -191,14 +191,19 @@ func (f *fetcher) sendMerged(ctx context.Context, sp *split, told *int64) error 
 	return f.send(ctx, sp, operator.SourceBatch{Batch: &m.merged, Release: m.free})
 }
 
-// send gives the subtask a batch, or only a position. It waits while the subtask is busy.
+// send gives the subtask a batch, or only a position. It waits while the subtask is busy. What was read of a split that
+// has been removed meanwhile is dropped, which has to be certain before the batch is on its way.
 func (f *fetcher) send(ctx context.Context, sp *split, b operator.SourceBatch) error {
 	b.Split, b.From, b.Next, b.LeaderEpoch = sp.Split, sp.handedOut.Load(), sp.Next, sp.LeaderEpoch
+	if b.From == removed || !sp.handedOut.CompareAndSwap(b.From, b.Next) {
+		b.Release()
+		return nil
+	}
 	select {
 	case f.source.out <- b:
-		sp.handedOut.Store(b.Next)
 		return nil
 	case <-ctx.Done():
+		sp.handedOut.CompareAndSwap(b.Next, b.From) // it was not given after all
 		b.Release()
 		return ctx.Err()
 	}

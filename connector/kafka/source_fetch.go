@@ -74,7 +74,13 @@ func (f *fetcher) run(ctx context.Context) error {
 func (f *fetcher) takeNew() int {
 	f.source.mu.Lock()
 	defer f.source.mu.Unlock()
+	// Those that have ended go first: one of them may be here again, added anew.
+	f.letGo()
 	for _, sp := range f.inbox {
+		if sp.ended() {
+			f.source.worked(sp)
+			continue
+		}
 		f.splits = append(f.splits, sp)
 		f.byName[wire.TopicPartition{Topic: sp.Topic, Partition: sp.Partition}] = sp
 	}
@@ -83,6 +89,20 @@ func (f *fetcher) takeNew() int {
 		delete(f.source.fetchers, f.at)
 	}
 	return len(f.splits)
+}
+
+// letGo ends the ownership of splits that the subtask takes nothing more of.
+func (f *fetcher) letGo() {
+	var over []*split
+	for _, sp := range f.splits {
+		if sp.ended() {
+			f.source.worked(sp)
+			over = append(over, sp)
+		}
+	}
+	if len(over) > 0 {
+		f.drop(over...)
+	}
 }
 
 func (f *fetcher) rest(ctx context.Context, until time.Time) {
@@ -259,7 +279,9 @@ func (f *fetcher) drop(splits ...*split) {
 	for _, sp := range splits {
 		gone[sp] = true
 		delete(f.fed, sp)
-		delete(f.byName, wire.TopicPartition{Topic: sp.Topic, Partition: sp.Partition})
+		if name := (wire.TopicPartition{Topic: sp.Topic, Partition: sp.Partition}); f.byName[name] == sp {
+			delete(f.byName, name)
+		}
 	}
 	kept := f.splits[:0]
 	for _, sp := range f.splits {

@@ -42,14 +42,23 @@ type Stored struct {
 	Err       error
 }
 
+// AsideSet answers SetAside with the positions that are durably set aside now, perhaps not all. With Err none is.
+type AsideSet struct {
+	Fence     ident.Fence
+	Source    string
+	Positions []manifest.Position
+	Err       error
+}
+
 // Tick says that Deadline has passed.
 type Tick struct{}
 
-func (Started) event() {}
-func (Ended) event()   {}
-func (Listed) event()  {}
-func (Stored) event()  {}
-func (Tick) event()    {}
+func (Started) event()  {}
+func (Ended) event()    {}
+func (Listed) event()   {}
+func (Stored) event()   {}
+func (AsideSet) event() {}
+func (Tick) event()     {}
 
 // String names the attempt.
 func (e Started) String() string { return fmt.Sprintf("attempt %s runs", e.Fence) }
@@ -74,6 +83,14 @@ func (e Stored) String() string {
 	return fmt.Sprintf("stored %d splits of %s", len(e.Positions), e.Source)
 }
 
+// String names the source and how many splits are set aside.
+func (e AsideSet) String() string {
+	if e.Err != nil {
+		return fmt.Sprintf("splits of %s not set aside: %v", e.Source, e.Err)
+	}
+	return fmt.Sprintf("set aside %d splits of %s", len(e.Positions), e.Source)
+}
+
 // String is tick.
 func (Tick) String() string { return "tick" }
 
@@ -91,7 +108,8 @@ type List struct {
 	Known []manifest.Position
 }
 
-// Store makes found splits durable; one that is stored already keeps its place. Answered by Stored.
+// Store makes found splits durable; one that is stored already keeps its place, one that is set aside goes on from there
+// unless it is of another topic. Answered by Stored.
 type Store struct {
 	Fence     ident.Fence
 	Source    string
@@ -100,6 +118,22 @@ type Store struct {
 
 // Add gives splits to a subtask of the attempt that runs.
 type Add struct {
+	Fence     ident.Fence
+	Subtask   ident.Subtask
+	Positions []manifest.Position
+}
+
+// SetAside takes splits whose topic has been gone for long out of what attempts are deployed with, and keeps where they
+// stand in the newest checkpoint. Answered by AsideSet.
+type SetAside struct {
+	Fence     ident.Fence
+	Source    string
+	Positions []manifest.Position
+}
+
+// Remove takes splits that are set aside from a subtask of the attempt that runs. It keeps those that it has read
+// further than these positions say.
+type Remove struct {
 	Fence     ident.Fence
 	Subtask   ident.Subtask
 	Positions []manifest.Position
@@ -114,11 +148,13 @@ type Fail struct {
 // Ignored is an event that had no effect, to be counted.
 type Ignored struct{ What, Why string }
 
-func (List) effect()    {}
-func (Store) effect()   {}
-func (Add) effect()     {}
-func (Fail) effect()    {}
-func (Ignored) effect() {}
+func (List) effect()     {}
+func (Store) effect()    {}
+func (Add) effect()      {}
+func (SetAside) effect() {}
+func (Remove) effect()   {}
+func (Fail) effect()     {}
+func (Ignored) effect()  {}
 
 // String names the source and how much of it is known.
 func (e List) String() string {
@@ -131,6 +167,14 @@ func (e Store) String() string { return fmt.Sprintf("store %s", names(e.Position
 // String names the subtask and the splits.
 func (e Add) String() string {
 	return fmt.Sprintf("add %s to %s of %s", names(e.Positions), e.Subtask, e.Fence)
+}
+
+// String names the splits.
+func (e SetAside) String() string { return fmt.Sprintf("set aside %s", names(e.Positions)) }
+
+// String names the subtask and the splits.
+func (e Remove) String() string {
+	return fmt.Sprintf("remove %s from %s of %s", names(e.Positions), e.Subtask, e.Fence)
 }
 
 // String names attempt and reason.

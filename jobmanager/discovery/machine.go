@@ -25,14 +25,17 @@ type Source struct {
 	Name string
 	// Interval is the time from one look to the next; 0: one look each time that an attempt begins to run.
 	Interval time.Duration
+	// Pattern says that it reads what matches a pattern, so that topics of it may go for good.
+	Pattern bool
 }
 
 // Status is what is shown.
 type Status struct {
 	// Waiting are the reasons why something is not read, a line each.
 	Waiting []string
-	// Found and Failures count splits that were added and listings that failed since the start of the machine.
-	Found, Failures uint64
+	// Found, SetAside and Failures count splits that were added and set aside, and listings that failed, since the start
+	// of the machine.
+	Found, SetAside, Failures uint64
 }
 
 // Machine looks for the partitions of one job over all its attempts.
@@ -41,6 +44,7 @@ type Machine struct {
 	fence   ident.Fence // the attempt that runs; zero: none
 	newest  ident.Fence // of those that were ever told of
 	found   uint64
+	aside   uint64
 	failed  uint64
 	out     []Effect
 }
@@ -52,11 +56,14 @@ type source struct {
 	known    map[manifest.Split]bool
 	ids      map[string]manifest.TopicID // of the topics that are read; zero: unknown
 	exist    map[string]manifest.TopicID // as the newest listing told
-	busy     bool                        // a List or Store waits for its answer
+	busy     bool                        // a List, Store or SetAside waits for its answer
 	due      time.Time                   // of the next look; zero: never
 	failures int                         // in a row
 	fault    string
 	missing  []string // topics that are gone
+	// absent says since when, over all attempts; removed are the subtasks that had splits which this attempt set aside.
+	absent  map[string]absence
+	removed map[manifest.Split]ident.Subtask
 	// doubts counts the listings in a row that showed another topic of the same name: doubt says which.
 	doubts int
 	doubt  string
@@ -83,6 +90,8 @@ func (m *Machine) Step(now time.Time, ev Event) []Effect {
 		m.onListed(now, ev)
 	case Stored:
 		m.onStored(now, ev)
+	case AsideSet:
+		m.onAsideSet(now, ev)
 	case Tick:
 	}
 	m.look(now)
@@ -102,7 +111,7 @@ func (m *Machine) Deadline() time.Time {
 
 // Status is how the search stands.
 func (m *Machine) Status() Status {
-	st := Status{Found: m.found, Failures: m.failed}
+	st := Status{Found: m.found, SetAside: m.aside, Failures: m.failed}
 	for _, s := range m.sources {
 		if s.fault != "" {
 			st.Waiting = append(st.Waiting, fmt.Sprintf("source %s: new partitions are not found: %s (tried again, %d times so far; the others are read)", s.Name, s.fault, s.failures))
@@ -111,7 +120,7 @@ func (m *Machine) Status() Status {
 			st.Waiting = append(st.Waiting, s.doubt)
 		}
 		if len(s.missing) > 0 {
-			st.Waiting = append(st.Waiting, fmt.Sprintf("source %s: %s: nothing is read from there; the other topics go on", s.Name, gone(s.missing)))
+			st.Waiting = append(st.Waiting, fmt.Sprintf("source %s: %s: nothing is read from there; the other topics go on", s.Name, gone(s.missing))+s.outlook())
 		}
 	}
 	return st
@@ -145,7 +154,10 @@ func (m *Machine) onStarted(now time.Time, ev Started) {
 	}
 	m.fence, m.newest = ev.Fence, ev.Fence
 	for _, s := range m.sources {
-		*s = source{Source: s.Source, due: now, splits: map[ident.Subtask][]manifest.Position{}, known: map[manifest.Split]bool{}, ids: map[string]manifest.TopicID{}}
+		*s = source{
+			Source: s.Source, due: now, splits: map[ident.Subtask][]manifest.Position{}, known: map[manifest.Split]bool{}, ids: map[string]manifest.TopicID{},
+			absent: s.absent, removed: map[manifest.Split]ident.Subtask{},
+		}
 		for subtask, list := range ev.Splits {
 			if subtask.Vertex == s.Name {
 				s.give(subtask, list)
@@ -164,7 +176,7 @@ func (m *Machine) onEnded(ev Ended) {
 	}
 	m.fence = ident.Fence{}
 	for _, s := range m.sources {
-		*s = source{Source: s.Source}
+		*s = source{Source: s.Source, absent: s.absent}
 	}
 }
 
@@ -209,11 +221,15 @@ func (m *Machine) onListed(now time.Time, ev Listed) {
 			m.doubt(now, s)
 			return
 		}
+		s.note(now)
 	}
 	m.next(now, s, ev.Err)
 	if found := s.unknown(ev.Found); len(found) > 0 {
 		s.busy = true
 		m.emit(Store{Fence: m.fence, Source: s.Name, Positions: found})
+	} else if gone := s.longGone(now); len(gone) > 0 {
+		s.busy = true
+		m.emit(SetAside{Fence: m.fence, Source: s.Name, Positions: gone})
 	}
 }
 
@@ -308,7 +324,10 @@ func (m *Machine) onStored(now time.Time, ev Stored) {
 			m.emit(Fail{Fence: m.fence, Why: Recreated(s.Name, p.Topic, p.TopicID, id)})
 			return
 		}
-		to := s.least()
+		to, had := s.removed[p.Split]
+		if !had {
+			to = s.least()
+		}
 		s.give(to, []manifest.Position{p})
 		given[to] = append(given[to], p)
 	}

@@ -101,6 +101,7 @@ func (l *loop) read(ctx context.Context) error {
 	if l.cfg.Source == nil {
 		return nil
 	}
+	l.removeSplits(m.removed)
 	if err := l.addSplits(m.added); err != nil {
 		return err
 	}
@@ -108,6 +109,20 @@ func (l *loop) read(ctx context.Context) error {
 		return nil
 	}
 	return l.onTrigger(ctx, m.trigger)
+}
+
+// removeSplits leaves splits out of every checkpoint from now on that the job manager has stored where they stand. One
+// that was read further since is kept: its position is known here alone.
+func (l *loop) removeSplits(splits []manifest.Position) {
+	source, ok := l.cfg.Source.(operator.SplitRemover)
+	if !ok {
+		return
+	}
+	for _, p := range splits {
+		if l.positions.standsAt(p) && source.RemoveSplit(p.Split, p.Next) {
+			l.positions.remove(p.Split)
+		}
+	}
 }
 
 // addSplits makes new splits part of every checkpoint from now on, before the source reads any of them. After a

@@ -43,8 +43,8 @@ type trigger struct {
 type mail struct {
 	trigger trigger            // the newest; id 0: none
 	aborted ident.CheckpointID // 0: none
-	// added are new splits; they stand before the trigger.
-	added []manifest.Position
+	// removed are splits to let go of, added new ones, in this order; they stand before the trigger.
+	removed, added []manifest.Position
 }
 
 // mailbox holds control messages as levels, not as a queue: of triggers the newest counts. So it is bounded and whoever puts something in never waits.
@@ -85,6 +85,18 @@ func (m *mail) addSplits(list []manifest.Position) {
 	for _, p := range list {
 		if !slices.ContainsFunc(m.added, func(o manifest.Position) bool { return o.Split == p.Split }) {
 			m.added = append(m.added, p)
+		}
+	}
+}
+
+// removeSplits takes back what was added at just this place and not looked at yet.
+func (m *mail) removeSplits(list []manifest.Position) {
+	for _, p := range list {
+		m.added = slices.DeleteFunc(m.added, func(o manifest.Position) bool {
+			return o.Split == p.Split && o.TopicID == p.TopicID && o.Next == p.Next
+		})
+		if !slices.Contains(m.removed, p) {
+			m.removed = append(m.removed, p)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package subtask
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/graph"
@@ -31,6 +32,28 @@ func (p *positions) add(list []manifest.Position) {
 			p.open++
 		}
 	}
+}
+
+// remove forgets a split.
+func (p *positions) remove(split manifest.Split) {
+	i, have := p.index[split]
+	if !have {
+		return
+	}
+	if !p.all[i].AtEnd() {
+		p.open--
+	}
+	p.all = slices.Delete(p.all, i, i+1)
+	delete(p.index, split)
+	for ; i < len(p.all); i++ {
+		p.index[p.all[i].Split] = i
+	}
+}
+
+// standsAt says that a split of this topic, not of one that had its name before, is read up to this offset.
+func (p *positions) standsAt(at manifest.Position) bool {
+	i, have := p.index[at.Split]
+	return have && p.all[i].TopicID == at.TopicID && p.all[i].Next == at.Next
 }
 
 // missing leaves out the splits that are there.

@@ -176,6 +176,13 @@ func (t *Task) AddSplits(splits []manifest.Position) {
 	}
 }
 
+// RemoveSplits has the source let go of splits that stand just where these positions say; the others stay.
+func (t *Task) RemoveSplits(splits []manifest.Position) {
+	if len(splits) > 0 {
+		t.mailbox.put(func(m *mail) { m.removeSplits(splits) })
+	}
+}
+
 // Abort gives a checkpoint up.
 func (t *Task) Abort(id ident.CheckpointID) {
 	t.mailbox.put(func(m *mail) { m.addAbort(id) })

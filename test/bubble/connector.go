@@ -32,6 +32,7 @@ type Admin struct {
 	// listingFault is why partitions cannot be listed; nil: they can. Those that are found begin at begin.
 	listingFault error
 	begin        int64
+	hidden       bool // listings have no topics
 }
 
 // OnPublish has f decide how the publications of offsets end; nil: all succeed.
@@ -61,9 +62,9 @@ func (a *Admin) StartPositions(_ context.Context, job *graph.Job) ([]manifest.Po
 	var out []manifest.Position
 	for i := range job.Sources {
 		s := &job.Sources[i]
-		for _, topic := range s.Kafka.Topics {
+		for _, topic := range a.Log.topicsOf(s) {
 			for p := range int32(a.Log.partitions(topic)) {
-				pos := manifest.Position{Split: manifest.Split{Source: s.Name, Topic: topic, Partition: p}, LeaderEpoch: -1, Stop: -1}
+				pos := manifest.Position{Split: manifest.Split{Source: s.Name, Topic: topic, Partition: p}, TopicID: idOf(s), LeaderEpoch: -1, Stop: -1}
 				if s.Kafka.Startup.Mode == graph.StartLatest {
 					pos.Next = a.Log.End(topic, p)
 				}
@@ -90,15 +91,16 @@ func (a *Admin) Discover(ctx context.Context, s *graph.Source, known []manifest.
 		if fault := a.listingFailure(); fault != nil {
 			return fault
 		}
-		for _, topic := range s.Kafka.Topics {
+		for _, topic := range a.Log.topicsOf(s) {
 			n := a.Log.partitions(topic)
-			if n > 0 {
-				topics[topic] = manifest.TopicID{}
+			if n == 0 || a.isHidden() {
+				continue
 			}
+			topics[topic] = idOf(s)
 			for p := range int32(n) {
 				split := manifest.Split{Source: s.Name, Topic: topic, Partition: p}
 				if !slices.ContainsFunc(known, func(k manifest.Position) bool { return k.Split == split }) {
-					found = append(found, manifest.Position{Split: split, Next: a.beginning(), LeaderEpoch: -1, Stop: -1})
+					found = append(found, manifest.Position{Split: split, TopicID: idOf(s), Next: a.beginning(), LeaderEpoch: -1, Stop: -1})
 				}
 			}
 		}
@@ -108,6 +110,27 @@ func (a *Admin) Discover(ctx context.Context, s *graph.Source, known []manifest.
 		return nil, nil, err
 	}
 	return found, topics, nil
+}
+
+// idOf is the id of all topics of a source: known if it has a pattern.
+func idOf(s *graph.Source) manifest.TopicID {
+	if s.Kafka.TopicPattern == "" {
+		return manifest.TopicID{}
+	}
+	return manifest.TopicID{1}
+}
+
+// HideTopics leaves all topics out of listings, as a broker does that does not know them; they can be read all the same.
+func (a *Admin) HideTopics(on bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.hidden = on
+}
+
+func (a *Admin) isHidden() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.hidden
 }
 
 // FailListings lets listings of partitions fail; nil: not any more.
@@ -268,7 +291,9 @@ func (c hostConnectors) NewSource(node *graph.Node, sc operator.SourceContext) (
 	}
 	c.alone[node.Name] = len(sc.Sinks)
 	c.mu.Unlock()
-	return &source{c: c, positions: slices.Clone(sc.Positions), out: make(chan operator.SourceBatch, 4)}, nil
+	s := &source{c: c, out: make(chan operator.SourceBatch, 4)}
+	s.AddSplits(sc.Positions)
+	return s, nil
 }
 
 // NewSink is taskmanager.Connectors'.
@@ -278,87 +303,6 @@ func (c hostConnectors) NewSink(node *graph.Node, sc operator.SinkContext) (oper
 	}
 	return &sink{c: c, topic: node.Sink.Kafka.Topic, in: make(chan written, 64), sealed: make(chan operator.SealedEpoch, 16)}, nil
 }
-
-type source struct {
-	c         hostConnectors
-	positions []manifest.Position
-	out       chan operator.SourceBatch
-
-	mu    sync.Mutex
-	added []manifest.Position // not among positions yet
-}
-
-// AddSplits is operator.SplitAdder's.
-func (s *source) AddSplits(positions []manifest.Position) {
-	s.mu.Lock()
-	s.added = append(s.added, positions...)
-	s.mu.Unlock()
-	s.c.Log.wake()
-}
-
-// Run is operator.Source's.
-func (s *source) Run(ctx context.Context) error {
-	s.c.count(s.c.host, 1)
-	defer s.c.count(s.c.host, -1)
-	for {
-		read, changed, err := s.round(ctx)
-		if err != nil {
-			return nil // only the end of ctx
-		}
-		if read {
-			sleep(ctx, s.c.Pace)
-			continue
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-changed:
-		}
-	}
-}
-
-// round reads a batch of every split. changed, taken before, says when there may be more.
-func (s *source) round(ctx context.Context) (read bool, changed <-chan struct{}, err error) {
-	_, changed = s.c.Log.acks()
-	s.mu.Lock()
-	s.positions = append(s.positions, s.added...)
-	s.added = nil
-	s.mu.Unlock()
-	for i := range s.positions {
-		p := &s.positions[i]
-		limit := s.c.BatchRecords
-		if p.Stop >= 0 {
-			limit = min(limit, int(p.Stop-p.Next))
-		}
-		messages, next, _ := s.c.Log.read(p.Topic, p.Partition, p.Next, limit)
-		if next == p.Next {
-			continue
-		}
-		b := &operator.Batch{Origins: []operator.Origin{{Topic: p.Topic, Partition: p.Partition}}}
-		for _, m := range messages {
-			b.Records = append(b.Records, operator.Record{
-				Key: b.Put([]byte(m.Key)), Value: b.Put([]byte(m.Value)), Headers: operator.Null, StreamKey: operator.Null,
-				Timestamp: -1, Offset: m.offset,
-			})
-		}
-		if p.Next = next; len(messages) == 0 {
-			b = nil
-		}
-		select {
-		case <-ctx.Done():
-			return false, nil, ctx.Err()
-		case s.out <- operator.SourceBatch{Batch: b, Split: p.Split, Next: p.Next, LeaderEpoch: -1, Release: func() {}}:
-		}
-		read = true
-	}
-	return read, changed, nil
-}
-
-// Batches is operator.Source's.
-func (s *source) Batches() <-chan operator.SourceBatch { return s.out }
-
-// Lag is operator.Source's.
-func (s *source) Lag() []operator.SplitLag { return nil }
 
 // written is what a sink has to send: records, or the seal behind them.
 type written struct {

@@ -4,9 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"maps"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/sluice-stream/sluice/graph"
 )
 
 // Message is a record of a log.
@@ -102,6 +106,16 @@ func (l *Log) partitions(topic string) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.topics[topic])
+}
+
+// topicsOf are the topics that a source reads.
+func (l *Log) topicsOf(s *graph.Source) []string {
+	if s.Kafka.TopicPattern == "" {
+		return s.Kafka.Topics
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(l.topics)), func(topic string) bool { return !s.ReadsTopic(topic) })
 }
 
 // End is the next offset of a partition that a reader can come to.

@@ -237,6 +237,7 @@ type FromJobManager struct {
 	//	*FromJobManager_Cancel
 	//	*FromJobManager_HandOut
 	//	*FromJobManager_AddSplits
+	//	*FromJobManager_RemoveSplits
 	Message       isFromJobManager_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -360,6 +361,15 @@ func (x *FromJobManager) GetAddSplits() *AddSplits {
 	return nil
 }
 
+func (x *FromJobManager) GetRemoveSplits() *RemoveSplits {
+	if x != nil {
+		if x, ok := x.Message.(*FromJobManager_RemoveSplits); ok {
+			return x.RemoveSplits
+		}
+	}
+	return nil
+}
+
 type isFromJobManager_Message interface {
 	isFromJobManager_Message()
 }
@@ -400,6 +410,10 @@ type FromJobManager_AddSplits struct {
 	AddSplits *AddSplits `protobuf:"bytes,9,opt,name=add_splits,json=addSplits,proto3,oneof"`
 }
 
+type FromJobManager_RemoveSplits struct {
+	RemoveSplits *RemoveSplits `protobuf:"bytes,10,opt,name=remove_splits,json=removeSplits,proto3,oneof"`
+}
+
 func (*FromJobManager_Welcome) isFromJobManager_Message() {}
 
 func (*FromJobManager_Heartbeat) isFromJobManager_Message() {}
@@ -417,6 +431,8 @@ func (*FromJobManager_Cancel) isFromJobManager_Message() {}
 func (*FromJobManager_HandOut) isFromJobManager_Message() {}
 
 func (*FromJobManager_AddSplits) isFromJobManager_Message() {}
+
+func (*FromJobManager_RemoveSplits) isFromJobManager_Message() {}
 
 type Register struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -1417,6 +1433,67 @@ func (x *AddSplits) GetPositions() []*SplitPosition {
 	return nil
 }
 
+// RemoveSplits takes splits from a running source subtask that has read none of them further than this.
+type RemoveSplits struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Attempt       *AttemptRef            `protobuf:"bytes,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	Subtask       *SubtaskRef            `protobuf:"bytes,2,opt,name=subtask,proto3" json:"subtask,omitempty"`
+	Positions     []*SplitPosition       `protobuf:"bytes,3,rep,name=positions,proto3" json:"positions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveSplits) Reset() {
+	*x = RemoveSplits{}
+	mi := &file_sluice_v1_session_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveSplits) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveSplits) ProtoMessage() {}
+
+func (x *RemoveSplits) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_v1_session_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveSplits.ProtoReflect.Descriptor instead.
+func (*RemoveSplits) Descriptor() ([]byte, []int) {
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *RemoveSplits) GetAttempt() *AttemptRef {
+	if x != nil {
+		return x.Attempt
+	}
+	return nil
+}
+
+func (x *RemoveSplits) GetSubtask() *SubtaskRef {
+	if x != nil {
+		return x.Subtask
+	}
+	return nil
+}
+
+func (x *RemoveSplits) GetPositions() []*SplitPosition {
+	if x != nil {
+		return x.Positions
+	}
+	return nil
+}
+
 type Placement struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Worker        string                 `protobuf:"bytes,1,opt,name=worker,proto3" json:"worker,omitempty"`
@@ -1428,7 +1505,7 @@ type Placement struct {
 
 func (x *Placement) Reset() {
 	*x = Placement{}
-	mi := &file_sluice_v1_session_proto_msgTypes[15]
+	mi := &file_sluice_v1_session_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1440,7 +1517,7 @@ func (x *Placement) String() string {
 func (*Placement) ProtoMessage() {}
 
 func (x *Placement) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[15]
+	mi := &file_sluice_v1_session_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1453,7 +1530,7 @@ func (x *Placement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Placement.ProtoReflect.Descriptor instead.
 func (*Placement) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{15}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Placement) GetWorker() string {
@@ -1487,7 +1564,7 @@ type AssignedSplit struct {
 
 func (x *AssignedSplit) Reset() {
 	*x = AssignedSplit{}
-	mi := &file_sluice_v1_session_proto_msgTypes[16]
+	mi := &file_sluice_v1_session_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1499,7 +1576,7 @@ func (x *AssignedSplit) String() string {
 func (*AssignedSplit) ProtoMessage() {}
 
 func (x *AssignedSplit) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[16]
+	mi := &file_sluice_v1_session_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1512,7 +1589,7 @@ func (x *AssignedSplit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AssignedSplit.ProtoReflect.Descriptor instead.
 func (*AssignedSplit) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{16}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *AssignedSplit) GetSubtask() *SubtaskRef {
@@ -1546,7 +1623,7 @@ type SplitPosition struct {
 
 func (x *SplitPosition) Reset() {
 	*x = SplitPosition{}
-	mi := &file_sluice_v1_session_proto_msgTypes[17]
+	mi := &file_sluice_v1_session_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1558,7 +1635,7 @@ func (x *SplitPosition) String() string {
 func (*SplitPosition) ProtoMessage() {}
 
 func (x *SplitPosition) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[17]
+	mi := &file_sluice_v1_session_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1571,7 +1648,7 @@ func (x *SplitPosition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SplitPosition.ProtoReflect.Descriptor instead.
 func (*SplitPosition) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{17}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SplitPosition) GetSource() string {
@@ -1637,7 +1714,7 @@ type StateRef struct {
 
 func (x *StateRef) Reset() {
 	*x = StateRef{}
-	mi := &file_sluice_v1_session_proto_msgTypes[18]
+	mi := &file_sluice_v1_session_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1649,7 +1726,7 @@ func (x *StateRef) String() string {
 func (*StateRef) ProtoMessage() {}
 
 func (x *StateRef) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[18]
+	mi := &file_sluice_v1_session_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1662,7 +1739,7 @@ func (x *StateRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateRef.ProtoReflect.Descriptor instead.
 func (*StateRef) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{18}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *StateRef) GetOperator() string {
@@ -1712,7 +1789,7 @@ type Trigger struct {
 
 func (x *Trigger) Reset() {
 	*x = Trigger{}
-	mi := &file_sluice_v1_session_proto_msgTypes[19]
+	mi := &file_sluice_v1_session_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1724,7 +1801,7 @@ func (x *Trigger) String() string {
 func (*Trigger) ProtoMessage() {}
 
 func (x *Trigger) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[19]
+	mi := &file_sluice_v1_session_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1737,7 +1814,7 @@ func (x *Trigger) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Trigger.ProtoReflect.Descriptor instead.
 func (*Trigger) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{19}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Trigger) GetAttempt() *AttemptRef {
@@ -1772,7 +1849,7 @@ type CheckpointAborted struct {
 
 func (x *CheckpointAborted) Reset() {
 	*x = CheckpointAborted{}
-	mi := &file_sluice_v1_session_proto_msgTypes[20]
+	mi := &file_sluice_v1_session_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1784,7 +1861,7 @@ func (x *CheckpointAborted) String() string {
 func (*CheckpointAborted) ProtoMessage() {}
 
 func (x *CheckpointAborted) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[20]
+	mi := &file_sluice_v1_session_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1797,7 +1874,7 @@ func (x *CheckpointAborted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointAborted.ProtoReflect.Descriptor instead.
 func (*CheckpointAborted) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{20}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CheckpointAborted) GetAttempt() *AttemptRef {
@@ -1832,7 +1909,7 @@ type CheckpointCompleted struct {
 
 func (x *CheckpointCompleted) Reset() {
 	*x = CheckpointCompleted{}
-	mi := &file_sluice_v1_session_proto_msgTypes[21]
+	mi := &file_sluice_v1_session_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1844,7 +1921,7 @@ func (x *CheckpointCompleted) String() string {
 func (*CheckpointCompleted) ProtoMessage() {}
 
 func (x *CheckpointCompleted) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[21]
+	mi := &file_sluice_v1_session_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1857,7 +1934,7 @@ func (x *CheckpointCompleted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointCompleted.ProtoReflect.Descriptor instead.
 func (*CheckpointCompleted) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{21}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *CheckpointCompleted) GetAttempt() *AttemptRef {
@@ -1887,7 +1964,7 @@ type CancelAttempt struct {
 
 func (x *CancelAttempt) Reset() {
 	*x = CancelAttempt{}
-	mi := &file_sluice_v1_session_proto_msgTypes[22]
+	mi := &file_sluice_v1_session_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1899,7 +1976,7 @@ func (x *CancelAttempt) String() string {
 func (*CancelAttempt) ProtoMessage() {}
 
 func (x *CancelAttempt) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[22]
+	mi := &file_sluice_v1_session_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1912,7 +1989,7 @@ func (x *CancelAttempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelAttempt.ProtoReflect.Descriptor instead.
 func (*CancelAttempt) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{22}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *CancelAttempt) GetAttempt() *AttemptRef {
@@ -1943,7 +2020,7 @@ type CheckpointAck struct {
 
 func (x *CheckpointAck) Reset() {
 	*x = CheckpointAck{}
-	mi := &file_sluice_v1_session_proto_msgTypes[23]
+	mi := &file_sluice_v1_session_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1955,7 +2032,7 @@ func (x *CheckpointAck) String() string {
 func (*CheckpointAck) ProtoMessage() {}
 
 func (x *CheckpointAck) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[23]
+	mi := &file_sluice_v1_session_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1968,7 +2045,7 @@ func (x *CheckpointAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointAck.ProtoReflect.Descriptor instead.
 func (*CheckpointAck) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{23}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CheckpointAck) GetAttempt() *AttemptRef {
@@ -2025,7 +2102,7 @@ type CheckpointDecline struct {
 
 func (x *CheckpointDecline) Reset() {
 	*x = CheckpointDecline{}
-	mi := &file_sluice_v1_session_proto_msgTypes[24]
+	mi := &file_sluice_v1_session_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2037,7 +2114,7 @@ func (x *CheckpointDecline) String() string {
 func (*CheckpointDecline) ProtoMessage() {}
 
 func (x *CheckpointDecline) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[24]
+	mi := &file_sluice_v1_session_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2050,7 +2127,7 @@ func (x *CheckpointDecline) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointDecline.ProtoReflect.Descriptor instead.
 func (*CheckpointDecline) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{24}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CheckpointDecline) GetAttempt() *AttemptRef {
@@ -2095,7 +2172,7 @@ type StatePiece struct {
 
 func (x *StatePiece) Reset() {
 	*x = StatePiece{}
-	mi := &file_sluice_v1_session_proto_msgTypes[25]
+	mi := &file_sluice_v1_session_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2107,7 +2184,7 @@ func (x *StatePiece) String() string {
 func (*StatePiece) ProtoMessage() {}
 
 func (x *StatePiece) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[25]
+	mi := &file_sluice_v1_session_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2120,7 +2197,7 @@ func (x *StatePiece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatePiece.ProtoReflect.Descriptor instead.
 func (*StatePiece) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{25}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *StatePiece) GetOperator() string {
@@ -2176,7 +2253,7 @@ type Blob struct {
 
 func (x *Blob) Reset() {
 	*x = Blob{}
-	mi := &file_sluice_v1_session_proto_msgTypes[26]
+	mi := &file_sluice_v1_session_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2188,7 +2265,7 @@ func (x *Blob) String() string {
 func (*Blob) ProtoMessage() {}
 
 func (x *Blob) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[26]
+	mi := &file_sluice_v1_session_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2201,7 +2278,7 @@ func (x *Blob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Blob.ProtoReflect.Descriptor instead.
 func (*Blob) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{26}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Blob) GetName() string {
@@ -2243,7 +2320,7 @@ type Transaction struct {
 
 func (x *Transaction) Reset() {
 	*x = Transaction{}
-	mi := &file_sluice_v1_session_proto_msgTypes[27]
+	mi := &file_sluice_v1_session_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2255,7 +2332,7 @@ func (x *Transaction) String() string {
 func (*Transaction) ProtoMessage() {}
 
 func (x *Transaction) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[27]
+	mi := &file_sluice_v1_session_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2268,7 +2345,7 @@ func (x *Transaction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Transaction.ProtoReflect.Descriptor instead.
 func (*Transaction) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{27}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Transaction) GetSink() string {
@@ -2346,7 +2423,7 @@ type PartitionRange struct {
 
 func (x *PartitionRange) Reset() {
 	*x = PartitionRange{}
-	mi := &file_sluice_v1_session_proto_msgTypes[28]
+	mi := &file_sluice_v1_session_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2358,7 +2435,7 @@ func (x *PartitionRange) String() string {
 func (*PartitionRange) ProtoMessage() {}
 
 func (x *PartitionRange) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[28]
+	mi := &file_sluice_v1_session_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2371,7 +2448,7 @@ func (x *PartitionRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionRange.ProtoReflect.Descriptor instead.
 func (*PartitionRange) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{28}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *PartitionRange) GetTopic() string {
@@ -2412,7 +2489,7 @@ type PutStateRequest struct {
 
 func (x *PutStateRequest) Reset() {
 	*x = PutStateRequest{}
-	mi := &file_sluice_v1_session_proto_msgTypes[29]
+	mi := &file_sluice_v1_session_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2424,7 +2501,7 @@ func (x *PutStateRequest) String() string {
 func (*PutStateRequest) ProtoMessage() {}
 
 func (x *PutStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[29]
+	mi := &file_sluice_v1_session_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2437,7 +2514,7 @@ func (x *PutStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutStateRequest.ProtoReflect.Descriptor instead.
 func (*PutStateRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{29}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *PutStateRequest) GetHeader() *PutStateHeader {
@@ -2468,7 +2545,7 @@ type PutStateHeader struct {
 
 func (x *PutStateHeader) Reset() {
 	*x = PutStateHeader{}
-	mi := &file_sluice_v1_session_proto_msgTypes[30]
+	mi := &file_sluice_v1_session_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2480,7 +2557,7 @@ func (x *PutStateHeader) String() string {
 func (*PutStateHeader) ProtoMessage() {}
 
 func (x *PutStateHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[30]
+	mi := &file_sluice_v1_session_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2493,7 +2570,7 @@ func (x *PutStateHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutStateHeader.ProtoReflect.Descriptor instead.
 func (*PutStateHeader) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{30}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *PutStateHeader) GetAttempt() *AttemptRef {
@@ -2547,7 +2624,7 @@ type PutStateResponse struct {
 
 func (x *PutStateResponse) Reset() {
 	*x = PutStateResponse{}
-	mi := &file_sluice_v1_session_proto_msgTypes[31]
+	mi := &file_sluice_v1_session_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2559,7 +2636,7 @@ func (x *PutStateResponse) String() string {
 func (*PutStateResponse) ProtoMessage() {}
 
 func (x *PutStateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[31]
+	mi := &file_sluice_v1_session_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2572,7 +2649,7 @@ func (x *PutStateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutStateResponse.ProtoReflect.Descriptor instead.
 func (*PutStateResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{31}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *PutStateResponse) GetBlob() *Blob {
@@ -2594,7 +2671,7 @@ type GetStateRequest struct {
 
 func (x *GetStateRequest) Reset() {
 	*x = GetStateRequest{}
-	mi := &file_sluice_v1_session_proto_msgTypes[32]
+	mi := &file_sluice_v1_session_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2606,7 +2683,7 @@ func (x *GetStateRequest) String() string {
 func (*GetStateRequest) ProtoMessage() {}
 
 func (x *GetStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[32]
+	mi := &file_sluice_v1_session_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2619,7 +2696,7 @@ func (x *GetStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStateRequest.ProtoReflect.Descriptor instead.
 func (*GetStateRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{32}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *GetStateRequest) GetJob() string {
@@ -2659,7 +2736,7 @@ type GetStateResponse struct {
 
 func (x *GetStateResponse) Reset() {
 	*x = GetStateResponse{}
-	mi := &file_sluice_v1_session_proto_msgTypes[33]
+	mi := &file_sluice_v1_session_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2671,7 +2748,7 @@ func (x *GetStateResponse) String() string {
 func (*GetStateResponse) ProtoMessage() {}
 
 func (x *GetStateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_v1_session_proto_msgTypes[33]
+	mi := &file_sluice_v1_session_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2684,7 +2761,7 @@ func (x *GetStateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStateResponse.ProtoReflect.Descriptor instead.
 func (*GetStateResponse) Descriptor() ([]byte, []int) {
-	return file_sluice_v1_session_proto_rawDescGZIP(), []int{33}
+	return file_sluice_v1_session_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *GetStateResponse) GetData() []byte {
@@ -2706,7 +2783,7 @@ const file_sluice_v1_session_proto_rawDesc = "" +
 	"\x03ack\x18\x04 \x01(\v2\x18.sluice.v1.CheckpointAckH\x00R\x03ack\x128\n" +
 	"\adecline\x18\x05 \x01(\v2\x1c.sluice.v1.CheckpointDeclineH\x00R\adecline\x12,\n" +
 	"\x05level\x18\x06 \x01(\v2\x14.sluice.v1.SinkLevelH\x00R\x05levelB\t\n" +
-	"\amessage\"\xfa\x03\n" +
+	"\amessage\"\xba\x04\n" +
 	"\x0eFromJobManager\x12.\n" +
 	"\awelcome\x18\x01 \x01(\v2\x12.sluice.v1.WelcomeH\x00R\awelcome\x12:\n" +
 	"\theartbeat\x18\x02 \x01(\v2\x1a.sluice.v1.HeartbeatAnswerH\x00R\theartbeat\x12+\n" +
@@ -2717,7 +2794,9 @@ const file_sluice_v1_session_proto_rawDesc = "" +
 	"\x06cancel\x18\a \x01(\v2\x18.sluice.v1.CancelAttemptH\x00R\x06cancel\x12/\n" +
 	"\bhand_out\x18\b \x01(\v2\x12.sluice.v1.HandOutH\x00R\ahandOut\x125\n" +
 	"\n" +
-	"add_splits\x18\t \x01(\v2\x14.sluice.v1.AddSplitsH\x00R\taddSplitsB\t\n" +
+	"add_splits\x18\t \x01(\v2\x14.sluice.v1.AddSplitsH\x00R\taddSplits\x12>\n" +
+	"\rremove_splits\x18\n" +
+	" \x01(\v2\x17.sluice.v1.RemoveSplitsH\x00R\fremoveSplitsB\t\n" +
 	"\amessage\"\xff\x01\n" +
 	"\bRegister\x12\x16\n" +
 	"\x06worker\x18\x01 \x01(\tR\x06worker\x12 \n" +
@@ -2799,6 +2878,10 @@ const file_sluice_v1_session_proto_rawDesc = "" +
 	"\x06wanted\x18\x05 \x01(\x05R\x06wanted\x12\x1a\n" +
 	"\bsequence\x18\x06 \x01(\x04R\bsequence\"\xa5\x01\n" +
 	"\tAddSplits\x12/\n" +
+	"\aattempt\x18\x01 \x01(\v2\x15.sluice.v1.AttemptRefR\aattempt\x12/\n" +
+	"\asubtask\x18\x02 \x01(\v2\x15.sluice.v1.SubtaskRefR\asubtask\x126\n" +
+	"\tpositions\x18\x03 \x03(\v2\x18.sluice.v1.SplitPositionR\tpositions\"\xa8\x01\n" +
+	"\fRemoveSplits\x12/\n" +
 	"\aattempt\x18\x01 \x01(\v2\x15.sluice.v1.AttemptRefR\aattempt\x12/\n" +
 	"\asubtask\x18\x02 \x01(\v2\x15.sluice.v1.SubtaskRefR\asubtask\x126\n" +
 	"\tpositions\x18\x03 \x03(\v2\x18.sluice.v1.SplitPositionR\tpositions\"y\n" +
@@ -2941,7 +3024,7 @@ func file_sluice_v1_session_proto_rawDescGZIP() []byte {
 }
 
 var file_sluice_v1_session_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_sluice_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_sluice_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_sluice_v1_session_proto_goTypes = []any{
 	(CheckpointKind)(0),         // 0: sluice.v1.CheckpointKind
 	(*FromTaskManager)(nil),     // 1: sluice.v1.FromTaskManager
@@ -2959,102 +3042,107 @@ var file_sluice_v1_session_proto_goTypes = []any{
 	(*HandOut)(nil),             // 13: sluice.v1.HandOut
 	(*SinkLevel)(nil),           // 14: sluice.v1.SinkLevel
 	(*AddSplits)(nil),           // 15: sluice.v1.AddSplits
-	(*Placement)(nil),           // 16: sluice.v1.Placement
-	(*AssignedSplit)(nil),       // 17: sluice.v1.AssignedSplit
-	(*SplitPosition)(nil),       // 18: sluice.v1.SplitPosition
-	(*StateRef)(nil),            // 19: sluice.v1.StateRef
-	(*Trigger)(nil),             // 20: sluice.v1.Trigger
-	(*CheckpointAborted)(nil),   // 21: sluice.v1.CheckpointAborted
-	(*CheckpointCompleted)(nil), // 22: sluice.v1.CheckpointCompleted
-	(*CancelAttempt)(nil),       // 23: sluice.v1.CancelAttempt
-	(*CheckpointAck)(nil),       // 24: sluice.v1.CheckpointAck
-	(*CheckpointDecline)(nil),   // 25: sluice.v1.CheckpointDecline
-	(*StatePiece)(nil),          // 26: sluice.v1.StatePiece
-	(*Blob)(nil),                // 27: sluice.v1.Blob
-	(*Transaction)(nil),         // 28: sluice.v1.Transaction
-	(*PartitionRange)(nil),      // 29: sluice.v1.PartitionRange
-	(*PutStateRequest)(nil),     // 30: sluice.v1.PutStateRequest
-	(*PutStateHeader)(nil),      // 31: sluice.v1.PutStateHeader
-	(*PutStateResponse)(nil),    // 32: sluice.v1.PutStateResponse
-	(*GetStateRequest)(nil),     // 33: sluice.v1.GetStateRequest
-	(*GetStateResponse)(nil),    // 34: sluice.v1.GetStateResponse
-	(*SplitLag)(nil),            // 35: sluice.v1.SplitLag
-	(*Failure)(nil),             // 36: sluice.v1.Failure
-	(*Job)(nil),                 // 37: sluice.v1.Job
+	(*RemoveSplits)(nil),        // 16: sluice.v1.RemoveSplits
+	(*Placement)(nil),           // 17: sluice.v1.Placement
+	(*AssignedSplit)(nil),       // 18: sluice.v1.AssignedSplit
+	(*SplitPosition)(nil),       // 19: sluice.v1.SplitPosition
+	(*StateRef)(nil),            // 20: sluice.v1.StateRef
+	(*Trigger)(nil),             // 21: sluice.v1.Trigger
+	(*CheckpointAborted)(nil),   // 22: sluice.v1.CheckpointAborted
+	(*CheckpointCompleted)(nil), // 23: sluice.v1.CheckpointCompleted
+	(*CancelAttempt)(nil),       // 24: sluice.v1.CancelAttempt
+	(*CheckpointAck)(nil),       // 25: sluice.v1.CheckpointAck
+	(*CheckpointDecline)(nil),   // 26: sluice.v1.CheckpointDecline
+	(*StatePiece)(nil),          // 27: sluice.v1.StatePiece
+	(*Blob)(nil),                // 28: sluice.v1.Blob
+	(*Transaction)(nil),         // 29: sluice.v1.Transaction
+	(*PartitionRange)(nil),      // 30: sluice.v1.PartitionRange
+	(*PutStateRequest)(nil),     // 31: sluice.v1.PutStateRequest
+	(*PutStateHeader)(nil),      // 32: sluice.v1.PutStateHeader
+	(*PutStateResponse)(nil),    // 33: sluice.v1.PutStateResponse
+	(*GetStateRequest)(nil),     // 34: sluice.v1.GetStateRequest
+	(*GetStateResponse)(nil),    // 35: sluice.v1.GetStateResponse
+	(*SplitLag)(nil),            // 36: sluice.v1.SplitLag
+	(*Failure)(nil),             // 37: sluice.v1.Failure
+	(*Job)(nil),                 // 38: sluice.v1.Job
 }
 var file_sluice_v1_session_proto_depIdxs = []int32{
 	3,  // 0: sluice.v1.FromTaskManager.register:type_name -> sluice.v1.Register
 	5,  // 1: sluice.v1.FromTaskManager.heartbeat:type_name -> sluice.v1.Heartbeat
 	10, // 2: sluice.v1.FromTaskManager.report:type_name -> sluice.v1.SubtaskReport
-	24, // 3: sluice.v1.FromTaskManager.ack:type_name -> sluice.v1.CheckpointAck
-	25, // 4: sluice.v1.FromTaskManager.decline:type_name -> sluice.v1.CheckpointDecline
+	25, // 3: sluice.v1.FromTaskManager.ack:type_name -> sluice.v1.CheckpointAck
+	26, // 4: sluice.v1.FromTaskManager.decline:type_name -> sluice.v1.CheckpointDecline
 	14, // 5: sluice.v1.FromTaskManager.level:type_name -> sluice.v1.SinkLevel
 	4,  // 6: sluice.v1.FromJobManager.welcome:type_name -> sluice.v1.Welcome
 	6,  // 7: sluice.v1.FromJobManager.heartbeat:type_name -> sluice.v1.HeartbeatAnswer
 	11, // 8: sluice.v1.FromJobManager.deploy:type_name -> sluice.v1.Deploy
-	20, // 9: sluice.v1.FromJobManager.trigger:type_name -> sluice.v1.Trigger
-	21, // 10: sluice.v1.FromJobManager.aborted:type_name -> sluice.v1.CheckpointAborted
-	22, // 11: sluice.v1.FromJobManager.completed:type_name -> sluice.v1.CheckpointCompleted
-	23, // 12: sluice.v1.FromJobManager.cancel:type_name -> sluice.v1.CancelAttempt
+	21, // 9: sluice.v1.FromJobManager.trigger:type_name -> sluice.v1.Trigger
+	22, // 10: sluice.v1.FromJobManager.aborted:type_name -> sluice.v1.CheckpointAborted
+	23, // 11: sluice.v1.FromJobManager.completed:type_name -> sluice.v1.CheckpointCompleted
+	24, // 12: sluice.v1.FromJobManager.cancel:type_name -> sluice.v1.CancelAttempt
 	13, // 13: sluice.v1.FromJobManager.hand_out:type_name -> sluice.v1.HandOut
 	15, // 14: sluice.v1.FromJobManager.add_splits:type_name -> sluice.v1.AddSplits
-	9,  // 15: sluice.v1.Heartbeat.metrics:type_name -> sluice.v1.SubtaskMetrics
-	8,  // 16: sluice.v1.SubtaskMetrics.attempt:type_name -> sluice.v1.AttemptRef
-	7,  // 17: sluice.v1.SubtaskMetrics.subtask:type_name -> sluice.v1.SubtaskRef
-	35, // 18: sluice.v1.SubtaskMetrics.lag:type_name -> sluice.v1.SplitLag
-	8,  // 19: sluice.v1.SubtaskReport.attempt:type_name -> sluice.v1.AttemptRef
-	7,  // 20: sluice.v1.SubtaskReport.subtask:type_name -> sluice.v1.SubtaskRef
-	36, // 21: sluice.v1.SubtaskReport.failure:type_name -> sluice.v1.Failure
-	8,  // 22: sluice.v1.Deploy.attempt:type_name -> sluice.v1.AttemptRef
-	37, // 23: sluice.v1.Deploy.job:type_name -> sluice.v1.Job
-	7,  // 24: sluice.v1.Deploy.subtasks:type_name -> sluice.v1.SubtaskRef
-	16, // 25: sluice.v1.Deploy.placements:type_name -> sluice.v1.Placement
-	17, // 26: sluice.v1.Deploy.splits:type_name -> sluice.v1.AssignedSplit
-	19, // 27: sluice.v1.Deploy.state:type_name -> sluice.v1.StateRef
-	12, // 28: sluice.v1.Deploy.transactional_ids:type_name -> sluice.v1.TransactionalIDs
-	7,  // 29: sluice.v1.TransactionalIDs.subtask:type_name -> sluice.v1.SubtaskRef
-	8,  // 30: sluice.v1.HandOut.attempt:type_name -> sluice.v1.AttemptRef
-	7,  // 31: sluice.v1.HandOut.subtask:type_name -> sluice.v1.SubtaskRef
-	8,  // 32: sluice.v1.SinkLevel.attempt:type_name -> sluice.v1.AttemptRef
-	7,  // 33: sluice.v1.SinkLevel.subtask:type_name -> sluice.v1.SubtaskRef
-	8,  // 34: sluice.v1.AddSplits.attempt:type_name -> sluice.v1.AttemptRef
-	7,  // 35: sluice.v1.AddSplits.subtask:type_name -> sluice.v1.SubtaskRef
-	18, // 36: sluice.v1.AddSplits.positions:type_name -> sluice.v1.SplitPosition
-	7,  // 37: sluice.v1.Placement.subtasks:type_name -> sluice.v1.SubtaskRef
-	7,  // 38: sluice.v1.AssignedSplit.subtask:type_name -> sluice.v1.SubtaskRef
-	18, // 39: sluice.v1.AssignedSplit.position:type_name -> sluice.v1.SplitPosition
-	7,  // 40: sluice.v1.StateRef.writer:type_name -> sluice.v1.SubtaskRef
-	8,  // 41: sluice.v1.Trigger.attempt:type_name -> sluice.v1.AttemptRef
-	0,  // 42: sluice.v1.Trigger.kind:type_name -> sluice.v1.CheckpointKind
-	8,  // 43: sluice.v1.CheckpointAborted.attempt:type_name -> sluice.v1.AttemptRef
-	8,  // 44: sluice.v1.CheckpointCompleted.attempt:type_name -> sluice.v1.AttemptRef
-	8,  // 45: sluice.v1.CancelAttempt.attempt:type_name -> sluice.v1.AttemptRef
-	7,  // 46: sluice.v1.CancelAttempt.subtasks:type_name -> sluice.v1.SubtaskRef
-	8,  // 47: sluice.v1.CheckpointAck.attempt:type_name -> sluice.v1.AttemptRef
-	7,  // 48: sluice.v1.CheckpointAck.subtask:type_name -> sluice.v1.SubtaskRef
-	18, // 49: sluice.v1.CheckpointAck.positions:type_name -> sluice.v1.SplitPosition
-	26, // 50: sluice.v1.CheckpointAck.state:type_name -> sluice.v1.StatePiece
-	28, // 51: sluice.v1.CheckpointAck.transactions:type_name -> sluice.v1.Transaction
-	8,  // 52: sluice.v1.CheckpointDecline.attempt:type_name -> sluice.v1.AttemptRef
-	7,  // 53: sluice.v1.CheckpointDecline.subtask:type_name -> sluice.v1.SubtaskRef
-	27, // 54: sluice.v1.StatePiece.blob:type_name -> sluice.v1.Blob
-	29, // 55: sluice.v1.Transaction.partitions:type_name -> sluice.v1.PartitionRange
-	31, // 56: sluice.v1.PutStateRequest.header:type_name -> sluice.v1.PutStateHeader
-	8,  // 57: sluice.v1.PutStateHeader.attempt:type_name -> sluice.v1.AttemptRef
-	7,  // 58: sluice.v1.PutStateHeader.subtask:type_name -> sluice.v1.SubtaskRef
-	27, // 59: sluice.v1.PutStateResponse.blob:type_name -> sluice.v1.Blob
-	7,  // 60: sluice.v1.GetStateRequest.writer:type_name -> sluice.v1.SubtaskRef
-	1,  // 61: sluice.v1.SessionService.Connect:input_type -> sluice.v1.FromTaskManager
-	30, // 62: sluice.v1.SessionService.PutState:input_type -> sluice.v1.PutStateRequest
-	33, // 63: sluice.v1.SessionService.GetState:input_type -> sluice.v1.GetStateRequest
-	2,  // 64: sluice.v1.SessionService.Connect:output_type -> sluice.v1.FromJobManager
-	32, // 65: sluice.v1.SessionService.PutState:output_type -> sluice.v1.PutStateResponse
-	34, // 66: sluice.v1.SessionService.GetState:output_type -> sluice.v1.GetStateResponse
-	64, // [64:67] is the sub-list for method output_type
-	61, // [61:64] is the sub-list for method input_type
-	61, // [61:61] is the sub-list for extension type_name
-	61, // [61:61] is the sub-list for extension extendee
-	0,  // [0:61] is the sub-list for field type_name
+	16, // 15: sluice.v1.FromJobManager.remove_splits:type_name -> sluice.v1.RemoveSplits
+	9,  // 16: sluice.v1.Heartbeat.metrics:type_name -> sluice.v1.SubtaskMetrics
+	8,  // 17: sluice.v1.SubtaskMetrics.attempt:type_name -> sluice.v1.AttemptRef
+	7,  // 18: sluice.v1.SubtaskMetrics.subtask:type_name -> sluice.v1.SubtaskRef
+	36, // 19: sluice.v1.SubtaskMetrics.lag:type_name -> sluice.v1.SplitLag
+	8,  // 20: sluice.v1.SubtaskReport.attempt:type_name -> sluice.v1.AttemptRef
+	7,  // 21: sluice.v1.SubtaskReport.subtask:type_name -> sluice.v1.SubtaskRef
+	37, // 22: sluice.v1.SubtaskReport.failure:type_name -> sluice.v1.Failure
+	8,  // 23: sluice.v1.Deploy.attempt:type_name -> sluice.v1.AttemptRef
+	38, // 24: sluice.v1.Deploy.job:type_name -> sluice.v1.Job
+	7,  // 25: sluice.v1.Deploy.subtasks:type_name -> sluice.v1.SubtaskRef
+	17, // 26: sluice.v1.Deploy.placements:type_name -> sluice.v1.Placement
+	18, // 27: sluice.v1.Deploy.splits:type_name -> sluice.v1.AssignedSplit
+	20, // 28: sluice.v1.Deploy.state:type_name -> sluice.v1.StateRef
+	12, // 29: sluice.v1.Deploy.transactional_ids:type_name -> sluice.v1.TransactionalIDs
+	7,  // 30: sluice.v1.TransactionalIDs.subtask:type_name -> sluice.v1.SubtaskRef
+	8,  // 31: sluice.v1.HandOut.attempt:type_name -> sluice.v1.AttemptRef
+	7,  // 32: sluice.v1.HandOut.subtask:type_name -> sluice.v1.SubtaskRef
+	8,  // 33: sluice.v1.SinkLevel.attempt:type_name -> sluice.v1.AttemptRef
+	7,  // 34: sluice.v1.SinkLevel.subtask:type_name -> sluice.v1.SubtaskRef
+	8,  // 35: sluice.v1.AddSplits.attempt:type_name -> sluice.v1.AttemptRef
+	7,  // 36: sluice.v1.AddSplits.subtask:type_name -> sluice.v1.SubtaskRef
+	19, // 37: sluice.v1.AddSplits.positions:type_name -> sluice.v1.SplitPosition
+	8,  // 38: sluice.v1.RemoveSplits.attempt:type_name -> sluice.v1.AttemptRef
+	7,  // 39: sluice.v1.RemoveSplits.subtask:type_name -> sluice.v1.SubtaskRef
+	19, // 40: sluice.v1.RemoveSplits.positions:type_name -> sluice.v1.SplitPosition
+	7,  // 41: sluice.v1.Placement.subtasks:type_name -> sluice.v1.SubtaskRef
+	7,  // 42: sluice.v1.AssignedSplit.subtask:type_name -> sluice.v1.SubtaskRef
+	19, // 43: sluice.v1.AssignedSplit.position:type_name -> sluice.v1.SplitPosition
+	7,  // 44: sluice.v1.StateRef.writer:type_name -> sluice.v1.SubtaskRef
+	8,  // 45: sluice.v1.Trigger.attempt:type_name -> sluice.v1.AttemptRef
+	0,  // 46: sluice.v1.Trigger.kind:type_name -> sluice.v1.CheckpointKind
+	8,  // 47: sluice.v1.CheckpointAborted.attempt:type_name -> sluice.v1.AttemptRef
+	8,  // 48: sluice.v1.CheckpointCompleted.attempt:type_name -> sluice.v1.AttemptRef
+	8,  // 49: sluice.v1.CancelAttempt.attempt:type_name -> sluice.v1.AttemptRef
+	7,  // 50: sluice.v1.CancelAttempt.subtasks:type_name -> sluice.v1.SubtaskRef
+	8,  // 51: sluice.v1.CheckpointAck.attempt:type_name -> sluice.v1.AttemptRef
+	7,  // 52: sluice.v1.CheckpointAck.subtask:type_name -> sluice.v1.SubtaskRef
+	19, // 53: sluice.v1.CheckpointAck.positions:type_name -> sluice.v1.SplitPosition
+	27, // 54: sluice.v1.CheckpointAck.state:type_name -> sluice.v1.StatePiece
+	29, // 55: sluice.v1.CheckpointAck.transactions:type_name -> sluice.v1.Transaction
+	8,  // 56: sluice.v1.CheckpointDecline.attempt:type_name -> sluice.v1.AttemptRef
+	7,  // 57: sluice.v1.CheckpointDecline.subtask:type_name -> sluice.v1.SubtaskRef
+	28, // 58: sluice.v1.StatePiece.blob:type_name -> sluice.v1.Blob
+	30, // 59: sluice.v1.Transaction.partitions:type_name -> sluice.v1.PartitionRange
+	32, // 60: sluice.v1.PutStateRequest.header:type_name -> sluice.v1.PutStateHeader
+	8,  // 61: sluice.v1.PutStateHeader.attempt:type_name -> sluice.v1.AttemptRef
+	7,  // 62: sluice.v1.PutStateHeader.subtask:type_name -> sluice.v1.SubtaskRef
+	28, // 63: sluice.v1.PutStateResponse.blob:type_name -> sluice.v1.Blob
+	7,  // 64: sluice.v1.GetStateRequest.writer:type_name -> sluice.v1.SubtaskRef
+	1,  // 65: sluice.v1.SessionService.Connect:input_type -> sluice.v1.FromTaskManager
+	31, // 66: sluice.v1.SessionService.PutState:input_type -> sluice.v1.PutStateRequest
+	34, // 67: sluice.v1.SessionService.GetState:input_type -> sluice.v1.GetStateRequest
+	2,  // 68: sluice.v1.SessionService.Connect:output_type -> sluice.v1.FromJobManager
+	33, // 69: sluice.v1.SessionService.PutState:output_type -> sluice.v1.PutStateResponse
+	35, // 70: sluice.v1.SessionService.GetState:output_type -> sluice.v1.GetStateResponse
+	68, // [68:71] is the sub-list for method output_type
+	65, // [65:68] is the sub-list for method input_type
+	65, // [65:65] is the sub-list for extension type_name
+	65, // [65:65] is the sub-list for extension extendee
+	0,  // [0:65] is the sub-list for field type_name
 }
 
 func init() { file_sluice_v1_session_proto_init() }
@@ -3081,6 +3169,7 @@ func file_sluice_v1_session_proto_init() {
 		(*FromJobManager_Cancel)(nil),
 		(*FromJobManager_HandOut)(nil),
 		(*FromJobManager_AddSplits)(nil),
+		(*FromJobManager_RemoveSplits)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3088,7 +3177,7 @@ func file_sluice_v1_session_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sluice_v1_session_proto_rawDesc), len(file_sluice_v1_session_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   34,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -53,6 +53,9 @@ const (
 //     manager stores them, with where they begin, before it sends it, and repeats all of the attempt when a
 //     session is resumed; a split that the subtask has already is passed over. A split is part of the
 //     checkpoints whose barrier comes after it was added; one that is not begins anew where it was stored.
+//   - Splits whose topic is gone are taken from a subtask by RemoveSplits, after the job manager has stored where they
+//     stand. A subtask lets go only of what stands just there, without an answer: a split that it keeps is part of its
+//     checkpoints as before. Such a split is given only to the same subtask again while the attempt runs.
 //   - A task manager reports the end of subtasks until their attempt is cancelled, and never starts an
 //     attempt again on a repeated Deploy.
 //   - No order holds between streams; within the stream messages keep their order.
@@ -145,6 +148,9 @@ type SessionService_GetStateClient = grpc.ServerStreamingClient[GetStateResponse
 //     manager stores them, with where they begin, before it sends it, and repeats all of the attempt when a
 //     session is resumed; a split that the subtask has already is passed over. A split is part of the
 //     checkpoints whose barrier comes after it was added; one that is not begins anew where it was stored.
+//   - Splits whose topic is gone are taken from a subtask by RemoveSplits, after the job manager has stored where they
+//     stand. A subtask lets go only of what stands just there, without an answer: a split that it keeps is part of its
+//     checkpoints as before. Such a split is given only to the same subtask again while the attempt runs.
 //   - A task manager reports the end of subtasks until their attempt is cancelled, and never starts an
 //     attempt again on a repeated Deploy.
 //   - No order holds between streams; within the stream messages keep their order.
