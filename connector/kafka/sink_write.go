@@ -161,15 +161,24 @@ func (s *Sink) mayBeTooLarge(raw *wire.RawBatch) bool {
 	return limit < wire.MaxRecordBytes && (raw.Codec() != wire.None || raw.SizeBytes() > limit)
 }
 
-// passedOn says that sinks pass on most batches unopened, and that one which Kafka refuses is read again. See Sink.pass.
-func passedOn(sinks []*graph.KafkaSink) bool {
+// passedOn are the codecs of which all sinks pass on most batches unopened, where one that Kafka refuses is read again.
+// See Sink.pass.
+func passedOn(sinks []*graph.KafkaSink) wire.CodecSet {
+	var out wire.CodecSet
+	for codec := range out {
+		out[codec] = len(sinks) > 0
+	}
 	for _, k := range sinks {
-		if k.Partitioner != graph.Preserve || k.TopicExpression != "" || k.Guarantee == graph.NoGuarantee ||
-			k.Properties[propCompression] != "" || k.Properties[propBrokerVersion] != "" {
-			return false
+		if k.Partitioner != graph.Preserve || k.TopicExpression != "" || k.Guarantee == graph.NoGuarantee || k.Properties[propBrokerVersion] != "" {
+			return wire.CodecSet{}
+		}
+		if name := k.Properties[propCompression]; name != "" { // batches of another codec are opened
+			for codec := range out {
+				out[codec] = out[codec] && wire.Codec(codec).String() == name
+			}
 		}
 	}
-	return len(sinks) > 0
+	return out
 }
 
 // pass sends a batch on as it is: with a new header, its records unopened. It returns false if the batch

@@ -41,8 +41,8 @@ type SourceConfig struct {
 	Logger *slog.Logger
 	// InFlightBytes bounds what is read ahead; default four times max.partition.fetch.bytes for each split, 4 to 32 MiB.
 	InFlightBytes int64
-	// PassedOn: sinks pass the batches on as they are, and their brokers check the checksums.
-	PassedOn bool
+	// PassedOn: sinks pass batches of these codecs on as they are, and their brokers check the checksums.
+	PassedOn wire.CodecSet
 }
 
 // Source reads splits of Kafka topics. It implements operator.Source.
@@ -57,7 +57,7 @@ type Source struct {
 	out                        chan operator.SourceBatch
 	budget                     *budget
 	ahead                      int64 // bytes to read ahead, 0: as the splits want it
-	passedOn                   bool
+	passedOn                   wire.CodecSet
 	trouble                    *trouble
 	parcels                    sync.Pool // of *parcel
 	staleGrace, watermarkGrace time.Duration

@@ -70,7 +70,7 @@ func (f *fetcher) batches(ctx context.Context, sp *split, p *wire.FetchedPartiti
 	told := sp.Next // up to where the subtask knows
 	fault := func() error {
 		for !sp.AtEnd() && !sp.ended() {
-			r, err := f.next(p)
+			r, err := p.NextUnchecked(&f.source.passedOn) // what is passed on the broker checks that takes it
 			if r == nil || err != nil {
 				return err
 			}
@@ -90,14 +90,6 @@ func (f *fetcher) batches(ctx context.Context, sp *split, p *wire.FetchedPartiti
 		}
 	}
 	return fault
-}
-
-// next is the next batch; its checksum is left to the broker that it is passed on to, if it is.
-func (f *fetcher) next(p *wire.FetchedPartition) (*wire.RawBatch, error) {
-	if f.source.passedOn {
-		return p.NextUnchecked()
-	}
-	return p.Next()
 }
 
 // one handles a batch. It owns r.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -309,7 +310,7 @@ func TestPassedOnBadBatch(t *testing.T) {
 					return produceError(req.(*kmsg.ProduceRequest), c.refusal.Code), nil, true
 				})
 			}
-			r := startChangedSource(t, func(s *Source) { s.passedOn = true }, properties(f), position("in", 0, 0, -1))
+			r := startChangedSource(t, func(s *Source) { s.passedOn[wire.None] = true }, properties(f), position("in", 0, 0, -1))
 			w := startSink(t, &graph.KafkaSink{Topic: "out", Partitioner: graph.Preserve, Properties: forSink(f, propRetryBackoff, "5")})
 			b := <-r.source.Batches()
 			w.write(b.Batch)
@@ -331,7 +332,7 @@ func TestOpenedBadBatch(t *testing.T) {
 	}
 	produce(t, franz(t, f), records...)
 	damage(t, f, 1000, records, lastBit)
-	r := startChangedSource(t, func(s *Source) { s.passedOn = true }, properties(f), position("in", 0, 0, -1))
+	r := startChangedSource(t, func(s *Source) { s.passedOn[wire.None] = true }, properties(f), position("in", 0, 0, -1))
 	w := startSink(t, &graph.KafkaSink{Topic: "out", Partitioner: graph.ByKey, Properties: forSink(f)})
 	b := <-r.source.Batches()
 	defer b.Release()
@@ -350,26 +351,38 @@ func TestPassedOn(t *testing.T) {
 		return k
 	}
 	whole := sink(func(*graph.KafkaSink) {})
+	compressed := func(codec string) *graph.KafkaSink {
+		return sink(func(k *graph.KafkaSink) { k.Properties[propCompression] = codec })
+	}
+	all := []wire.Codec{wire.None, wire.Gzip, wire.Snappy, wire.LZ4, wire.Zstd}
 	for name, c := range map[string]struct {
 		sinks []*graph.KafkaSink
-		want  bool
+		want  []wire.Codec
 	}{
-		"others take it, too":   {nil, false},
-		"one sink":              {[]*graph.KafkaSink{whole}, true},
-		"two sinks":             {[]*graph.KafkaSink{whole, whole}, true},
-		"one of two by key":     {[]*graph.KafkaSink{whole, sink(func(k *graph.KafkaSink) { k.Partitioner = graph.ByKey })}, false},
-		"the topic by contents": {[]*graph.KafkaSink{sink(func(k *graph.KafkaSink) { k.TopicExpression = "value" })}, false},
-		"no guarantee":          {[]*graph.KafkaSink{sink(func(k *graph.KafkaSink) { k.Guarantee = graph.NoGuarantee })}, false},
-		"another compression":   {[]*graph.KafkaSink{sink(func(k *graph.KafkaSink) { k.Properties[propCompression] = "lz4" })}, false},
-		"an old broker":         {[]*graph.KafkaSink{sink(func(k *graph.KafkaSink) { k.Properties[propBrokerVersion] = "0.10.2" })}, false},
+		"others take it, too":   {nil, nil},
+		"one sink":              {[]*graph.KafkaSink{whole}, all},
+		"two sinks":             {[]*graph.KafkaSink{whole, whole}, all},
+		"one of two by key":     {[]*graph.KafkaSink{whole, sink(func(k *graph.KafkaSink) { k.Partitioner = graph.ByKey })}, nil},
+		"the topic by contents": {[]*graph.KafkaSink{sink(func(k *graph.KafkaSink) { k.TopicExpression = "value" })}, nil},
+		"no guarantee":          {[]*graph.KafkaSink{sink(func(k *graph.KafkaSink) { k.Guarantee = graph.NoGuarantee })}, nil},
+		"one compression":       {[]*graph.KafkaSink{whole, compressed("lz4")}, []wire.Codec{wire.LZ4}},
+		"no compression":        {[]*graph.KafkaSink{compressed("none")}, []wire.Codec{wire.None}},
+		"two compressions":      {[]*graph.KafkaSink{compressed("lz4"), compressed("zstd")}, nil},
+		"an old broker":         {[]*graph.KafkaSink{sink(func(k *graph.KafkaSink) { k.Properties[propBrokerVersion] = "0.10.2" })}, nil},
 	} {
 		connectors := NewConnectors(nil, nil)
 		source, err := connectors.NewSource(&graph.Node{Source: &graph.Source{Kafka: &graph.KafkaSource{Properties: map[string]string{propBootstrap: "a:1"}}}}, operator.SourceContext{Sinks: c.sinks})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := source.(*Source).passedOn; got != c.want {
-			t.Errorf("%s: %t, want %t", name, got, c.want)
+		var got []wire.Codec
+		for codec, passed := range source.(*Source).passedOn {
+			if passed {
+				got = append(got, wire.Codec(codec))
+			}
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 		if err := connectors.Close(); err != nil {
 			t.Error(err)
@@ -388,7 +401,7 @@ func TestPassedOnStrangeHeader(t *testing.T) {
 	produce(t, franz(t, f), records...)
 	const atLastOffsetDelta = 23
 	damage(t, f, 1, records, func(batch []byte) { batch[atLastOffsetDelta+1] ^= 0x10 })
-	r := startChangedSource(t, func(s *Source) { s.passedOn = true }, properties(f, propRetryBackoff, "5"), position("in", 0, 0, -1))
+	r := startChangedSource(t, func(s *Source) { s.passedOn[wire.None] = true }, properties(f, propRetryBackoff, "5"), position("in", 0, 0, -1))
 	r.until("in", 0, 10)
 }
 

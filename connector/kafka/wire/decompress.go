@@ -27,6 +27,12 @@ const (
 	Zstd
 )
 
+// CodecSet holds codecs.
+type CodecSet [Zstd + 1]bool
+
+// Has says whether a codec is one of them.
+func (s *CodecSet) Has(c Codec) bool { return c >= 0 && int(c) < len(s) && s[c] }
+
 // String is Kafka's name of the codec, as in compression.type.
 func (c Codec) String() string {
 	names := [...]string{"none", "gzip", "snappy", "lz4", "zstd"}

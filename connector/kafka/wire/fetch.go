@@ -88,10 +88,18 @@ func (p *FetchedPartition) Release() {
 // Next gives the next batch, nil at the end. Batches wholly before the offset asked for are passed
 // over; one that begins before it and reaches past it is given (see RawBatch.Limit). The caller owns
 // the batch and releases it.
-func (p *FetchedPartition) Next() (*RawBatch, error) {
-	r, err := p.NextUnchecked()
+func (p *FetchedPartition) Next() (*RawBatch, error) { return p.NextUnchecked(&CodecSet{}) }
+
+// NextUnchecked is Next without the checksum of batches that have one of these codecs, for those that are passed on unopened: HeaderFor moves
+// the checksum of their first producer to the new header, and the broker that takes the batch checks it. Whoever opens the batch, or leaves it
+// out, checks it with Verify.
+func (p *FetchedPartition) NextUnchecked(unchecked *CodecSet) (*RawBatch, error) {
+	r, err := p.nextRaw()
 	if r == nil || err != nil {
 		return nil, err
+	}
+	if unchecked.Has(r.Codec()) {
+		return r, nil
 	}
 	if err := r.Verify(); err != nil {
 		r.Release()
@@ -101,10 +109,8 @@ func (p *FetchedPartition) Next() (*RawBatch, error) {
 	return r, nil
 }
 
-// NextUnchecked is Next without the checksum, for a batch that is passed on unopened: HeaderFor moves the checksum of its
-// first producer to the new header, and the broker that takes the batch checks it. Whoever opens the batch, or leaves it
-// out, checks it with Verify.
-func (p *FetchedPartition) NextUnchecked() (*RawBatch, error) {
+// nextRaw is the next batch; of those that it passes over it has checked the checksum.
+func (p *FetchedPartition) nextRaw() (*RawBatch, error) {
 	for {
 		if oldFormat(p.rest) {
 			if r, err := p.nextOld(); r != nil || err != nil || len(p.rest) == 0 {

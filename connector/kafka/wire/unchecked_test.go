@@ -23,7 +23,7 @@ func TestNextUnchecked(t *testing.T) {
 		p := newFeed(slices.Concat(set...)).again()
 		t.Cleanup(p.Release)
 		p.Topic, p.Partition, p.Offset = "orders", 7, from
-		r, err := p.NextUnchecked()
+		r, err := p.NextUnchecked(&CodecSet{None: true})
 		if r != nil {
 			t.Cleanup(r.Release)
 		}
