@@ -117,8 +117,11 @@ func (c *checker) check(d Decision) {
 	}
 	// What arrives is logged before it is judged, so an ack may be late; so may a publication that had begun.
 	late := d.Event == "ack" || d.Event == "published"
-	if slices.Contains(terminal, j.state) && !late && !(d.Event == "state" && d.To == j.state) {
+	if slices.Contains(terminal, j.state) && !late && d.Event != "dropped" && !(d.Event == "state" && d.To == j.state) {
 		c.fault("%s of job %s, which is %s", d.Event, d.Job, j.state)
+	}
+	if j.state == "DROPPED" {
+		c.fault("%s of job %s, which was dropped", d.Event, d.Job)
 	}
 	if d.Epoch != 0 && d.Epoch != c.epoch && !late {
 		c.fault("%s of epoch %d, the job manager's is %d", d.Event, d.Epoch, c.epoch)
@@ -126,7 +129,7 @@ func (c *checker) check(d Decision) {
 	handlers := map[string]func(*jobCheck, Decision){
 		"state": c.state, "deploy": c.deploy, "trigger": c.trigger, "ack": c.ack, "completed": c.completedLine, "aborted": c.aborted,
 		"committed": c.committedLine, "refused": c.refusedLine, "marked": c.markedLine, "announced": c.announcedLine, "fenced": c.fencedLine,
-		"handedOut": c.handedOutLine, "published": c.published, "splitAdded": c.splitAdded,
+		"handedOut": c.handedOutLine, "published": c.published, "splitAdded": c.splitAdded, "dropped": c.dropped,
 	}
 	if handle := handlers[d.Event]; handle != nil {
 		handle(j, d)
@@ -151,6 +154,14 @@ func (c *checker) start(d Decision) {
 			}
 		}
 	}
+}
+
+// dropped: only a job that has ended is forgotten. Its last line may lack where the job manager was killed.
+func (c *checker) dropped(j *jobCheck, d Decision) {
+	if !slices.Contains(terminal, j.state) && !j.restarted {
+		c.fault("job %s is dropped, and is %s", d.Job, j.state)
+	}
+	j.state = "DROPPED"
 }
 
 func (c *checker) state(j *jobCheck, d Decision) {

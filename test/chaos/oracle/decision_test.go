@@ -54,7 +54,7 @@ func insert(line, before string) edit {
 	return func(l []string) []string { return slices.Insert(l, find(l, before), line) }
 }
 
-func atTheEnd(line string) edit { return func(l []string) []string { return append(l, line) } }
+func atTheEnd(lines ...string) edit { return func(l []string) []string { return append(l, lines...) } }
 
 func cutAt(parts string, more ...string) edit {
 	return func(l []string) []string { return append(l[:find(l, parts)], more...) }
@@ -124,6 +124,9 @@ var decisionCases = []struct {
 	{"aborted after completed", insert(`{"event":"aborted","job":"j","epoch":3,"attempt":1,"checkpoint":1}`, `"trigger" "checkpoint":2`), []string{"checkpoint 1 is aborted after it was completed"}},
 	{"an old leader speaks", replace(`"trigger" "checkpoint":4`, `"epoch":3`, `"epoch":2`), []string{"trigger of epoch 2, the job manager's is 3"}},
 	{"the epoch does not rise", insert(`{"event":"start","epoch":3}`, `"trigger" "checkpoint":1`), []string{"starts in epoch 3 after epoch 3"}},
+	{"an ended job is dropped", atTheEnd(`{"event":"dropped","job":"j"}`), nil},
+	{"a dropped job goes on", atTheEnd(`{"event":"dropped","job":"j"}`, `{"event":"dropped","job":"j"}`), []string{"dropped of job j, which was dropped", "job j is dropped, and is DROPPED"}},
+	{"a running job is dropped", atTheEnd(`{"event":"dropped","job":"k"}`), []string{"job k is dropped, and is "}},
 	{"the job comes back", atTheEnd(`{"event":"state","job":"j","from":"STOPPED","to":"WAITING_FOR_SLOTS"}`), []string{"state of job j, which is STOPPED"}},
 	{"deployed after the final one", func(l []string) []string {
 		return append(l[:len(l)-1], `{"event":"deploy","job":"j","epoch":3,"attempt":3,"checkpoint":4,"needed":1,"granted":1}`)
