@@ -105,6 +105,9 @@ func placeOf(b *operator.Batch, r *operator.Record) string {
 func (s *Sink) openBatch(t *target, codec wire.Codec) {
 	b := s.memory.batch()
 	b.of, b.codec, b.opened = t, codec, time.Now()
+	if codec == wire.None {
+		b.builder.SumEarly()
+	}
 	s.count(t, b)
 	b.bytes = int64(b.builder.SizeBytes())
 	s.memory.used += b.bytes

@@ -17,6 +17,11 @@ func rechecksum(sum uint32, old, changed []byte, rest int) uint32 {
 	return sum ^ multiply(power(uint64(rest)*8), difference)
 }
 
+// joinChecksums gives the checksum of a message of two parts, the second of so many bytes.
+func joinChecksums(first, second uint32, secondBytes int) uint32 {
+	return multiply(power(uint64(secondBytes)*8), first) ^ second
+}
+
 // polynomial is CRC32C's, its bits reversed as in the checksum: bit 31 is x^0.
 const polynomial = crc32.Castagnoli
 

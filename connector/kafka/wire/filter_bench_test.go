@@ -43,6 +43,7 @@ func BenchmarkFilter(b *testing.B) {
 		b.Fatal(err)
 	}
 	var w Builder
+	w.SumEarly()
 	write := collect(func(x *operator.Batch) error {
 		for rest := x.Records; len(rest) > 0; {
 			n := w.AppendSome(x, rest, 1<<20, 1<<30)
@@ -51,6 +52,7 @@ func BenchmarkFilter(b *testing.B) {
 					return err
 				}
 				w.Reset()
+				w.SumEarly()
 			}
 		}
 		return nil
