@@ -30,11 +30,30 @@ func (a *Admin) Commit(ctx context.Context, job *graph.Job, t *manifest.Transact
 		return false, fmt.Errorf("commit %s of sink %s: %w", t.Key(), t.Sink, err)
 	}
 	defer release()
-	err = cluster.EndTxn(ctx, t.TransactionalID, wire.Producer{ID: t.ProducerID, Epoch: t.ProducerEpoch}, true)
+	p := wire.Producer{ID: t.ProducerID, Epoch: t.ProducerEpoch}
+	if err = cluster.EndTxn(ctx, t.TransactionalID, p, true); isVerdict(err) {
+		refused, err = confirm(ctx, cluster, t.TransactionalID, p, err)
+	}
 	if err != nil {
-		return isVerdict(err), fmt.Errorf("commit %s of sink %s on %s: %w", t.Key(), t.Sink, t.Cluster, err)
+		return refused, fmt.Errorf("commit %s of sink %s on %s: %w", t.Key(), t.Sink, t.Cluster, err)
 	}
 	return false, nil
+}
+
+// confirm asks every broker that another one takes for the coordinator to commit what one of them refused. A broker that is
+// cut off from the others, or has stood still, goes on believing that it is the coordinator, and answers from its memory that
+// there is no such transaction, while its successor has it. refused: all of them say so.
+func confirm(ctx context.Context, cluster *wire.Cluster, id string, p wire.Producer, verdict error) (refused bool, err error) {
+	coordinators, err := cluster.TransactionCoordinators(ctx, id)
+	if err != nil {
+		return false, fmt.Errorf("%w; it is not taken for final, as another broker may be the coordinator: %w", verdict, err)
+	}
+	for _, broker := range coordinators {
+		if err := cluster.EndTxnAt(ctx, broker, id, p, true); !isVerdict(err) {
+			return false, err
+		}
+	}
+	return true, verdict
 }
 
 // isVerdict says that a transaction is not there to be committed: aborted, expired, or its id taken over.

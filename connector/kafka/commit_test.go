@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -107,21 +110,29 @@ func TestCommitVerdicts(t *testing.T) {
 	a, job := newAdmin(t), jobOf(f, func(*graph.KafkaSource) {})
 	tx := sealedOn(t, f, "c/j/z/0/1/0", "a")
 	verdicts := map[*kerr.Error]bool{kerr.ProducerFenced: true, kerr.InvalidProducerEpoch: true, kerr.InvalidProducerIDMapping: true, kerr.InvalidTxnState: true}
-	for code := int16(-1); code < 120; code++ {
+	var told atomic.Int32
+	f.ControlKey(int16(kmsg.EndTxn), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		if told.Load() == 0 {
+			f.DropControl()
+			return nil, nil, false
+		}
+		f.KeepControl()
+		res := req.ResponseKind().(*kmsg.EndTxnResponse)
+		res.ErrorCode = int16(told.Load())
+		return res, nil, true
+	})
+	for code := int16(-1); code <= 120; code++ {
 		answer := kerr.TypedErrorForCode(code)
-		if answer == nil || answer.Code != code {
+		if answer == nil || answer.Code != code || code == 0 {
 			continue
 		}
-		f.ControlKey(int16(kmsg.EndTxn), func(req kmsg.Request) (kmsg.Response, error, bool) {
-			res := req.ResponseKind().(*kmsg.EndTxnResponse)
-			res.ErrorCode = code
-			return res, nil, true
-		})
+		told.Store(int32(code))
 		refused, err := a.Commit(testContext(t), job, tx)
 		if err == nil || refused != verdicts[answer] || !wire.HasCode(err, code) {
 			t.Errorf("%s [%d]: refused %t, error %v", answer.Message, code, refused, err)
 		}
 	}
+	told.Store(0)
 	f.ControlKey(int16(kmsg.EndTxn), func(kmsg.Request) (kmsg.Response, error, bool) { return nil, errors.New("cut"), true })
 	if refused, err := a.Commit(testContext(t), job, tx); refused || err == nil {
 		t.Errorf("no answer: refused %t, error %v", refused, err)
@@ -129,6 +140,79 @@ func TestCommitVerdicts(t *testing.T) {
 	if refused, err := a.Commit(testContext(t), job, tx); refused || err != nil {
 		t.Errorf("refused %t, error %v", refused, err)
 	}
+}
+
+// TestCommitAsksTheOthers: a broker that is cut off from the others takes itself for the coordinator and knows of no such
+// transaction. What it says is no verdict: its successor has the transaction.
+func TestCommitAsksTheOthers(t *testing.T) {
+	t.Parallel()
+	const id = "c/j/z/0/1/0"
+	f := startFake(t, kfake.NumBrokers(3), kfake.SeedTopics(1, "in", "out"))
+	tx := sealedOn(t, f, id, "a")
+	truth := coordinatorNode(t, f, id)
+	stale := (truth + 1) % 3
+	var silent atomic.Bool // the other two
+	f.ControlKey(int16(kmsg.FindCoordinator), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		f.KeepControl()
+		switch node := f.CurrentNode(); {
+		case node != stale && silent.Load():
+			return nil, errors.New("cut"), true
+		case node != stale:
+			return nil, nil, false
+		}
+		host, port, err := net.SplitHostPort(f.ListenAddrs()[stale])
+		if err != nil {
+			return nil, err, true
+		}
+		res := req.ResponseKind().(*kmsg.FindCoordinatorResponse)
+		res.NodeID, res.Host = stale, host
+		n, err := strconv.ParseInt(port, 10, 32)
+		res.Port = int32(n)
+		return res, err, true
+	})
+	f.ControlKey(int16(kmsg.EndTxn), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		f.KeepControl()
+		if f.CurrentNode() != stale {
+			return nil, nil, false
+		}
+		res := req.ResponseKind().(*kmsg.EndTxnResponse)
+		res.ErrorCode = kerr.InvalidTxnState.Code
+		return res, nil, true
+	})
+	a := newAdmin(t)
+	job := jobOf(f, func(*graph.KafkaSource) {})
+	job.Sinks[0].Kafka.Properties[propBootstrap] = f.ListenAddrs()[stale]
+	tx.Cluster = f.ListenAddrs()[stale]
+	silent.Store(true)
+	if refused, err := a.Commit(testContext(t), job, tx); refused || !wire.HasCode(err, wire.CodeInvalidTxnState) || !strings.Contains(err.Error(), "only 1 of 3 brokers say who coordinates "+id) {
+		t.Errorf("nobody else answers: refused %t, error %v", refused, err)
+	}
+	silent.Store(false)
+	if refused, err := a.Commit(testContext(t), job, tx); refused || err != nil {
+		t.Errorf("refused %t, error %v", refused, err)
+	}
+	if got := valuesOf(consume(t, f, "out", 1)); !cmp.Equal(got, []string{"a"}) {
+		t.Errorf("visible: %q", got)
+	}
+	lost := *tx
+	lost.ProducerEpoch += 7
+	if refused, err := a.Commit(testContext(t), job, &lost); !refused || err == nil {
+		t.Errorf("all refuse it: refused %t, error %v", refused, err)
+	}
+}
+
+// coordinatorNode is the broker that has a transactional id.
+func coordinatorNode(t *testing.T, f *kfake.Cluster, id string) int32 {
+	t.Helper()
+	cl, err := wire.Open(wire.Config{Bootstrap: f.ListenAddrs()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	node, err := cl.FindTransactionCoordinator(testContext(t), id)
+	if err := errors.Join(err, cl.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return node
 }
 
 // TestCommitRemovedSink: what the manifest records is committed, whatever the job's graph is now.

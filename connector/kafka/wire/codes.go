@@ -146,4 +146,5 @@ var codeTable = map[int16]code{
 
 	100: {"UNKNOWN_TOPIC_ID", ClassRefresh, "the topic was deleted or recreated"},
 	103: {"INCONSISTENT_TOPIC_ID", ClassRefresh, "the topic was recreated"},
+	120: {"TRANSACTION_ABORTABLE", ClassFatal, "the transaction has to be aborted"},
 }

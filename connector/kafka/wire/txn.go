@@ -94,12 +94,32 @@ func (c *Cluster) AddPartitionsToTxn(ctx context.Context, transactionalID string
 // once: repeating the same verdict is safe, and the caller's decision.
 func (c *Cluster) EndTxn(ctx context.Context, transactionalID string, p Producer, commit bool) error {
 	k := coordinatorKey{transactionCoordinator, transactionalID}
-	req := &endtxn.Request{TransactionalID: transactionalID, ProducerID: p.ID, ProducerEpoch: p.Epoch, Committed: commit}
-	res, address, err := askCoordinator[*endtxn.Response](ctx, c, k, req, false)
+	res, address, err := askCoordinator[*endtxn.Response](ctx, c, k, endOf(transactionalID, p, commit), false)
 	if err != nil {
 		return err
 	}
 	c.noteCode(k, res.ErrorCode)
+	return endAnswer(res, address, transactionalID)
+}
+
+// EndTxnAt is EndTxn at a broker that may or may not be the coordinator.
+func (c *Cluster) EndTxnAt(ctx context.Context, broker int32, transactionalID string, p Producer, commit bool) error {
+	to, err := c.broker(ctx, broker)
+	if err != nil {
+		return err
+	}
+	res, err := ask[*endtxn.Response](ctx, c, to, endOf(transactionalID, p, commit), false)
+	if err != nil {
+		return err
+	}
+	return endAnswer(res, to.String(), transactionalID)
+}
+
+func endOf(transactionalID string, p Producer, commit bool) *endtxn.Request {
+	return &endtxn.Request{TransactionalID: transactionalID, ProducerID: p.ID, ProducerEpoch: p.Epoch, Committed: commit}
+}
+
+func endAnswer(res *endtxn.Response, address, transactionalID string) error {
 	if res.ErrorCode != 0 {
 		return &Error{Code: res.ErrorCode, API: "EndTxn", Address: address, Partition: -1, Detail: transactionalID}
 	}
