@@ -109,6 +109,36 @@ func TestInitFails(t *testing.T) {
 	}
 }
 
+// TestBusyIDs: ids whose transactions Kafka does not come to complete hold nobody up: others are asked for in their place.
+func TestBusyIDs(t *testing.T) {
+	h := newHarness(t, 3, 5)
+	busy := func(times int) {
+		for range times { // each time all of them
+			for range 3 {
+				h.InitFailed(h.now, call[Init](h).Number, Busy)
+			}
+			_, h.now = h.Next(h.now)
+		}
+	}
+	busy(spareBusy - 2)
+	h.level(0, 3)
+	if h.Waiting() != "a producer id from the transaction coordinator" {
+		t.Errorf("waiting for %s", h.Waiting())
+	}
+	busy(4)
+	h.level(0, 4)
+	if want := "a producer id from the transaction coordinator, which refuses 3 transactional ids again and again: it may still be completing the transactions before"; h.Waiting() != want {
+		t.Errorf("waiting for %s", h.Waiting())
+	}
+	h.HandOut(4)
+	h.level(0, 4)
+	if h.init(call[Init](h)); h.Current() == nil {
+		t.Error("the new id is of no use")
+	}
+	h.well()
+	h.level(2, 4)
+}
+
 // TestRotation: near the end of the epochs, an idle id is asked again until its producer id is a new one.
 func TestRotation(t *testing.T) {
 	h := newHarness(t, 1, 4)

@@ -24,8 +24,11 @@ const (
 	// maxInits is how many InitProducerId may be on their way at once.
 	maxInits = 2
 	// keepFor is how long a producer id is kept ready without being asked for again. Brokers forget a
-	// transactional id that was not used for a while, seven days if nobody says otherwise.
-	keepFor = 6 * time.Hour
+	// transactional id that was not used for a while, seven days if nobody says otherwise, and may be told to do so much sooner.
+	keepFor = 10 * time.Minute
+	// spareBusy is how often in a row the coordinator may have said of an id that it is busy, and it is still counted on: about
+	// a second. It completes the transaction before, which takes as long as one of its partitions has no leader.
+	spareBusy = 10
 	// pauses after calls that failed, doubling up to the longest: of a call that costs nothing to repeat, of
 	// one that cost an id, and of one to a coordinator that is soon free again.
 	firstPause, longPause, burntPause, busyPause = 20 * time.Millisecond, time.Second, 5 * time.Second, 100 * time.Millisecond
@@ -71,6 +74,7 @@ type id struct {
 	state     state
 	unsure    bool // a late copy of an Add may arrive under its epoch
 	tries     int  // failures in a row
+	busy      int  // times in a row that the coordinator was busy with it
 	notBefore time.Time
 }
 
@@ -111,7 +115,15 @@ func (p *Pool) Level() operator.TransactionLevel {
 }
 
 // spare counts the ids that can still become the current transaction.
-func (p *Pool) spare() int { return len(p.idle) + p.initialising + len(p.ready) }
+func (p *Pool) spare() int {
+	n := p.initialising + len(p.ready)
+	for _, i := range p.idle {
+		if p.ids[i].busy < spareBusy {
+			n++
+		}
+	}
+	return n
+}
 
 // Burnt counts the ids that are lost for this attempt.
 func (p *Pool) Burnt() int { return p.burnt }
@@ -121,6 +133,8 @@ func (p *Pool) Waiting() string {
 	switch {
 	case p.spare() > 0:
 		return "a producer id from the transaction coordinator"
+	case len(p.idle) > 0:
+		return "a producer id from the transaction coordinator, which refuses " + strconv.Itoa(len(p.idle)) + " transactional ids again and again: it may still be completing the transactions before"
 	case len(p.ids) >= p.cfg.Cap+p.burnt:
 		return "the commit of a checkpoint: all " + strconv.Itoa(len(p.sealed)) + " transactional ids hold transactions that are not committed"
 	default:
@@ -164,6 +178,9 @@ func (p *Pool) InitFailed(now time.Time, n int, o Outcome) {
 	}
 	i.state = idle
 	i.tries++
+	if i.busy++; o != Busy {
+		i.busy = 0
+	}
 	i.notBefore = now.Add(pause(o, i.tries))
 	p.idle = append(p.idle, n)
 }
