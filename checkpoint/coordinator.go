@@ -133,6 +133,7 @@ func (c *Coordinator) Step(now time.Time, ev Event) []Effect {
 	if c.dead {
 		return []Effect{Ignored{What: ev.String(), Why: "the process is ending"}}
 	}
+	c.expire(now) // first: an ack that waited to be read must not complete what has been open for too long
 	switch ev := ev.(type) {
 	case AttemptStarted:
 		c.onStarted(now, ev)
@@ -180,13 +181,9 @@ func (c *Coordinator) stale(ev Event, f ident.Fence) bool {
 
 // advance does what is due at now: expiry, retries, the next trigger.
 func (c *Coordinator) advance(now time.Time) {
-	if p := c.pending; p != nil {
-		switch {
-		case (p.phase == phaseCollecting || failpoint.Bug(failpoint.ExpireDuringWrite)) && !now.Before(p.triggered.Add(c.cfg.Timeout)):
-			c.fail(now, fmt.Sprintf("expired after %s: %s", c.cfg.Timeout, p.missingText(c.attempt)))
-		case p.phase == phaseRetry && !now.Before(p.retryAt):
-			c.persist(now)
-		}
+	c.expire(now)
+	if p := c.pending; p != nil && p.phase == phaseRetry && !now.Before(p.retryAt) {
+		c.persist(now)
 	}
 	due := c.due()
 	if due.IsZero() || now.Before(due) {
@@ -197,6 +194,14 @@ func (c *Coordinator) advance(now time.Time) {
 		return
 	}
 	c.trigger(now)
+}
+
+// expire gives a checkpoint up that was not acknowledged in time.
+func (c *Coordinator) expire(now time.Time) {
+	p := c.pending
+	if p != nil && (p.phase == phaseCollecting || failpoint.Bug(failpoint.ExpireDuringWrite)) && !now.Before(p.triggered.Add(c.cfg.Timeout)) {
+		c.fail(now, fmt.Sprintf("expired after %s: %s", c.cfg.Timeout, p.missingText(c.attempt)))
+	}
 }
 
 // Deadline is when Step wants a Tick next; zero for never.

@@ -56,6 +56,9 @@ func (tr *transcript) run(t *testing.T, d *datadriven.TestData) string {
 		return tr.make(t, d)
 	case "wait":
 		return tr.wait(t, duration(t, d.CmdArgs[0].Key))
+	case "stand": // as a process that is stopped: nothing is told of the time
+		tr.now = tr.now.Add(duration(t, d.CmdArgs[0].Key))
+		return ""
 	case "status":
 		return tr.status()
 	case "ack":
