@@ -88,17 +88,16 @@ func (b *bench) plans() []plan {
 	return out
 }
 
-// recordsOf is how many lines a topic has: compressed ones are copied so quickly that it takes more of them for a run of
-// seconds.
+// recordsOf is how many lines a topic has. Long ones take longer, unless they are compressed.
 func (b *bench) recordsOf(valueBytes int, compression string) int {
-	n := b.opts.records
-	if valueBytes > 256 {
-		n /= 4
+	switch {
+	case valueBytes <= 256:
+		return b.opts.records
+	case compression != noCompression:
+		return b.opts.records / 4
+	default:
+		return b.opts.records / 8
 	}
-	if compression != noCompression {
-		n *= 2
-	}
-	return n
 }
 
 // onData fills a topic and has its jobs done by all, and deletes it. warm holds the jobs that have been done
