@@ -26,8 +26,8 @@ type Config struct {
 	// ResumeWindow is how long a task manager whose stream broke, but whose data port answers, may take to
 	// resume its session.
 	ResumeWindow time.Duration
-	// KeepEndedJobs is how many of the jobs that have ended are kept, and as many of those that failed apart from the
-	// others; 0: all. An older one is dropped with its checkpoints.
+	// KeepEndedJobs is how many of the jobs that finished are kept, and as many of those that ended otherwise; 0: all. An
+	// older one is dropped with its checkpoints.
 	KeepEndedJobs int
 	// TLS is nil for plaintext.
 	TLS credentials.TransportCredentials

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sluice-stream/sluice/checkpoint"
@@ -42,7 +43,7 @@ func (r *runner) retired() *runner {
 	}
 	out := &runner{
 		m: r.m, id: r.id, name: r.name, submitOrder: r.submitOrder, submittedAt: r.submittedAt, log: r.log, graph: r.graph, plan: r.plan,
-		damage: r.damage, over: r.over, current: &v, changed: make(chan struct{}), isRetired: true,
+		damage: r.damage, over: r.over, current: &v, changed: make(chan struct{}), isRetired: true, overdue: r.overdue,
 	}
 	out.isEnded.Store(true)
 	return out
@@ -61,15 +62,15 @@ func withoutContent(m *manifest.Manifest) *manifest.Manifest {
 
 // endedJob is a job that may be dropped.
 type endedJob struct {
-	id     ident.JobID
-	at     time.Time
-	order  uint64 // of submission
-	failed bool
+	id       ident.JobID
+	at       time.Time
+	order    uint64 // of submission
+	finished bool
 }
 
-// surplus lists the ended jobs that are kept no longer, oldest first. The newest keep jobs are kept, and apart from them as
-// many of those that failed: their checkpoints are the way back, and no number of jobs that end well pushes one out.
-// keep 0 keeps all.
+// surplus lists the ended jobs that are kept no longer, oldest first. The newest keep jobs are kept that finished, and apart
+// from them as many that ended otherwise: the checkpoint of one that was stopped, was cancelled or failed is where another job
+// goes on, and no number of jobs that finish pushes one out. keep 0 keeps all.
 func surplus(ended []endedJob, keep int) []ident.JobID {
 	if keep == 0 {
 		return nil
@@ -80,7 +81,7 @@ func surplus(ended []endedJob, keep int) []ident.JobID {
 	var out []ident.JobID
 	kept := map[bool]int{}
 	for _, e := range newestFirst {
-		if kept[e.failed]++; kept[e.failed] > keep {
+		if kept[e.finished]++; kept[e.finished] > keep {
 			out = append(out, e.id)
 		}
 	}
@@ -93,7 +94,7 @@ func (m *Manager) surplus() []ident.JobID {
 	var ended []endedJob
 	for _, r := range m.jobs() {
 		if v := r.view(); r.isRetired {
-			ended = append(ended, endedJob{r.id, v.endedAt, r.submitOrder, v.state == job.Failed || v.state == job.FailedDataLoss})
+			ended = append(ended, endedJob{r.id, v.endedAt, r.submitOrder, v.state == job.Finished})
 		}
 	}
 	return surplus(ended, m.cfg.KeepEndedJobs)
@@ -107,25 +108,13 @@ func (e *unfinishedError) Error() string { return e.why }
 // dropEnded drops ended jobs that are kept no longer, at the start and whenever one has ended, until ctx ends. One at a
 // time: the writes of the jobs that run do not wait for all of them.
 func (m *Manager) dropEnded(ctx context.Context) error {
+	if err := m.retainEnded(ctx); err != nil {
+		return err
+	}
 	unfinished := map[ident.JobID]bool{}
 	for {
-		for _, id := range m.surplus() {
-			if unfinished[id] {
-				continue
-			}
-			var why *unfinishedError
-			err := m.drop(ctx, id)
-			switch {
-			case ctx.Err() != nil:
-				return context.Cause(ctx)
-			case inDoubt(err):
-				return fmt.Errorf("drop ended job %s: what is durable is in doubt: %w", id, err)
-			case errors.As(err, &why):
-				unfinished[id] = true
-				m.log.Warn("an ended job is kept: something is left to do for it; please report it", "job", id, "reason", err)
-			case err != nil:
-				m.log.Warn("drop an ended job; it is tried again when the next one ends", "job", id, "reason", err)
-			}
+		if err := m.dropSurplus(ctx, unfinished); err != nil {
+			return err
 		}
 		select {
 		case <-ctx.Done():
@@ -135,6 +124,87 @@ func (m *Manager) dropEnded(ctx context.Context) error {
 	}
 }
 
+// dropSurplus drops what is kept no longer; unfinished are jobs of which something is left to do.
+func (m *Manager) dropSurplus(ctx context.Context, unfinished map[ident.JobID]bool) error {
+	for _, id := range m.surplus() {
+		if unfinished[id] {
+			continue
+		}
+		var why *unfinishedError
+		err := m.drop(ctx, id)
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case inDoubt(err):
+			return fmt.Errorf("drop ended job %s: what is durable is in doubt: %w", id, err)
+		case errors.As(err, &why):
+			unfinished[id] = true
+			m.log.Warn("an ended job is kept: something is left to do for it; please report it", "job", id, "reason", err)
+		case err != nil: // the others would fail alike
+			m.log.Warn("drop an ended job; it is tried again when the next one ends", "job", id, "reason", err)
+			return nil
+		}
+	}
+	return nil
+}
+
+// retainEnded drops the old checkpoints of ended jobs whose last round of retention an end of the job manager cut short.
+func (m *Manager) retainEnded(ctx context.Context) error {
+	for _, r := range m.jobs() {
+		if !r.isRetired || r.damage != "" || !r.overdue {
+			continue
+		}
+		if err := r.retain(ctx); inDoubt(err) {
+			return fmt.Errorf("job %s: what is durable is in doubt: %w", r.id, err)
+		} else if err != nil && ctx.Err() == nil {
+			m.log.Warn("retention of an ended job; the next start tries again", "job", r.id, "reason", err)
+		}
+	}
+	return nil
+}
+
+// keep lets the job of a checkpoint that is being taken over not be dropped, until it is released.
+func (m *Manager) keep(fromCheckpoint string) (release func(), err error) {
+	name, _, _ := strings.Cut(fromCheckpoint, "/")
+	if name == "" {
+		return func() {}, nil
+	}
+	r, err := m.find(name)
+	if err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.dropping == r.id {
+		return nil, fmt.Errorf("%w: %q", errUnknownJob, name)
+	}
+	m.heirs[r.id]++
+	return func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.heirs[r.id]--; m.heirs[r.id] == 0 {
+			delete(m.heirs, r.id)
+		}
+	}, nil
+}
+
+// beginDrop says whether a job may be dropped now: no submission takes it over, and none may begin to.
+func (m *Manager) beginDrop(id ident.JobID) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.heirs[id] > 0 {
+		return false
+	}
+	m.dropping = id
+	return true
+}
+
+func (m *Manager) endDrop() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.dropping = ""
+}
+
 // drop forgets an ended job: first in the database, durably, then in memory, then its files, which the next start sweeps
 // if this one ends in between. No id of it comes back: transactional ids hold the id of the job, which is random.
 func (m *Manager) drop(ctx context.Context, id ident.JobID) error {
@@ -142,6 +212,10 @@ func (m *Manager) drop(ctx context.Context, id ident.JobID) error {
 	if err != nil {
 		return err
 	}
+	if !m.beginDrop(id) {
+		return nil // when the next job ends
+	}
+	defer m.endDrop()
 	err = m.store.Update(ctx, func(tx *boltstore.Tx) error {
 		if err := unfinished(tx, id); err != nil {
 			return err

@@ -76,12 +76,12 @@ func awaitJobs(t *testing.T, m *Manager, n int) {
 func keeping(n int) func(*Config) { return func(c *Config) { c.KeepEndedJobs = n } }
 
 // TestOldEndedJobsAreDropped at the start, with all that was stored of them: record, name, checkpoints, files. The
-// newest, those that failed and those that have not ended stay.
+// newest that finished, the newest of the others and those that have not ended stay.
 func TestOldEndedJobsAreDropped(t *testing.T) {
 	dir := t.TempDir()
 	m := openIn(t, dir, nil)
 	var ids []ident.JobID
-	for i, state := range []job.State{job.Failed, job.Finished, job.Running, job.Stopped, job.Canceled, job.FailedDataLoss} {
+	for i, state := range []job.State{job.Finished, job.Stopped, job.Running, job.Failed, job.Finished, job.FailedDataLoss} {
 		ids = append(ids, named(t, m, fmt.Sprintf("job-%d", i), state, goodCheckpoint(1)))
 		stateFile(t, dir, ids[i])
 	}
@@ -119,6 +119,47 @@ func TestOldEndedJobsAreDropped(t *testing.T) {
 	}
 	if r := submitted(t, m, countJob(1)); r.submitOrder != 7 {
 		t.Errorf("the next job is number %d: two would have one place", r.submitOrder)
+	}
+}
+
+// TestHeirsKeepJobs: a job is not dropped while a submission takes it over, nor taken over while it is being dropped.
+func TestHeirsKeepJobs(t *testing.T) {
+	dir := t.TempDir()
+	m := openIn(t, dir, nil)
+	id := named(t, m, "old", job.Stopped, goodCheckpoint(1))
+	closed(t, m)
+	m = openIn(t, dir, nil)
+	defer closed(t, m)
+	release, err := m.keep(string(id) + "/1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.drop(t.Context(), id); err != nil || len(m.jobs()) != 1 {
+		t.Errorf("dropped under an heir: %v, %d jobs", err, len(m.jobs()))
+	}
+	release()
+	if !m.beginDrop(id) {
+		t.Fatal("nobody takes it over any more")
+	}
+	if _, err := m.keep("old/1"); !errors.Is(err, errUnknownJob) {
+		t.Errorf("taken over while it is dropped: %v", err)
+	}
+	m.endDrop()
+	if err := m.drop(t.Context(), id); err != nil || len(m.jobs()) != 0 {
+		t.Errorf("%v, %d jobs", err, len(m.jobs()))
+	}
+}
+
+// TestEndsRise: the job that ends is the newest that ended, though the clock was ahead before.
+func TestEndsRise(t *testing.T) {
+	dir := t.TempDir()
+	m := openIn(t, dir, nil)
+	defer closed(t, m)
+	ahead := time.Now().Add(time.Hour)
+	m.lastEnd = ahead
+	first := m.endNow()
+	if second := m.endNow(); !first.After(ahead) || !second.After(first) {
+		t.Errorf("ended at %v, then %v and %v", ahead, first, second)
 	}
 }
 

@@ -95,6 +95,12 @@ type Manager struct {
 	mu      sync.Mutex
 	runners map[ident.JobID]*runner
 	order   []ident.JobID // by submission
+	// heirs counts the submissions that take over checkpoints of a job, so that it is not dropped meanwhile; dropping is
+	// the job that is being dropped.
+	heirs    map[ident.JobID]int
+	dropping ident.JobID
+	// lastEnd is when the last job ended.
+	lastEnd time.Time
 	// lastOrder is the highest place in the order of submissions that was given to a job.
 	lastOrder uint64
 	// submitting holds the names of jobs whose submission is under way.
@@ -118,7 +124,7 @@ func Open(cfg Config, connector Connector, expressions graph.Expressions) (*Mana
 	}
 	m := &Manager{
 		cfg: cfg, log: cfg.Logger, connector: connector, expressions: expressions, store: store, blobs: blobs, epoch: store.LeaderEpoch(),
-		retirements: make(chan struct{}, 1), ending: make(chan struct{}), doubt: make(chan error, 1), runners: map[ident.JobID]*runner{}, submitting: map[string]bool{},
+		retirements: make(chan struct{}, 1), ending: make(chan struct{}), doubt: make(chan error, 1), runners: map[ident.JobID]*runner{}, submitting: map[string]bool{}, heirs: map[ident.JobID]int{},
 		decisions: newDecisions(cfg.DecisionLog), ids: newIDCounter(),
 	}
 	m.decisions.note("start", "epoch", uint64(m.epoch))
@@ -207,7 +213,7 @@ func orInsecure(c credentials.TransportCredentials) credentials.TransportCredent
 
 var (
 	errUnknownJob        = errors.New("no such job; `sluice jobs` lists them, of those that ended the latest")
-	errNameInUse         = errors.New("a job of this name is running; cancel or stop it first, or choose another name")
+	errNameInUse         = errors.New("its name is in use")
 	errCheckFailed       = errors.New("the job cannot run now")
 	errUnknownCheckpoint = errors.New("no such checkpoint")
 	errNotRestorable     = errors.New("the checkpoint cannot be restored")
@@ -247,6 +253,9 @@ func (m *Manager) add(r *runner) {
 		return cmp.Compare(m.runners[a].submitOrder, m.runners[b].submitOrder)
 	})
 	m.lastOrder = max(m.lastOrder, r.submitOrder)
+	if r.endedAt.After(m.lastEnd) {
+		m.lastEnd = r.endedAt
+	}
 	if m.start != nil && r.runs() {
 		m.start(r)
 	}
@@ -258,6 +267,18 @@ func (m *Manager) nextOrder() uint64 {
 	defer m.mu.Unlock()
 	m.lastOrder++
 	return m.lastOrder
+}
+
+// endNow is when a job ends: later than any other has, whatever became of the clock, so that the newest end is told.
+func (m *Manager) endNow() time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	if !now.After(m.lastEnd) {
+		now = m.lastEnd.Add(time.Millisecond)
+	}
+	m.lastEnd = now
+	return now
 }
 
 // post hands a message to the loop of a job; what is for a job that has ended is dropped.

@@ -50,7 +50,7 @@ func newMetrics(m *Manager) *metrics {
 		workers:            desc("sluice_taskmanagers", "Task managers by state.", "state"),
 		checkpointOffset:   desc("sluice_checkpoint_offset", "Next offset to read of a partition in the latest checkpoint.", "job", "source", "topic", "partition"),
 		partitionsFound:    desc("sluice_partitions_found_total", "Partitions that were found while the job ran, and are read since.", "job"),
-		partitionsSetAside: desc("sluice_partitions_set_aside_total", "Partitions whose topic was gone for long; no checkpoint holds them since.", "job"),
+		partitionsSetAside: desc("sluice_partitions_set_aside_total", "Partitions of a pattern that were set aside, as their topic was gone for an hour.", "job"),
 		discoveryFailures:  desc("sluice_partition_discovery_failures_total", "Searches for new partitions that failed; each is repeated.", "job"),
 		uncommitted:        desc("sluice_transactions_uncommitted", "Transactions of completed checkpoints that are not committed yet.", "job"),
 		commitLag:          desc("sluice_commit_lag_seconds", "Age of the oldest of them; 0: none.", "job"),
@@ -142,13 +142,15 @@ func (c *metrics) collectJob(ch chan<- prometheus.Metric, r *runner) {
 	count(c.partitionsFound, float64(v.discovery.Found))
 	count(c.partitionsSetAside, float64(v.discovery.SetAside))
 	count(c.discoveryFailures, float64(v.discovery.Failures))
-	gauge(c.uncommitted, float64(v.commits.Uncommitted))
-	lag := 0.0
-	if !v.commits.Since.IsZero() {
-		lag = time.Since(v.commits.Since).Seconds()
+	if v.damage == "" { // else it is not known
+		gauge(c.uncommitted, float64(v.commits.Uncommitted))
+		lag := 0.0
+		if !v.commits.Since.IsZero() {
+			lag = time.Since(v.commits.Since).Seconds()
+		}
+		gauge(c.commitLag, lag)
+		gauge(c.unfenced, float64(v.commits.Unfenced))
 	}
-	gauge(c.commitLag, lag)
-	gauge(c.unfenced, float64(v.commits.Unfenced))
 	if v.state.Terminal() {
 		return // nothing of it is published any more
 	}

@@ -89,10 +89,9 @@ func (m *Manager) readJob(tx *boltstore.Tx, id ident.JobID) (k kept, err error) 
 	start := &k.before.checkpoints
 	*start = checkpoint.Start{Job: id, Completed: k.stored.Completed, Failed: k.stored.Failed}
 	if damage != nil {
-		k.graph, k.plan = &graph.Job{Name: cmp.Or(k.stored.Name, string(id))}, &graph.Physical{}
-		k.before.damage = damage.Error()
-		return k, nil
+		return k, k.unread(tx, id, damage)
 	}
+	k.stored.Name = k.graph.Name // records of older releases have none
 	start.Identity = k.plan.Identity
 	facts, err := factsOf(tx, id, k.plan, k.graph, m.store.Witness())
 	if err != nil {
@@ -110,6 +109,7 @@ func (m *Manager) readJob(tx *boltstore.Tx, id ident.JobID) (k kept, err error) 
 			start.Latest = f.Manifest
 		}
 	}
+	k.before.overdue = len(facts.Found) > k.graph.Checkpoint.Retain+1 // checkpoint 0 beside them
 	if k.before.damage = damageOf(facts, k.stored.Record.State.Terminal()); k.before.damage != "" {
 		return k, nil
 	}
@@ -117,6 +117,30 @@ func (m *Manager) readJob(tx *boltstore.Tx, id ident.JobID) (k kept, err error) 
 		k.before.damage = err.Error()
 	}
 	return k, nil
+}
+
+// unread makes of a job without a graph what can be shown: its name, and its newest checkpoint, which needs no graph.
+func (k *kept) unread(tx *boltstore.Tx, id ident.JobID, damage error) error {
+	name := k.stored.Name
+	if name == "" {
+		var err error
+		if name, err = tx.NameOf(id); err != nil {
+			return err
+		}
+	}
+	k.graph, k.plan = &graph.Job{Name: cmp.Or(name, string(id))}, &graph.Physical{}
+	k.before.damage = damage.Error()
+	newest, err := tx.Newest(id)
+	if err != nil {
+		return err
+	}
+	found, err := tx.Manifests(id)
+	for _, f := range found {
+		if f.Manifest != nil && f.Checkpoint == newest {
+			k.before.checkpoints.Latest = f.Manifest
+		}
+	}
+	return err
 }
 
 // storedOf reads the record of a job, or what is noted of it if it has ended and the record is damaged.

@@ -144,6 +144,8 @@ type runner struct {
 	changed chan struct{}
 	endedAt time.Time
 	isEnded atomic.Bool
+	// overdue: more checkpoints of a job that has ended are kept than are to be.
+	overdue bool
 	// isRetired: of a job that has ended only this is left; see retired.
 	isRetired bool
 }
@@ -237,7 +239,9 @@ func (r *runner) run(ctx context.Context) (err error) {
 		}
 		publishAt := r.show(time.Now())
 		if r.machine.State().Terminal() {
-			_ = r.children.Wait() // they report to the loop
+			if err := r.children.Wait(); err != nil {
+				return fmt.Errorf("job %s: what is durable is in doubt: %w", r.id, err)
+			}
 			return r.retainLast(ctx)
 		}
 		due := earliest(earliest(r.machine.Deadline(), r.coord.Deadline()), earliest(r.committer.Deadline(), r.discovery.Deadline()))
@@ -336,6 +340,9 @@ func (r *runner) beside(ctx context.Context, f func(context.Context) error, then
 	r.children.Go(func() error {
 		err := f(ctx)
 		r.post(ctx, done{func(now time.Time) { then(now, err) }})
+		if inDoubt(err) { // for a loop that has ended, and asks nobody else
+			return err
+		}
 		return nil
 	})
 }

@@ -120,6 +120,7 @@ func (r *runner) completed(e checkpoint.Completed) {
 	r.m.metrics.checkpointDuration.WithLabelValues(r.name).Observe(e.Duration.Seconds())
 	r.decisions.fenced("completed", m.Fence, "checkpoint", uint64(m.Checkpoint), "final", m.Final, "transactions", keysOf(m.Transactions))
 	r.trigger = nil
+	r.settleRemoved(m)
 	r.unannounced = append(r.unannounced, m)
 	r.enqueue(commit.Completed{Manifest: m})
 	r.enqueue(job.CheckpointCompleted{Fence: m.Fence, Checkpoint: m.Checkpoint, Final: m.Final})

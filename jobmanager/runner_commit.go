@@ -35,6 +35,7 @@ func (r *runner) stepCommit(ctx context.Context, now time.Time, ev commit.Event)
 		r.heldDeploy = nil
 		rec := r.machine.Record()
 		if rec.State == job.Deploying && rec.Attempt == held.Fence.Attempt {
+			r.enqueue(job.DeployHeld{Fence: held.Fence})
 			return r.deploy(ctx, *held)
 		}
 	}

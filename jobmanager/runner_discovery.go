@@ -2,6 +2,7 @@ package jobmanager
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -94,6 +95,10 @@ func (r *runner) storeSplits(ctx context.Context, e discovery.Store) {
 			answer.Positions = nil
 			for _, p := range e.Positions {
 				at, err := putSplit(tx, r.id, p)
+				if errors.Is(err, errBackWithoutID) {
+					r.log.Warn("a partition is not read yet", "source", e.Source, "partition", p.Partition, "reason", err)
+					continue
+				}
 				if err != nil {
 					return err
 				}
@@ -137,7 +142,8 @@ func (r *runner) addSplits(e discovery.Add) {
 		return // the next attempt is deployed with them
 	}
 	d.added[e.Subtask] = append(d.added[e.Subtask], e.Positions...)
-	d.removed[e.Subtask] = without(d.removed[e.Subtask], e.Positions)
+	again := splitsOf(e.Positions)
+	d.removed[e.Subtask] = slices.DeleteFunc(d.removed[e.Subtask], func(s removedSplit) bool { return again[s.Split] })
 	for _, p := range e.Positions {
 		r.log.Info("partition found", "source", p.Source, "topic", p.Topic, "partition", p.Partition, "offset", p.Next, "subtask", e.Subtask.String(), "attempt", e.Fence.Attempt)
 		r.decisions.fenced("splitAdded", e.Fence, "topic", p.Topic, "partition", p.Partition, "offset", p.Next, "subtask", e.Subtask.String())
@@ -174,20 +180,70 @@ func (r *runner) removeSplits(e discovery.Remove) {
 	if d == nil || d.fence != e.Fence {
 		return // the next attempt is deployed without them
 	}
-	d.added[e.Subtask] = without(d.added[e.Subtask], e.Positions)
-	d.removed[e.Subtask] = append(d.removed[e.Subtask], e.Positions...)
+	gone := splitsOf(e.Positions)
+	d.added[e.Subtask] = slices.DeleteFunc(d.added[e.Subtask], func(p manifest.Position) bool { return gone[p.Split] })
+	after := r.newestTriggered()
+	for _, p := range e.Positions {
+		d.removed[e.Subtask] = append(d.removed[e.Subtask], removedSplit{p, after})
+	}
 	for _, m := range removeSplitsMessages(r.id, e.Fence, e.Subtask, e.Positions) {
 		r.m.sessions.send(d.placement[e.Subtask], m)
 	}
 }
 
-// without leaves splits out of a list.
-func without(list, splits []manifest.Position) []manifest.Position {
-	gone := make(map[manifest.Split]bool, len(splits))
-	for _, p := range splits {
-		gone[p.Split] = true
+func splitsOf(positions []manifest.Position) map[manifest.Split]bool {
+	out := make(map[manifest.Split]bool, len(positions))
+	for _, p := range positions {
+		out[p.Split] = true
 	}
-	return slices.DeleteFunc(list, func(p manifest.Position) bool { return gone[p.Split] })
+	return out
+}
+
+// removedSplit was taken from a subtask when this was the newest checkpoint that had been triggered.
+type removedSplit struct {
+	manifest.Position
+	after ident.CheckpointID
+}
+
+func (r *runner) newestTriggered() (n ident.CheckpointID) {
+	s := r.coord.Status()
+	if s.Latest != nil {
+		n = s.Latest.Checkpoint
+	}
+	if s.InFlight != nil {
+		n = max(n, s.InFlight.Checkpoint)
+	}
+	return n
+}
+
+func positionsOf(list []removedSplit) []manifest.Position {
+	out := make([]manifest.Position, len(list))
+	for i := range list {
+		out[i] = list[i].Position
+	}
+	return out
+}
+
+// settleRemoved forgets what a checkpoint shows to be settled that was triggered since: its subtask has let go of the
+// split, or has read on, so that the message fits no more.
+func (r *runner) settleRemoved(m *manifest.Manifest) {
+	d := r.deployed
+	if d == nil || d.fence != m.Fence || len(d.removed) == 0 {
+		return
+	}
+	held := map[manifest.Split]int64{}
+	for _, p := range m.Positions {
+		held[p.Split] = p.Next
+	}
+	for subtask, list := range d.removed {
+		d.removed[subtask] = slices.DeleteFunc(list, func(s removedSplit) bool {
+			at, ok := held[s.Split]
+			return m.Checkpoint > s.after && (!ok || at != s.Next)
+		})
+		if len(d.removed[subtask]) == 0 {
+			delete(d.removed, subtask)
+		}
+	}
 }
 
 // repeatSplits sends a task manager again what its subtasks were given since the deployment, and what was taken from them.
@@ -196,7 +252,7 @@ func (r *runner) repeatSplits(worker ident.WorkerID) {
 	var all []message
 	for subtask, list := range d.removed {
 		if d.placement[subtask] == worker {
-			all = append(all, removeSplitsMessages(r.id, d.fence, subtask, list)...)
+			all = append(all, removeSplitsMessages(r.id, d.fence, subtask, positionsOf(list))...)
 		}
 	}
 	for subtask, list := range d.added {

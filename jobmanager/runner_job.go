@@ -208,7 +208,7 @@ func (r *runner) persistRecord(ctx context.Context, rec job.Record) error {
 	r.stored.Record = rec
 	r.stored.Completed, r.stored.Failed = r.coord.Status().Completed, r.coord.Status().Failed
 	if rec.State.Terminal() {
-		r.stored.EndedAt = time.Now()
+		r.stored.EndedAt = r.m.endNow()
 	}
 	for {
 		err := r.m.store.Update(ctx, func(tx *boltstore.Tx) error { return putRecord(tx, r.id, r.stored) })
@@ -307,6 +307,9 @@ func (r *runner) deploy(ctx context.Context, e job.Deploy) error {
 		return nil
 	case d.Action == checkpoint.CommitThenRestore && !r.committer.Settled():
 		r.log.Info("the deployment waits for commits", "attempt", e.Fence.Attempt, "checkpoint", d.Checkpoint, "transactions", len(d.Commit))
+		if r.heldDeploy == nil {
+			r.enqueue(job.DeployHeld{Fence: e.Fence, Held: true})
+		}
 		r.heldDeploy = &e
 		return nil
 	case d.Action != checkpoint.Restore:
@@ -363,7 +366,7 @@ func internalFailure(err error) job.Failure {
 func (r *runner) newDeployment(e job.Deploy, from *manifest.Manifest) (dep *deployment, gone []ident.WorkerID) {
 	dep = &deployment{
 		job: r.id, fence: e.Fence, graph: r.graph, plan: r.plan, restored: from, placement: map[ident.Subtask]ident.WorkerID{},
-		targets: map[ident.WorkerID]target{}, splits: assignSplits(r.m.connector, r.plan, from.Positions), added: map[ident.Subtask][]manifest.Position{}, removed: map[ident.Subtask][]manifest.Position{},
+		targets: map[ident.WorkerID]target{}, splits: assignSplits(r.m.connector, r.plan, from.Positions), added: map[ident.Subtask][]manifest.Position{}, removed: map[ident.Subtask][]removedSplit{},
 		handouts: newHandouts(r.m.store.ClusterID(), r.id, r.plan, e.Fence.Attempt), idCap: idCap(r.graph),
 		transactional: map[ident.Subtask][]sinkRef{},
 	}

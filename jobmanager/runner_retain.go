@@ -32,7 +32,7 @@ func (r *runner) retainSoon(ctx context.Context) {
 	wait := time.Until(r.retention.last.Add(retentionPause))
 	r.beside(ctx, func(ctx context.Context) error {
 		if wait > 0 && pause(ctx, wait) != nil {
-			return nil // the job manager ends; the next one's first round drops the rest
+			return nil // the job manager ends; the next one drops the rest
 		}
 		return r.retain(ctx)
 	}, func(now time.Time, err error) {
@@ -44,9 +44,10 @@ func (r *runner) retainSoon(ctx context.Context) {
 	})
 }
 
-// retainLast drops what no later round will, as the job has ended and nothing is on its way any more.
+// retainLast drops what no later round will, as the job has ended and nothing is on its way any more. How a round went that
+// was on its way is not known.
 func (r *runner) retainLast(ctx context.Context) error {
-	if !r.retention.due {
+	if !r.retention.waiting {
 		return nil
 	}
 	if r.logged("retention")(time.Now(), r.retain(ctx)); r.doubt != nil {

@@ -27,6 +27,8 @@ type past struct {
 	recovered bool
 	// damage is what of the job cannot be read: it is shown and not run; empty: all can.
 	damage string
+	// overdue: more checkpoints are stored than are to be kept.
+	overdue bool
 }
 
 // newRunner makes the loop of a job, not running yet.
@@ -36,7 +38,7 @@ func (m *Manager) newRunner(id ident.JobID, j *graph.Job, plan *graph.Physical, 
 		m: m, id: id, name: j.Name, submitOrder: stored.SubmitOrder, submittedAt: stored.SubmittedAt, endedAt: stored.EndedAt,
 		log: m.log.With("job", string(id), "name", j.Name), decisions: m.decisions.of(id), graph: j, plan: plan, stored: stored,
 		inbox: make(chan any, inboxSize), grants: make(chan slots.Grant, grantRoom), over: make(chan struct{}), changed: make(chan struct{}),
-		subtasks: map[ident.Subtask]subtaskView{}, stateSince: time.Now(), startedAt: time.Now(),
+		subtasks: map[ident.Subtask]subtaskView{}, stateSince: time.Now(), startedAt: time.Now(), overdue: before.overdue,
 	}
 	if stored.Record.State.Terminal() {
 		r.stateSince = stored.EndedAt
@@ -45,7 +47,7 @@ func (m *Manager) newRunner(id ident.JobID, j *graph.Job, plan *graph.Physical, 
 	r.publisher = publish.New(j.Publications(), publishedAnew(before))
 	r.committer = commit.New(commit.Config{MarkDelay: markDelay}, commits)
 	r.discovery, r.listing = newDiscovery(m.connector, j), map[string]context.CancelFunc{}
-	if start.Latest != nil {
+	if start.Latest != nil && before.damage == "" { // else what is committed is not known
 		r.announced = start.Latest.Checkpoint
 	}
 	if len(commits.Unmarked) > 0 {

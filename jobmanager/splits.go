@@ -20,17 +20,43 @@ const splitPrefix = "split/"
 
 // splitValue is such a split in the store, as JSON under its name.
 type splitValue struct {
-	Next        int64  `json:"next"`
-	LeaderEpoch int32  `json:"leaderEpoch"`
-	TopicID     string `json:"topicId,omitempty"`
-	Aside       bool   `json:"aside,omitempty"`
+	splitStart
+	TopicID string       `json:"topicId,omitempty"`
+	Aside   bool         `json:"aside,omitempty"`
+	Earlier []splitStart `json:"earlier,omitempty"`
+}
+
+// splitStart is where a split is to be read from if a manifest does not hold it. It is said of manifests from a checkpoint
+// on; the first one of a split also of all before.
+type splitStart struct {
+	Next        int64              `json:"next"`
+	LeaderEpoch int32              `json:"leaderEpoch"`
+	Since       ident.CheckpointID `json:"since,omitempty"`
 }
 
 // storedSplit is a split with where it is to be read from if the manifest does not say so. One that is set aside is not
-// read at all.
+// read at all; earlier are the places before that, oldest first, for who takes an older checkpoint over.
 type storedSplit struct {
 	manifest.Position
-	aside bool
+	aside   bool
+	since   ident.CheckpointID
+	earlier []splitStart
+}
+
+// asOf is where the split is to be read from if a checkpoint does not hold it, and whether it is read at all.
+func (s *storedSplit) asOf(n ident.CheckpointID) (p manifest.Position, aside bool) {
+	if n >= s.since || len(s.earlier) == 0 {
+		return s.Position, s.aside
+	}
+	at := s.earlier[0]
+	for _, e := range s.earlier {
+		if n >= e.Since {
+			at = e
+		}
+	}
+	p = s.Position
+	p.Next, p.LeaderEpoch = at.Next, at.LeaderEpoch
+	return p, false
 }
 
 // restorePoint is a manifest with the splits that were found and do not stand in it: they begin where they were
@@ -61,14 +87,14 @@ func withFound(tx *boltstore.Tx, id ident.JobID, m *manifest.Manifest) (out *man
 		return nil
 	})
 	copied := *m
-	copied.Positions, aside = merged(m.Positions, stored)
+	copied.Positions, aside = merged(m.Checkpoint, m.Positions, stored)
 	return &copied, aside, err
 }
 
-// merged decides where a job goes on that is restored with these positions. A position counts before what is stored,
-// with two exceptions: what is set aside just there is not read, and what was found of a topic that came after the
+// merged decides where a job goes on that is restored with the positions of a checkpoint. A position counts before what is
+// stored, with two exceptions: what is set aside just there is not read, and what was found of a topic that came after the
 // position's is newer than it. What is set aside elsewhere was read on since, by a subtask that kept it.
-func merged(positions []manifest.Position, stored []storedSplit) (read, aside []manifest.Position) {
+func merged(n ident.CheckpointID, positions []manifest.Position, stored []storedSplit) (read, aside []manifest.Position) {
 	at := make(map[manifest.Split]int, len(positions))
 	for i, p := range positions {
 		at[p.Split] = i
@@ -77,15 +103,21 @@ func merged(positions []manifest.Position, stored []storedSplit) (read, aside []
 	gone := map[manifest.Split]bool{}
 	for _, s := range stored {
 		i, held := at[s.Split]
+		p, apart := s.asOf(n)
+		if held && !otherTopic(positions[i], p) {
+			if p = s.Position; !s.aside || positions[i].TopicID != p.TopicID || positions[i].Next != p.Next {
+				continue
+			}
+			apart = true
+		}
 		switch {
-		case s.aside && (!held || positions[i].TopicID == s.TopicID && positions[i].Next == s.Next):
-			aside = append(aside, s.Position)
-			gone[s.Split] = true
-		case s.aside:
-		case !held:
-			read = append(read, s.Position)
-		case otherTopic(positions[i], s.Position):
-			read[i] = s.Position
+		case apart:
+			aside = append(aside, p)
+			gone[p.Split] = true
+		case held:
+			read[i] = p
+		default:
+			read = append(read, p)
 		}
 	}
 	read = slices.DeleteFunc(read, func(p manifest.Position) bool { return gone[p.Split] })
@@ -114,12 +146,16 @@ func putSplit(tx *boltstore.Tx, id ident.JobID, p manifest.Position) (manifest.P
 	case err != nil || !old.aside:
 		return old.Position, err
 	case p.TopicID == manifest.TopicID{}:
-		return p, fmt.Errorf("topic %s is back, and the broker tells no id of it: whether it is the one that was read before is not known; asked again", p.Topic)
+		return p, fmt.Errorf("topic %s %w", p.Topic, errBackWithoutID)
 	case p.TopicID == old.TopicID:
-		p = old.Position
+		old.aside = false
+		return old.Position, storeSplit(tx, id, old)
 	}
 	return p, storeSplit(tx, id, storedSplit{Position: p})
 }
+
+// errBackWithoutID is why a split that was set aside is not read yet.
+var errBackWithoutID = errors.New("is back, and the broker tells no id of it: whether it is the one that was read before is not known; asked again")
 
 // setAside stores where splits stand in the newest checkpoint, or where they were found if it does not hold them, and
 // gives those that are set aside now. One without the id of its topic is not: it could not be told from a later topic.
@@ -136,27 +172,48 @@ func setAside(tx *boltstore.Tx, id ident.JobID, which []manifest.Position) ([]ma
 	if err != nil {
 		return nil, err
 	}
-	at := map[manifest.Split]storedSplit{}
+	at := map[manifest.Split]manifest.Position{}
 	for _, p := range held.Positions {
-		at[p.Split] = storedSplit{Position: p}
+		at[p.Split] = p
 	}
+	apart := map[manifest.Split]bool{}
 	for _, p := range before { // for an attempt that has ended since
-		at[p.Split] = storedSplit{p, true}
+		at[p.Split], apart[p.Split] = p, true
 	}
 	var out []manifest.Position
 	for _, p := range which {
-		s, ok := at[p.Split]
-		if !ok || s.TopicID != p.TopicID || p.TopicID == (manifest.TopicID{}) {
+		now, ok := at[p.Split]
+		if !ok || now.TopicID != p.TopicID || p.TopicID == (manifest.TopicID{}) {
 			continue
 		}
-		if !s.aside {
-			if err := storeSplit(tx, id, storedSplit{s.Position, true}); err != nil {
+		if !apart[p.Split] {
+			if err := setOneAside(tx, id, newest, now); err != nil {
 				return nil, err
 			}
 		}
-		out = append(out, s.Position)
+		out = append(out, now)
 	}
 	return out, nil
+}
+
+// setOneAside stores where a split stands in the newest checkpoint, and keeps where it was to be read from before.
+func setOneAside(tx *boltstore.Tx, id ident.JobID, newest ident.CheckpointID, now manifest.Position) error {
+	s := storedSplit{Position: now, aside: true, since: newest}
+	value, err := tx.Value(id, splitName(now.Split))
+	if errors.Is(err, boltstore.ErrNotFound) {
+		return storeSplit(tx, id, s)
+	}
+	if err != nil {
+		return err
+	}
+	old, err := readSplit(splitName(now.Split), value)
+	if err != nil {
+		return err
+	}
+	if old.TopicID == now.TopicID {
+		s.earlier = append(old.earlier, splitStart{old.Next, old.LeaderEpoch, old.since})
+	}
+	return storeSplit(tx, id, s)
 }
 
 func splitName(s manifest.Split) string {
@@ -165,7 +222,7 @@ func splitName(s manifest.Split) string {
 
 func storeSplit(tx *boltstore.Tx, id ident.JobID, s storedSplit) error {
 	name := splitName(s.Split)
-	data, err := json.Marshal(splitValue{Next: s.Next, LeaderEpoch: s.LeaderEpoch, TopicID: s.TopicID.String(), Aside: s.aside})
+	data, err := json.Marshal(splitValue{splitStart{s.Next, s.LeaderEpoch, s.since}, s.TopicID.String(), s.aside, s.earlier})
 	if err != nil {
 		return fmt.Errorf("encode split %s: %w", name, err)
 	}
@@ -185,6 +242,6 @@ func readSplit(name string, value []byte) (storedSplit, error) {
 	err = errors.Join(err, json.Unmarshal(value, &s))
 	id, err2 := base64.RawURLEncoding.DecodeString(s.TopicID)
 	copy(p.TopicID[:], id)
-	p.Next, p.LeaderEpoch, p.aside = s.Next, s.LeaderEpoch, s.Aside
+	p.Next, p.LeaderEpoch, p.since, p.aside, p.earlier = s.Next, s.LeaderEpoch, s.Since, s.Aside, s.Earlier
 	return p, errors.Join(err, err2)
 }

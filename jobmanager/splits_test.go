@@ -25,25 +25,36 @@ func of(id byte, next int64) manifest.Position {
 
 // TestMerged is what a job is restored with, of what its checkpoint and its store say of one split.
 func TestMerged(t *testing.T) {
-	aside := func(p manifest.Position) *storedSplit { return &storedSplit{p, true} }
-	read := func(p manifest.Position) *storedSplit { return &storedSplit{p, false} }
+	aside := func(p manifest.Position) *storedSplit { return &storedSplit{Position: p, aside: true} }
+	read := func(p manifest.Position) *storedSplit { return &storedSplit{Position: p} }
+	// since says that it is set aside from a checkpoint on, and where it began before.
+	since := func(n ident.CheckpointID, p manifest.Position, earlier ...splitStart) *storedSplit {
+		return &storedSplit{Position: p, aside: true, since: n, earlier: earlier}
+	}
+	begin, back := splitStart{Next: 2, LeaderEpoch: 3}, splitStart{Next: 4, LeaderEpoch: 3, Since: 3}
 	for name, c := range map[string]struct {
 		held              []manifest.Position
 		stored            *storedSplit
 		want, wantedAside []manifest.Position
 	}{
-		"nothing stored":                    {[]manifest.Position{of(1, 5)}, nil, []manifest.Position{of(1, 5)}, nil},
-		"found, no checkpoint since":        {nil, read(of(1, 5)), []manifest.Position{of(1, 5)}, nil},
-		"found, read since":                 {[]manifest.Position{of(1, 9)}, read(of(1, 5)), []manifest.Position{of(1, 9)}, nil},
-		"set aside":                         {[]manifest.Position{of(1, 5)}, aside(of(1, 5)), nil, []manifest.Position{of(1, 5)}},
-		"set aside, a checkpoint since":     {nil, aside(of(1, 5)), nil, []manifest.Position{of(1, 5)}},
-		"set aside, a subtask read on":      {[]manifest.Position{of(1, 9)}, aside(of(1, 5)), []manifest.Position{of(1, 9)}, nil},
-		"an older checkpoint":               {[]manifest.Position{of(1, 3)}, aside(of(1, 5)), []manifest.Position{of(1, 3)}, nil},
-		"set aside, of another topic":       {[]manifest.Position{of(2, 5)}, aside(of(1, 5)), []manifest.Position{of(2, 5)}, nil},
-		"a later topic":                     {[]manifest.Position{of(1, 5)}, read(of(2, 0)), []manifest.Position{of(2, 0)}, nil},
-		"a later topic, read since":         {[]manifest.Position{of(2, 4)}, read(of(2, 0)), []manifest.Position{of(2, 4)}, nil},
-		"topics that cannot be told apart":  {[]manifest.Position{of(0, 5)}, read(of(2, 0)), []manifest.Position{of(0, 5)}, nil},
-		"topics that cannot be told apart2": {[]manifest.Position{of(1, 5)}, read(of(0, 0)), []manifest.Position{of(1, 5)}, nil},
+		"nothing stored":                                {[]manifest.Position{of(1, 5)}, nil, []manifest.Position{of(1, 5)}, nil},
+		"found, no checkpoint since":                    {nil, read(of(1, 5)), []manifest.Position{of(1, 5)}, nil},
+		"found, read since":                             {[]manifest.Position{of(1, 9)}, read(of(1, 5)), []manifest.Position{of(1, 9)}, nil},
+		"set aside":                                     {[]manifest.Position{of(1, 5)}, aside(of(1, 5)), nil, []manifest.Position{of(1, 5)}},
+		"set aside, a checkpoint since":                 {nil, aside(of(1, 5)), nil, []manifest.Position{of(1, 5)}},
+		"set aside, a subtask read on":                  {[]manifest.Position{of(1, 9)}, aside(of(1, 5)), []manifest.Position{of(1, 9)}, nil},
+		"an older checkpoint":                           {[]manifest.Position{of(1, 3)}, aside(of(1, 5)), []manifest.Position{of(1, 3)}, nil},
+		"found after this checkpoint, set aside since":  {nil, since(6, of(1, 8), begin), []manifest.Position{of(1, 2)}, nil},
+		"set aside with this checkpoint":                {nil, since(5, of(1, 8), begin), nil, []manifest.Position{of(1, 8)}},
+		"back before this checkpoint, set aside since":  {nil, since(6, of(1, 8), begin, back), []manifest.Position{of(1, 4)}, nil},
+		"set aside before all that is stored":           {nil, since(9, of(1, 8)), nil, []manifest.Position{of(1, 8)}},
+		"an older checkpoint, and set aside since":      {[]manifest.Position{of(1, 3)}, since(6, of(1, 8), begin), []manifest.Position{of(1, 3)}, nil},
+		"a later topic, found and set aside since":      {[]manifest.Position{of(1, 5)}, since(6, of(2, 8), begin), []manifest.Position{of(2, 2)}, nil},
+		"a later topic, set aside with this checkpoint": {[]manifest.Position{of(1, 5)}, since(5, of(2, 8), begin), nil, []manifest.Position{of(2, 8)}},
+		"a later topic":                                 {[]manifest.Position{of(1, 5)}, read(of(2, 0)), []manifest.Position{of(2, 0)}, nil},
+		"a later topic, read since":                     {[]manifest.Position{of(2, 4)}, read(of(2, 0)), []manifest.Position{of(2, 4)}, nil},
+		"topics that cannot be told apart":              {[]manifest.Position{of(0, 5)}, read(of(2, 0)), []manifest.Position{of(0, 5)}, nil},
+		"topics that cannot be told apart2":             {[]manifest.Position{of(1, 5)}, read(of(0, 0)), []manifest.Position{of(1, 5)}, nil},
 	} {
 		held := append([]manifest.Position{found(7, 1)}, c.held...)
 		var stored []storedSplit
@@ -51,7 +62,7 @@ func TestMerged(t *testing.T) {
 			stored = append(stored, *c.stored)
 		}
 		before := slices.Clone(held)
-		got, apart := merged(held, stored)
+		got, apart := merged(5, held, stored)
 		if want := append(slices.Clone(c.want), found(7, 1)); !slices.Equal(got, want) || !slices.Equal(apart, c.wantedAside) || !slices.Equal(held, before) {
 			t.Errorf("%s: reads %v, aside %v; want %v, %v", name, got, apart, want, c.wantedAside)
 		}
@@ -185,6 +196,63 @@ func TestRemovedSplitsAreRepeated(t *testing.T) {
 		removed, added := next()
 		if diff := cmp.Diff(want[i], [2][]manifest.Position{removed, added}); diff != "" {
 			t.Errorf("message %d: %s", i, diff)
+		}
+	}
+	// What a later checkpoint holds just there may not have been looked at yet; the other one is settled.
+	r.settleRemoved(&manifest.Manifest{Fence: fence, Positions: nil}) // its trigger was on its way before
+	r.settleRemoved(&manifest.Manifest{Fence: ident.Fence{Epoch: m.epoch, Attempt: 9}, Checkpoint: 1})
+	r.settleRemoved(&manifest.Manifest{Fence: fence, Checkpoint: 1, Positions: []manifest.Position{found(0, 5)}})
+	r.repeatSplits("w")
+	if removed, _ := next(); !slices.Equal(removed, []manifest.Position{found(0, 5)}) {
+		t.Errorf("repeated %v", removed)
+	}
+	r.settleRemoved(&manifest.Manifest{Fence: fence, Checkpoint: 2, Positions: []manifest.Position{found(0, 6)}})
+	if len(r.deployed.removed) != 0 {
+		t.Errorf("left %v", r.deployed.removed)
+	}
+}
+
+// TestOlderCheckpointOfASplitAside: who takes over a checkpoint from before a split was found reads it from where it was
+// found, though it was read and set aside since, and was back in between.
+func TestOlderCheckpointOfASplitAside(t *testing.T) {
+	m := open(t)
+	r := submitted(t, m, countJob(1))
+	complete(t, m, r, 1)
+	store(t, m, r.id, of(1, 2))
+	aside := func() {
+		update(t, m, func(tx *boltstore.Tx) error {
+			got, err := setAside(tx, r.id, []manifest.Position{of(1, 0)})
+			if len(got) != 1 {
+				t.Errorf("set aside %v", got)
+			}
+			return err
+		})
+	}
+	complete(t, m, r, 2, of(1, 5))
+	aside()
+	complete(t, m, r, 3)
+	store(t, m, r.id, of(1, 0))
+	complete(t, m, r, 4, of(1, 9))
+	aside()
+	complete(t, m, r, 5)
+	for n, want := range map[ident.CheckpointID]struct {
+		next  int64
+		aside bool
+	}{1: {2, false}, 2: {5, false}, 3: {5, false}, 4: {9, true}, 5: {9, true}} {
+		from, err := m.checkpointOf(r.id, n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		held, apart, err := m.heldBy(r.id, from.manifest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := held.Positions
+		if want.aside {
+			got = apart
+		}
+		if at := of(1, want.next); len(held.Positions)+len(apart) != 1 || len(got) != 1 || got[0] != at {
+			t.Errorf("checkpoint %d: reads %v, aside %v; want %v, aside %t", n, held.Positions, apart, at, want.aside)
 		}
 	}
 }

@@ -75,7 +75,7 @@ func (w *asideWalk) deploy() {
 	w.processed = maps.Clone(w.visible)
 	w.fence = ident.Fence{Epoch: 1, Attempt: w.fence.Attempt + 1}
 	w.reads, w.mail = map[int]map[manifest.Split]manifest.Position{0: {}, 1: {}}, map[int][]func(){}
-	w.r.deployed = &deployment{fence: w.fence, placement: map[ident.Subtask]ident.WorkerID{}, added: map[ident.Subtask][]manifest.Position{}, removed: map[ident.Subtask][]manifest.Position{}}
+	w.r.deployed = &deployment{fence: w.fence, placement: map[ident.Subtask]ident.WorkerID{}, added: map[ident.Subtask][]manifest.Position{}, removed: map[ident.Subtask][]removedSplit{}}
 	started := discovery.Started{Fence: w.fence, Splits: map[ident.Subtask][]manifest.Position{{Vertex: "s", Index: 0}: nil, {Vertex: "s", Index: 1}: nil}}
 	for _, p := range restored(w.t, w.m, w.r) {
 		to := w.rng.IntN(2)
@@ -145,7 +145,7 @@ func (w *asideWalk) post(to int, removed, added []manifest.Position) {
 func (w *asideWalk) resume(to int) {
 	s := ident.Subtask{Vertex: "s", Index: to}
 	w.mail[to] = nil
-	w.post(to, slices.Clone(w.r.deployed.removed[s]), nil)
+	w.post(to, positionsOf(w.r.deployed.removed[s]), nil)
 	w.post(to, nil, slices.Clone(w.r.deployed.added[s]))
 }
 

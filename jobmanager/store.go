@@ -59,7 +59,7 @@ func (m *Manager) create(id ident.JobID, j *graph.Job, plan *graph.Physical, zer
 	}
 	err = m.store.Update(context.Background(), func(tx *boltstore.Tx) error {
 		for _, p := range aside {
-			if err := storeSplit(tx, id, storedSplit{p, true}); err != nil {
+			if err := storeSplit(tx, id, storedSplit{Position: p, aside: true}); err != nil {
 				return err
 			}
 		}
@@ -123,6 +123,26 @@ func (m *Manager) checkpointOf(id ident.JobID, n ident.CheckpointID) (out stored
 type storedCheckpoint struct {
 	manifest  *manifest.Manifest
 	committed bool
+}
+
+// inheritance is a checkpoint that another job takes over, and what the job found and set aside beside it.
+type inheritance struct {
+	storedCheckpoint
+	held  *manifest.Manifest
+	aside []manifest.Position
+}
+
+// takenFrom reads all of it at one moment: the job may be dropped in the next.
+func (m *Manager) takenFrom(id ident.JobID, n ident.CheckpointID) (out inheritance, err error) {
+	err = m.store.View(func(tx *boltstore.Tx) error {
+		if out.manifest, err = tx.Manifest(id, n); err != nil {
+			return err
+		}
+		out.committed = len(checkpoint.Unmarked(out.manifest, tx.Marked(id))) == 0
+		out.held, out.aside, err = withFound(tx, id, out.manifest)
+		return err
+	})
+	return out, err
 }
 
 // checkpoints lists the completed checkpoints of a job, oldest first, without checkpoint 0.

@@ -49,6 +49,11 @@ func (m *Manager) submit(ctx context.Context, s submission) (ident.JobID, []stri
 	if err := m.connector.Check(ctx, s.job); err != nil {
 		return "", nil, fmt.Errorf("%w: %w", errCheckFailed, withCause(ctx, err))
 	}
+	kept, err := m.keep(s.fromCheckpoint)
+	if err != nil {
+		return "", nil, fmt.Errorf("%w: %w", errNotRestorable, err)
+	}
+	defer kept()
 	id := ident.JobID(newID())
 	zero, aside, warnings, err := m.checkpointZero(ctx, id, plan, s)
 	if err != nil {
@@ -114,7 +119,10 @@ func (m *Manager) reserveName(name string) (release func(), err error) {
 	defer m.mu.Unlock()
 	for _, r := range m.runners {
 		if r.name == name && !r.ended() {
-			return nil, fmt.Errorf("job %q (%s): %w", name, r.id, errNameInUse)
+			if broken := r.view().broken; broken != "" {
+				return nil, fmt.Errorf("job %q (%s) has not ended: %s: %w", name, r.id, broken, errNameInUse)
+			}
+			return nil, fmt.Errorf("job %q (%s) is running: cancel or stop it first, or choose another name: %w", name, r.id, errNameInUse)
 		}
 	}
 	if m.submitting[name] {

@@ -33,9 +33,12 @@ func (m *Manager) adopt(id ident.JobID, plan *graph.Physical, s submission) (zer
 		return nil, nil, err
 	}
 	if !old.ended() {
+		if broken := old.view().broken; broken != "" {
+			return nil, nil, fmt.Errorf("job %s is %s, and %s", old.id, old.view().state, broken)
+		}
 		return nil, nil, fmt.Errorf("job %s is %s; stop or cancel it first", old.id, old.view().state)
 	}
-	from, err := m.checkpointOf(old.id, ident.CheckpointID(n))
+	from, err := m.takenFrom(old.id, ident.CheckpointID(n))
 	if errors.Is(err, boltstore.ErrNotFound) && old.view().damage != "" {
 		return nil, nil, fmt.Errorf("%w: %s: %s", errUnknownCheckpoint, s.fromCheckpoint, old.view().damage)
 	}
@@ -48,17 +51,13 @@ func (m *Manager) adopt(id ident.JobID, plan *graph.Physical, s submission) (zer
 	if !from.committed && old.view().state != jobstate.FailedDataLoss { // a loss was told, with what this costs
 		return nil, nil, fmt.Errorf("checkpoint %s is not committed: its output is not visible", s.fromCheckpoint)
 	}
-	held, aside, err := m.heldBy(old.id, from.manifest)
-	if err != nil {
-		return nil, nil, fmt.Errorf("read the partitions that job %s found: %w", old.id, err)
-	}
 	heir := checkpoint.Heir{
 		Job: id, Identity: plan.Identity, AllowDropped: s.allowDroppedState, MaxParallelism: s.job.MaxParallelism,
 		Stateful: func(name string) bool { return hasCount(s.job, name) },
 		Reads:    func(split manifest.Split) bool { return reads(s.job, split) },
 	}
-	zero, err = checkpoint.Adopt(held, heir, time.Now())
-	return zero, slices.DeleteFunc(aside, func(p manifest.Position) bool { return !reads(s.job, p.Split) }), err
+	zero, err = checkpoint.Adopt(from.held, heir, time.Now())
+	return zero, slices.DeleteFunc(from.aside, func(p manifest.Position) bool { return !reads(s.job, p.Split) }), err
 }
 
 func hasCount(job *graph.Job, name string) bool {

@@ -37,7 +37,7 @@ type deployment struct {
 	// added is, per source subtask, what it was given since.
 	added map[ident.Subtask][]manifest.Position
 	// removed is what was taken from it since, with where it stood; a split that was given to it again is in added alone.
-	removed map[ident.Subtask][]manifest.Position
+	removed map[ident.Subtask][]removedSplit
 	// handouts are the transactional ids of the attempt so far; idCap is how many a sink may ask for.
 	handouts map[sinkRef]commit.Handout
 	idCap    int

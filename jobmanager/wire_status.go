@@ -23,7 +23,7 @@ func (m *Manager) statusToProto(r *runner) *pb.JobStatus {
 		Id: string(v.id), Name: v.name, State: string(v.state), Attempt: uint64(v.attempt), Parallelism: int32(v.parallelism),
 		Slots:       &pb.SlotStatus{Needed: int32(v.plan.Slots), Held: int32(len(v.slots)), Free: int32(m.scheduler.totals().Free)},
 		Checkpoints: v.checkpointsToProto(), Restarts: int32(v.restarts),
-		SubmittedAt: timeToProto(v.submittedAt), StateSince: timeToProto(v.stateSince), EndedAt: timeToProto(v.endedAt), Waiting: v.waiting,
+		SubmittedAt: timeToProto(v.submittedAt), StateSince: timeToProto(v.stateSince), EndedAt: timeToProto(v.endedAt), Waiting: v.waiting, Damage: v.damage,
 	}
 	if e, waits := m.scheduler.explain(v.id); waits && !v.state.Terminal() {
 		out.Slots.WaitingSince = timeToProto(time.Now().Add(-e.For))

@@ -245,6 +245,17 @@ func (tx *Tx) Values(id ident.JobID, prefix string, fn func(name string, value [
 	return tx.each(key, func(rest string, content []byte) error { return fn(prefix+rest, bytes.Clone(content)) })
 }
 
+// NameOf is the name under which a job was submitted last; empty: a newer job has it, or the job is unknown.
+func (tx *Tx) NameOf(id ident.JobID) (name string, err error) {
+	err = tx.each(namePrefix, func(rest string, content []byte) error {
+		if string(content) == string(id) {
+			name = rest
+		}
+		return nil
+	})
+	return name, err
+}
+
 // PutSharedValue writes a small value that is of no job.
 func (tx *Tx) PutSharedValue(name string, value []byte) error {
 	return tx.put(sharedPrefix+name, value)

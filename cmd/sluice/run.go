@@ -170,6 +170,8 @@ func (l *localCluster) submit(ctx context.Context, client pb.JobServiceClient, r
 			return "", err
 		case j.GetEndedAt() == nil && l.from != "":
 			return "", usageError("--from-checkpoint %s: %s has not ended in %s and goes on by itself", l.from, j.GetName(), l.dataDir)
+		case j.GetEndedAt() == nil && j.GetDamage() != "":
+			return "", fmt.Errorf("%s has not ended in %s: %s", j.GetName(), l.dataDir, j.GetDamage())
 		case j.GetEndedAt() == nil:
 			fmt.Fprintf(l.cli.stderr, "%s has not ended in %s and goes on as it was submitted; the job file is not read again\n", j.GetName(), l.dataDir)
 			return j.GetId(), nil
@@ -178,6 +180,9 @@ func (l *localCluster) submit(ctx context.Context, client pb.JobServiceClient, r
 		case j.GetState() == "FAILED_DATA_LOSS":
 			ended := web.JobFromProto(j)
 			return "", &exitError{exitJobDataLoss, fmt.Errorf("%w\nit does not go on by itself: run it with --from-checkpoint and the checkpoint of a way out", outcome(&ended))}
+		case j.GetState() != "FINISHED" && j.GetDamage() != "" && j.GetCheckpoints().GetLatest() == nil:
+			return "", fmt.Errorf("%s has ended in %s as %s, and where it was cannot be read: %s\nit does not begin anew by itself: "+
+				"run it with --from-checkpoint and one that can be read, or with another --data-dir", j.GetName(), l.dataDir, j.GetState(), j.GetDamage())
 		case j.GetState() != "FINISHED" && j.GetCheckpoints().GetLatest() != nil:
 			req.FromCheckpoint = fmt.Sprintf("%s/%d", j.GetId(), j.GetCheckpoints().GetLatest().GetId())
 			fmt.Fprintf(l.cli.stderr, "%s goes on from checkpoint %s in %s\n", j.GetName(), req.GetFromCheckpoint(), l.dataDir)

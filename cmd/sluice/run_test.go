@@ -73,3 +73,39 @@ func TestRunGoesOn(t *testing.T) {
 		}
 	}
 }
+
+// TestRunOnDamage: where a job was, and cannot be read, a new one does not begin from the start by itself.
+func TestRunOnDamage(t *testing.T) {
+	damaged := func(state string, ended bool, latest *pb.CheckpointInfo) *pb.JobStatus {
+		j := &pb.JobStatus{Id: "old", Name: "orders", State: state, Damage: "checkpoint 8 is damaged", Checkpoints: &pb.CheckpointStatus{Latest: latest}}
+		if ended {
+			j.EndedAt = timestamppb.Now()
+		}
+		return j
+	}
+	seven := &pb.CheckpointInfo{Id: 7}
+	for _, c := range []struct {
+		name, chosen string
+		job          *pb.JobStatus
+		from         string
+		refused      bool
+	}{
+		{"stopped", "", damaged("STOPPED", true, nil), "", true},
+		{"stopped, chosen", "old/3", damaged("STOPPED", true, nil), "old/3", false},
+		{"stopped, the newest can be read", "", damaged("STOPPED", true, seven), "old/7", false},
+		{"finished", "", damaged("FINISHED", true, nil), "", false},
+		{"not ended", "", damaged("RUNNING", false, seven), "", true},
+	} {
+		l := &localCluster{cli: &cli{stderr: &bytes.Buffer{}}, dataDir: "d", keep: true, from: c.chosen}
+		client := &keptJob{job: c.job}
+		_, err := l.submit(t.Context(), client, &pb.SubmitRequest{})
+		switch {
+		case c.refused:
+			if err == nil || !strings.Contains(err.Error(), "checkpoint 8 is damaged") || client.submitted != nil {
+				t.Errorf("%s: error %v, submitted %v", c.name, err, client.submitted)
+			}
+		case err != nil || client.submitted.GetFromCheckpoint() != c.from:
+			t.Errorf("%s: error %v, from checkpoint %q, want %q", c.name, err, client.submitted.GetFromCheckpoint(), c.from)
+		}
+	}
+}

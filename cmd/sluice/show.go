@@ -27,7 +27,7 @@ func (c *cli) table(header ...any) table.Writer {
 func (c *cli) jobsCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "jobs", Short: "List the jobs", GroupID: "jobs", Args: exactly(), ValidArgsFunction: cobra.NoFileCompletions,
-		Long:    "List the jobs, newest first, those that have ended included.",
+		Long:    "List the jobs, newest first, and the latest of those that have ended.",
 		Example: "  sluice jobs\n  sluice jobs -o json | jq -r '.[] | select(.state==\"RUNNING\").name'",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.call(cmd.Context(), func(ctx context.Context, client pb.JobServiceClient) error {

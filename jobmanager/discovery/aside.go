@@ -40,7 +40,7 @@ func (s *source) note(now time.Time) {
 // longGone are the splits to be set aside: all of a topic, and only if every one knows its topic's id, by which another
 // topic of that name would be told from it.
 func (s *source) longGone(now time.Time) []manifest.Position {
-	if !s.Pattern {
+	if !s.Pattern || s.Interval == 0 { // nobody would look whether one is back
 		return nil
 	}
 	gone := map[string]bool{}
@@ -58,7 +58,8 @@ func (s *source) longGone(now time.Time) []manifest.Position {
 
 // outlook says what becomes of topics that are missing.
 func (s *source) outlook() string {
-	if !s.Pattern || s.Interval == 0 {
+	unknown := func(topic string) bool { return s.ids[topic] == manifest.TopicID{} }
+	if !s.Pattern || s.Interval == 0 || slices.ContainsFunc(s.missing, unknown) {
 		return ""
 	}
 	return "; where one was read up to is set aside after an hour"

@@ -122,6 +122,9 @@ func (m *Machine) Status() Status {
 		if len(s.missing) > 0 {
 			st.Waiting = append(st.Waiting, fmt.Sprintf("source %s: %s: nothing is read from there; the other topics go on", s.Name, gone(s.missing))+s.outlook())
 		}
+		if len(s.removed) > 0 && len(s.known) == 0 {
+			st.Waiting = append(st.Waiting, fmt.Sprintf("source %s: no topic is left that it reads; where they were read up to is set aside", s.Name))
+		}
 	}
 	return st
 }

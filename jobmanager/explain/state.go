@@ -15,6 +15,9 @@ func (f *Facts) state() Finding {
 	name := fmt.Sprintf("%s (%s)", f.Graph.Name, f.Record.State)
 	since := "for " + span(f.Now.Sub(f.Since))
 	found := Finding{Subject: OfState, Level: Waiting}
+	if f.Broken != "" && !f.ended() {
+		return Finding{Subject: OfState, Level: Problem, Text: fmt.Sprintf("%s, %s: the job manager does not run it.", name, since)}
+	}
 	switch f.Record.State {
 	case job.Created:
 		found.Text = fmt.Sprintf("%s was submitted and has not asked for slots yet, %s.", name, since)

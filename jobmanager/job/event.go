@@ -92,6 +92,13 @@ type DeployFailed struct {
 	Refused bool
 }
 
+// DeployHeld says that a deployment waits for the commits of completed checkpoints, however long that takes, or waits no
+// more: the time that it has begins anew.
+type DeployHeld struct {
+	Fence ident.Fence
+	Held  bool
+}
+
 // CheckpointCompleted says that a checkpoint is durable.
 type CheckpointCompleted struct {
 	Fence      ident.Fence
@@ -138,6 +145,7 @@ func (WorkerLost) event()          {}
 func (WorkerResumed) event()       {}
 func (SubtaskStatus) event()       {}
 func (DeployFailed) event()        {}
+func (DeployHeld) event()          {}
 func (CheckpointCompleted) event() {}
 func (CheckpointSettled) event()   {}
 func (CheckpointsFailing) event()  {}
@@ -187,6 +195,14 @@ func (e SubtaskStatus) String() string {
 // String names the attempt and why.
 func (e DeployFailed) String() string {
 	return fmt.Sprintf("deployment of %s failed: %s", e.Fence, e.Failure)
+}
+
+// String names the attempt.
+func (e DeployHeld) String() string {
+	if e.Held {
+		return fmt.Sprintf("deployment of %s waits for commits", e.Fence)
+	}
+	return fmt.Sprintf("deployment of %s goes on", e.Fence)
 }
 
 // String names the checkpoint.

@@ -154,6 +154,16 @@ func (m *Machine) onWorkerResumed(ev WorkerResumed) {
 	}
 }
 
+func (m *Machine) onDeployHeld(now time.Time, ev DeployHeld) {
+	if m.current == nil || m.current.fence != ev.Fence || m.rec.State != Deploying {
+		m.ignore(ev, "it is not being deployed")
+		return
+	}
+	if m.deployBy = now.Add(m.cfg.DeployTimeout); ev.Held {
+		m.deployBy = time.Time{}
+	}
+}
+
 func (m *Machine) onDeployFailed(now time.Time, ev DeployFailed) {
 	if m.current == nil || m.current.fence != ev.Fence || m.rec.State != Deploying {
 		m.ignore(ev, "it is not being deployed")

@@ -112,6 +112,8 @@ func (m *Machine) Step(now time.Time, ev Event) []Effect {
 		m.onStatus(now, ev)
 	case DeployFailed:
 		m.onDeployFailed(now, ev)
+	case DeployHeld:
+		m.onDeployHeld(now, ev)
 	case CheckpointCompleted:
 		m.onCompleted(now, ev)
 	case CheckpointSettled:

@@ -96,6 +96,32 @@ func inState(t *testing.T, s State) (*Machine, []Effect) {
 	return m, effects
 }
 
+// TestDeployHeld: while a deployment waits for commits its time does not run; then it has all of it.
+func TestDeployHeld(t *testing.T) {
+	m, _ := inState(t, Deploying)
+	f, timeout := m.current.fence, m.cfg.DeployTimeout
+	m.Step(epochStart, DeployHeld{Fence: ident.Fence{Epoch: 1, Attempt: 9}, Held: true}) // another one
+	m.Step(epochStart, DeployHeld{Fence: f, Held: true})
+	if !m.Deadline().IsZero() {
+		t.Errorf("the deadline is %s", m.Deadline())
+	}
+	later := epochStart.Add(10 * timeout)
+	if m.Step(later, Tick{}); m.State() != Deploying {
+		t.Errorf("the job is %s while its deployment waits", m.State())
+	}
+	m.Step(later, DeployHeld{Fence: f})
+	if m.Step(later.Add(timeout-1), Tick{}); m.State() != Deploying || m.Deadline() != later.Add(timeout) {
+		t.Errorf("the job is %s, the deadline %s", m.State(), m.Deadline())
+	}
+	if m.Step(later.Add(timeout), Tick{}); m.State() != Restarting {
+		t.Errorf("the job is %s", m.State())
+	}
+	m.Step(later.Add(timeout), DeployHeld{Fence: f, Held: true})
+	if m.Ignored() != 2 {
+		t.Errorf("%d events were ignored", m.Ignored())
+	}
+}
+
 func TestCancelEndsTheJobFromEveryState(t *testing.T) {
 	for s := range scenes() {
 		t.Run(string(s), func(t *testing.T) {

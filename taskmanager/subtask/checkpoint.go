@@ -118,16 +118,32 @@ func (l *loop) removeSplits(splits []manifest.Position) {
 	if !ok {
 		return
 	}
+	gone := map[manifest.Split]bool{}
 	for _, p := range splits {
 		if l.positions.standsAt(p) && source.RemoveSplit(p.Split, p.Next) {
-			l.positions.remove(p.Split)
+			gone[p.Split] = true
 		}
 	}
+	if len(gone) > 0 {
+		l.positions.remove(gone)
+	}
+}
+
+// replaced lets go of splits that were kept, and whose topic has made room for another one of its name since.
+func (l *loop) replaced(added []manifest.Position) {
+	var over []manifest.Position
+	for _, p := range added {
+		if old, ok := l.positions.ofAnotherTopic(p); ok {
+			over = append(over, old)
+		}
+	}
+	l.removeSplits(over)
 }
 
 // addSplits makes new splits part of every checkpoint from now on, before the source reads any of them. After a
 // final barrier nothing is read any more.
 func (l *loop) addSplits(splits []manifest.Position) error {
+	l.replaced(splits)
 	fresh := l.positions.missing(splits)
 	if len(fresh) == 0 || l.batches == nil {
 		return nil

@@ -89,12 +89,11 @@ func (m *mail) addSplits(list []manifest.Position) {
 	}
 }
 
-// removeSplits takes back what was added at just this place and not looked at yet.
+// removeSplits takes back what was added and not looked at yet: at another place than this it can only repeat what the
+// subtask was given long ago, and would be read from there again.
 func (m *mail) removeSplits(list []manifest.Position) {
 	for _, p := range list {
-		m.added = slices.DeleteFunc(m.added, func(o manifest.Position) bool {
-			return o.Split == p.Split && o.TopicID == p.TopicID && o.Next == p.Next
-		})
+		m.added = slices.DeleteFunc(m.added, func(o manifest.Position) bool { return o.Split == p.Split })
 		if !slices.Contains(m.removed, p) {
 			m.removed = append(m.removed, p)
 		}

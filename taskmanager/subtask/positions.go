@@ -34,20 +34,27 @@ func (p *positions) add(list []manifest.Position) {
 	}
 }
 
-// remove forgets a split.
-func (p *positions) remove(split manifest.Split) {
-	i, have := p.index[split]
-	if !have {
-		return
-	}
-	if !p.all[i].AtEnd() {
-		p.open--
-	}
-	p.all = slices.Delete(p.all, i, i+1)
-	delete(p.index, split)
-	for ; i < len(p.all); i++ {
+// remove forgets splits that it has.
+func (p *positions) remove(gone map[manifest.Split]bool) {
+	p.all = slices.DeleteFunc(p.all, func(at manifest.Position) bool {
+		if gone[at.Split] && !at.AtEnd() {
+			p.open--
+		}
+		return gone[at.Split]
+	})
+	clear(p.index)
+	for i := range p.all {
 		p.index[p.all[i].Split] = i
 	}
+}
+
+// ofAnotherTopic gives where it stands in a topic that had the name of this one before.
+func (p *positions) ofAnotherTopic(at manifest.Position) (old manifest.Position, ok bool) {
+	i, have := p.index[at.Split]
+	if !have || p.all[i].TopicID == at.TopicID || p.all[i].TopicID == (manifest.TopicID{}) || at.TopicID == (manifest.TopicID{}) {
+		return old, false
+	}
+	return p.all[i], true
 }
 
 // standsAt says that a split of this topic, not of one that had its name before, is read up to this offset.

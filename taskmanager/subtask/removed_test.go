@@ -58,6 +58,32 @@ func TestRemovedSplits(t *testing.T) {
 	})
 }
 
+// TestTopicThatTookThePlace: what was kept of a topic makes room for another one of its name.
+func TestTopicThatTookThePlace(t *testing.T) {
+	bubble(t, func(t *testing.T, j *journal) {
+		of := func(id byte, partition int32, next int64) manifest.Position {
+			p := position(partition, next, -1)
+			p.TopicID = manifest.TopicID{id}
+			return p
+		}
+		cfg, src, sinks := sourceTask(j, "", position(0, 10, -1))
+		cfg.Positions = []manifest.Position{of(1, 0, 10), of(1, 1, 3), of(1, 2, 7)}
+		cfg.Source = shrinkingSource{growingSource{src}, map[int32]bool{1: true}}
+		task, stop := start(t, cfg)
+		expect(t, j, "running")
+		task.AddSplits([]manifest.Position{of(2, 0, 0), of(2, 1, 0), of(1, 2, 4)})
+		expect(t, j, "source asked for 0@10, source asked for 1@3, source takes 0@0")
+		task.Trigger(1, Periodic)
+		synctest.Wait()
+		sinks[0].seal(1, "t")
+		sinks[1].seal(1, "u")
+		expect(t, j, "a seals #1, b seals #1, barrier #1, ack #1 1@3 2@7 0@0 count=0 t u")
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 // TestASourceThatKeepsItsSplits: one that cannot let go is left as it is.
 func TestASourceThatKeepsItsSplits(t *testing.T) {
 	bubble(t, func(t *testing.T, j *journal) {
@@ -77,10 +103,10 @@ func TestASourceThatKeepsItsSplits(t *testing.T) {
 // TestRemovedBeforeItWasLookedAt: the loop may wait in a sink for long.
 func TestRemovedBeforeItWasLookedAt(t *testing.T) {
 	var m mail
-	m.addSplits([]manifest.Position{position(1, 3, -1), position(2, 4, -1)})
-	m.removeSplits([]manifest.Position{position(1, 3, -1), position(2, 5, -1)})
+	m.addSplits([]manifest.Position{position(1, 3, -1), position(2, 4, -1), position(3, 6, -1)})
+	m.removeSplits([]manifest.Position{position(1, 3, -1), position(2, 5, -1)}) // 2@4 repeats what was given before
 	m.removeSplits([]manifest.Position{position(1, 3, -1)})
-	if len(m.added) != 1 || m.added[0] != position(2, 4, -1) || len(m.removed) != 2 {
+	if len(m.added) != 1 || m.added[0] != position(3, 6, -1) || len(m.removed) != 2 {
 		t.Errorf("%+v", m)
 	}
 	m.addSplits([]manifest.Position{position(1, 3, -1)})

@@ -108,7 +108,7 @@ func jobManagerConfig(p Process) (jobmanager.Config, jobManagerListen, error) {
 	fs.StringVar(&cfg.DataDir, "data-dir", cfg.DataDir, "`DIR` of the database and the state files, on a local disk")
 	fs.DurationVar(&cfg.HeartbeatInterval, "heartbeat-interval", cfg.HeartbeatInterval, "how often task managers show that they live")
 	fs.DurationVar(&cfg.HeartbeatTimeout, "heartbeat-timeout", cfg.HeartbeatTimeout, "silence after which a task manager counts as lost")
-	fs.IntVar(&cfg.KeepEndedJobs, "keep-ended-jobs", cfg.KeepEndedJobs, "keep the latest `N` jobs that ended and, apart from them, the latest N that failed; older ones are dropped with their checkpoints; 0: keep all")
+	fs.IntVar(&cfg.KeepEndedJobs, "keep-ended-jobs", cfg.KeepEndedJobs, "keep the latest `N` jobs that finished and, apart from them, the latest N that ended otherwise; older ones are dropped with their checkpoints; 0: keep all")
 	fs.StringVar(&at.decisionLog, "decision-log", "", "`FILE` to which every decision about checkpoints and transactions is appended, a JSON object a line; empty: none")
 	fs.BoolVar(&at.pprof, "pprof", false, pprofUsage)
 	fs.BoolVar(&at.insecure, "insecure", false, "allow listening outside of loopback without TLS")

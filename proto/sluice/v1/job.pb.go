@@ -2127,7 +2127,9 @@ type JobStatus struct {
 	Waiting []string               `protobuf:"bytes,13,rep,name=waiting,proto3" json:"waiting,omitempty"`
 	EndedAt *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
 	// Where the offsets of the sources are published, and how that goes.
-	Publications  []*OffsetPublication `protobuf:"bytes,15,rep,name=publications,proto3" json:"publications,omitempty"`
+	Publications []*OffsetPublication `protobuf:"bytes,15,rep,name=publications,proto3" json:"publications,omitempty"`
+	// What of the job cannot be read, in a sentence; one that has not ended is not run then. It stands in waiting, too.
+	Damage        string `protobuf:"bytes,16,opt,name=damage,proto3" json:"damage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2265,6 +2267,13 @@ func (x *JobStatus) GetPublications() []*OffsetPublication {
 		return x.Publications
 	}
 	return nil
+}
+
+func (x *JobStatus) GetDamage() string {
+	if x != nil {
+		return x.Damage
+	}
+	return ""
 }
 
 // OffsetPublication is one place where the offsets of a source are published, for monitoring and a first start.
@@ -3943,7 +3952,7 @@ const file_sluice_v1_job_proto_rawDesc = "" +
 	"\x0fPropertiesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\v\n" +
-	"\tPrintSink\"\xfb\x04\n" +
+	"\tPrintSink\"\x93\x05\n" +
 	"\tJobStatus\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -3961,7 +3970,8 @@ const file_sluice_v1_job_proto_rawDesc = "" +
 	"stateSince\x12\x18\n" +
 	"\awaiting\x18\r \x03(\tR\awaiting\x125\n" +
 	"\bended_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\x12@\n" +
-	"\fpublications\x18\x0f \x03(\v2\x1c.sluice.v1.OffsetPublicationR\fpublications\"\xfb\x01\n" +
+	"\fpublications\x18\x0f \x03(\v2\x1c.sluice.v1.OffsetPublicationR\fpublications\x12\x16\n" +
+	"\x06damage\x18\x10 \x01(\tR\x06damage\"\xfb\x01\n" +
 	"\x11OffsetPublication\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x18\n" +
 	"\astorage\x18\x02 \x01(\tR\astorage\x12\x1e\n" +

@@ -29,6 +29,7 @@ import (
 //	handedOut    job attempt sink subtask count
 //	published    job checkpoint source storage
 //	splitAdded   job epoch attempt topic partition offset subtask
+//	dropped      job
 //
 // A transaction is written as transactionalId@producerId:epoch.
 type Decision struct {

@@ -145,7 +145,7 @@ func (c *checker) start(d Decision) {
 	c.epoch = d.Epoch
 	for _, j := range c.jobs {
 		j.restarted = true
-		if !slices.Contains(terminal, j.state) {
+		if !slices.Contains(terminal, j.state) && j.state != "DROPPED" {
 			j.state = "" // whatever ran is over
 		}
 		for t, p := range j.progress {
@@ -158,7 +158,7 @@ func (c *checker) start(d Decision) {
 
 // dropped: only a job that has ended is forgotten. Its last line may lack where the job manager was killed.
 func (c *checker) dropped(j *jobCheck, d Decision) {
-	if !slices.Contains(terminal, j.state) && !j.restarted {
+	if !slices.Contains(terminal, j.state) && !(j.restarted && j.state == "") {
 		c.fault("job %s is dropped, and is %s", d.Job, j.state)
 	}
 	j.state = "DROPPED"
