@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/sluice-stream/sluice/checkpoint"
@@ -42,7 +41,7 @@ func (r *runner) retired() *runner {
 		v.checkpoints.Latest = withoutContent(l)
 	}
 	out := &runner{
-		m: r.m, id: r.id, name: r.name, submitOrder: r.submitOrder, submittedAt: r.submittedAt, log: r.log, graph: r.graph, plan: r.plan,
+		m: r.m, id: r.id, name: r.name, submitOrder: r.submitOrder, submittedAt: r.submittedAt, endedAt: r.endedAt, log: r.log, graph: r.graph, plan: r.plan,
 		damage: r.damage, over: r.over, current: &v, changed: make(chan struct{}), isRetired: true, overdue: r.overdue,
 	}
 	out.isEnded.Store(true)
@@ -164,10 +163,13 @@ func (m *Manager) retainEnded(ctx context.Context) error {
 }
 
 // keep lets the job of a checkpoint that is being taken over not be dropped, until it is released.
-func (m *Manager) keep(fromCheckpoint string) (release func(), err error) {
-	name, _, _ := strings.Cut(fromCheckpoint, "/")
-	if name == "" {
+func (m *Manager) keep(s submission) (release func(), err error) {
+	if s.fromCheckpoint == "" {
 		return func() {}, nil
+	}
+	name, _, err := s.predecessor()
+	if err != nil {
+		return nil, err
 	}
 	r, err := m.find(name)
 	if err != nil {

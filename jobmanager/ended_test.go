@@ -130,7 +130,7 @@ func TestHeirsKeepJobs(t *testing.T) {
 	closed(t, m)
 	m = openIn(t, dir, nil)
 	defer closed(t, m)
-	release, err := m.keep(string(id) + "/1")
+	release, err := m.keep(submission{fromCheckpoint: string(id) + "/1"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +141,7 @@ func TestHeirsKeepJobs(t *testing.T) {
 	if !m.beginDrop(id) {
 		t.Fatal("nobody takes it over any more")
 	}
-	if _, err := m.keep("old/1"); !errors.Is(err, errUnknownJob) {
+	if _, err := m.keep(submission{fromCheckpoint: "old/1"}); !errors.Is(err, errUnknownJob) {
 		t.Errorf("taken over while it is dropped: %v", err)
 	}
 	m.endDrop()
@@ -154,9 +154,18 @@ func TestHeirsKeepJobs(t *testing.T) {
 func TestEndsRise(t *testing.T) {
 	dir := t.TempDir()
 	m := openIn(t, dir, nil)
+	ahead := time.Now().Add(time.Hour).Round(0)
+	named(t, m, "old", job.Stopped, func(tx *boltstore.Tx, id ident.JobID) error {
+		r, err := m.find(string(id))
+		if err == nil {
+			r.stored.EndedAt = ahead
+			err = putRecord(tx, id, r.stored)
+		}
+		return err
+	})
+	closed(t, m)
+	m = openIn(t, dir, nil)
 	defer closed(t, m)
-	ahead := time.Now().Add(time.Hour)
-	m.lastEnd = ahead
 	first := m.endNow()
 	if second := m.endNow(); !first.After(ahead) || !second.After(first) {
 		t.Errorf("ended at %v, then %v and %v", ahead, first, second)

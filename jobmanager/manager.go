@@ -273,7 +273,7 @@ func (m *Manager) nextOrder() uint64 {
 func (m *Manager) endNow() time.Time {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	now := time.Now()
+	now := time.Now().Round(0) // wall time, as it is stored: the monotonic clock would hide a step back
 	if !now.After(m.lastEnd) {
 		now = m.lastEnd.Add(time.Millisecond)
 	}

@@ -111,6 +111,7 @@ func (m *Manager) readJob(tx *boltstore.Tx, id ident.JobID) (k kept, err error) 
 	}
 	k.before.overdue = len(facts.Found) > k.graph.Checkpoint.Retain+1 // checkpoint 0 beside them
 	if k.before.damage = damageOf(facts, k.stored.Record.State.Terminal()); k.before.damage != "" {
+		k.before.committed = isCommitted(tx, id, start.Latest)
 		return k, nil
 	}
 	if k.before.commits, err = commitsOf(tx, id, facts); err != nil { // the rest of its ids cannot be fenced
@@ -140,7 +141,12 @@ func (k *kept) unread(tx *boltstore.Tx, id ident.JobID, damage error) error {
 			k.before.checkpoints.Latest = f.Manifest
 		}
 	}
+	k.before.committed = isCommitted(tx, id, k.before.checkpoints.Latest)
 	return err
+}
+
+func isCommitted(tx *boltstore.Tx, id ident.JobID, m *manifest.Manifest) bool {
+	return m != nil && len(checkpoint.Unmarked(m, tx.Marked(id))) == 0
 }
 
 // storedOf reads the record of a job, or what is noted of it if it has ended and the record is damaged.

@@ -92,11 +92,11 @@ func (r *runner) storeSplits(ctx context.Context, e discovery.Store) {
 			return err
 		}
 		return r.m.store.Update(ctx, func(tx *boltstore.Tx) error {
-			answer.Positions = nil
+			answer.Positions, answer.Unread = nil, nil
 			for _, p := range e.Positions {
 				at, err := putSplit(tx, r.id, p)
 				if errors.Is(err, errBackWithoutID) {
-					r.log.Warn("a partition is not read yet", "source", e.Source, "partition", p.Partition, "reason", err)
+					answer.Unread = err
 					continue
 				}
 				if err != nil {
@@ -110,6 +110,8 @@ func (r *runner) storeSplits(ctx context.Context, e discovery.Store) {
 		r.doubtful(err)
 		if answer.Err = err; err != nil {
 			r.log.Warn("store found partitions", "source", e.Source, "reason", err)
+		} else if answer.Unread != nil {
+			r.log.Warn("a found partition is not read yet", "source", e.Source, "reason", answer.Unread)
 		}
 		r.enqueue(answer)
 	})

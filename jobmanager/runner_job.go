@@ -307,10 +307,8 @@ func (r *runner) deploy(ctx context.Context, e job.Deploy) error {
 		return nil
 	case d.Action == checkpoint.CommitThenRestore && !r.committer.Settled():
 		r.log.Info("the deployment waits for commits", "attempt", e.Fence.Attempt, "checkpoint", d.Checkpoint, "transactions", len(d.Commit))
-		if r.heldDeploy == nil {
-			r.enqueue(job.DeployHeld{Fence: e.Fence, Held: true})
-		}
 		r.heldDeploy = &e
+		r.enqueue(job.DeployHeld{Fence: e.Fence, Held: true})
 		return nil
 	case d.Action != checkpoint.Restore:
 		r.enqueue(job.DeployFailed{Fence: e.Fence, Failure: internalFailure(fmt.Errorf("the job cannot be restored: %s", d)), Refused: true})

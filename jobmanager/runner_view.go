@@ -27,6 +27,8 @@ type past struct {
 	recovered bool
 	// damage is what of the job cannot be read: it is shown and not run; empty: all can.
 	damage string
+	// committed: all that the newest checkpoint of a damaged job names is.
+	committed bool
 	// overdue: more checkpoints are stored than are to be kept.
 	overdue bool
 }
@@ -47,7 +49,7 @@ func (m *Manager) newRunner(id ident.JobID, j *graph.Job, plan *graph.Physical, 
 	r.publisher = publish.New(j.Publications(), publishedAnew(before))
 	r.committer = commit.New(commit.Config{MarkDelay: markDelay}, commits)
 	r.discovery, r.listing = newDiscovery(m.connector, j), map[string]context.CancelFunc{}
-	if start.Latest != nil && before.damage == "" { // else what is committed is not known
+	if start.Latest != nil && (before.damage == "" || before.committed) {
 		r.announced = start.Latest.Checkpoint
 	}
 	if len(commits.Unmarked) > 0 {

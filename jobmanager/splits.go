@@ -154,6 +154,9 @@ func putSplit(tx *boltstore.Tx, id ident.JobID, p manifest.Position) (manifest.P
 	return p, storeSplit(tx, id, storedSplit{Position: p})
 }
 
+// maxEarlier bounds how many times that a split was set aside are remembered.
+const maxEarlier = 16
+
 // errBackWithoutID is why a split that was set aside is not read yet.
 var errBackWithoutID = errors.New("is back, and the broker tells no id of it: whether it is the one that was read before is not known; asked again")
 
@@ -212,6 +215,9 @@ func setOneAside(tx *boltstore.Tx, id ident.JobID, newest ident.CheckpointID, no
 	}
 	if old.TopicID == now.TopicID {
 		s.earlier = append(old.earlier, splitStart{old.Next, old.LeaderEpoch, old.since})
+		if n := len(s.earlier); n > maxEarlier { // the first is for checkpoint 0, the last for those that are kept
+			s.earlier = slices.Delete(s.earlier, 1, n-maxEarlier+1)
+		}
 	}
 	return storeSplit(tx, id, s)
 }

@@ -49,7 +49,7 @@ func (m *Manager) submit(ctx context.Context, s submission) (ident.JobID, []stri
 	if err := m.connector.Check(ctx, s.job); err != nil {
 		return "", nil, fmt.Errorf("%w: %w", errCheckFailed, withCause(ctx, err))
 	}
-	kept, err := m.keep(s.fromCheckpoint)
+	kept, err := m.keep(s)
 	if err != nil {
 		return "", nil, fmt.Errorf("%w: %w", errNotRestorable, err)
 	}

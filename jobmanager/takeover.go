@@ -20,13 +20,22 @@ import (
 // maxNamedSplits bounds the partitions that a warning names.
 const maxNamedSplits = 5
 
+// predecessor is the job whose checkpoint is taken over, and which one.
+func (s *submission) predecessor() (job string, n uint64, err error) {
+	job, number, ok := strings.Cut(s.fromCheckpoint, "/")
+	n, err = strconv.ParseUint(number, 10, 63)
+	if !ok || err != nil {
+		return "", 0, fmt.Errorf("checkpoint %q: want JOBID/N, as `sluice checkpoints` prints it", s.fromCheckpoint)
+	}
+	return job, n, nil
+}
+
 // adopt is checkpoint 0 of a job that takes over a checkpoint, and what was set aside of that, which the job reads if its
 // topic is back.
 func (m *Manager) adopt(id ident.JobID, plan *graph.Physical, s submission) (zero *manifest.Manifest, aside []manifest.Position, err error) {
-	job, number, ok := strings.Cut(s.fromCheckpoint, "/")
-	n, err := strconv.ParseUint(number, 10, 63)
-	if !ok || err != nil {
-		return nil, nil, fmt.Errorf("checkpoint %q: want JOBID/N, as `sluice checkpoints` prints it", s.fromCheckpoint)
+	job, n, err := s.predecessor()
+	if err != nil {
+		return nil, nil, err
 	}
 	old, err := m.find(job)
 	if err != nil {

@@ -213,3 +213,17 @@ func TestSettingAsideIsTriedAgain(t *testing.T) {
 	g.later()
 	expect(t, g.list("u"), "set aside t/0 at 5, t/2 at 7")
 }
+
+// TestUnreadIsAskedForAgain: what cannot be read yet is told, and looked for soon; the rest is read.
+func TestUnreadIsAskedForAgain(t *testing.T) {
+	m := New([]Source{{Name: "s", Interval: time.Hour, Pattern: true}})
+	m.Step(begin, Started{Fence: first, Splits: map[ident.Subtask][]manifest.Position{{Vertex: "s"}: nil}})
+	m.Step(begin, Listed{Fence: first, Source: "s", Found: []manifest.Position{at(0, 0), at(1, 0)}, Topics: map[string]manifest.TopicID{"t": idA}})
+	expect(t, m.Step(begin, Stored{Fence: first, Source: "s", Positions: []manifest.Position{at(1, 0)}, Unread: errors.New("topic t is back, and has no id")}), "add t/1 at 0 to s/0 of 1.1")
+	if got := m.Status().Waiting; len(got) != 1 || !strings.Contains(got[0], "topic t is back, and has no id") {
+		t.Errorf("waiting for %q", got)
+	}
+	if due := m.Deadline(); due != begin.Add(retryMin) {
+		t.Errorf("looks again after %s", due.Sub(begin))
+	}
+}

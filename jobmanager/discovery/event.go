@@ -34,12 +34,13 @@ type Listed struct {
 	Err    error
 }
 
-// Stored answers Store with the positions as they are durable now. With Err nothing was written.
+// Stored answers Store with the positions as they are durable now. With Err nothing was written. Unread is why one of them
+// cannot be read yet, which is left out; it has to be found again.
 type Stored struct {
-	Fence     ident.Fence
-	Source    string
-	Positions []manifest.Position
-	Err       error
+	Fence       ident.Fence
+	Source      string
+	Positions   []manifest.Position
+	Err, Unread error
 }
 
 // AsideSet answers SetAside with the positions that are durably set aside now, perhaps not all. With Err none is.

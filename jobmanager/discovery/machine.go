@@ -334,6 +334,9 @@ func (m *Machine) onStored(now time.Time, ev Stored) {
 		s.give(to, []manifest.Position{p})
 		given[to] = append(given[to], p)
 	}
+	if ev.Unread != nil {
+		m.next(now, s, ev.Unread)
+	}
 	for _, to := range slices.SortedFunc(maps.Keys(given), ident.Subtask.Compare) {
 		m.found += uint64(len(given[to]))
 		m.emit(Add{Fence: m.fence, Subtask: to, Positions: given[to]})

@@ -129,8 +129,9 @@ func (l *loop) removeSplits(splits []manifest.Position) {
 	}
 }
 
-// replaced lets go of splits that were kept, and whose topic has made room for another one of its name since.
-func (l *loop) replaced(added []manifest.Position) {
+// replaced lets go of splits that were kept, and whose topic has made room for another one of its name since. While records
+// of the old one are on their way the new one cannot be read beside it: the next attempt reads it.
+func (l *loop) replaced(added []manifest.Position) error {
 	var over []manifest.Position
 	for _, p := range added {
 		if old, ok := l.positions.ofAnotherTopic(p); ok {
@@ -138,12 +139,20 @@ func (l *loop) replaced(added []manifest.Position) {
 		}
 	}
 	l.removeSplits(over)
+	for _, p := range added {
+		if _, ok := l.positions.ofAnotherTopic(p); ok {
+			return fmt.Errorf("topic %s was deleted and created again, and records of the old one are still on their way; the new one is read after a restart", p.Topic)
+		}
+	}
+	return nil
 }
 
 // addSplits makes new splits part of every checkpoint from now on, before the source reads any of them. After a
 // final barrier nothing is read any more.
 func (l *loop) addSplits(splits []manifest.Position) error {
-	l.replaced(splits)
+	if err := l.replaced(splits); err != nil {
+		return err
+	}
 	fresh := l.positions.missing(splits)
 	if len(fresh) == 0 || l.batches == nil {
 		return nil

@@ -116,9 +116,9 @@ func (p *Pool) Level() operator.TransactionLevel {
 
 // spare counts the ids that can still become the current transaction.
 func (p *Pool) spare() int {
-	n := p.initialising + len(p.ready)
-	for _, i := range p.idle {
-		if p.ids[i].busy < spareBusy {
+	n := len(p.ready)
+	for i := range p.ids {
+		if s := p.ids[i].state; (s == idle || s == initialising) && p.ids[i].busy < spareBusy {
 			n++
 		}
 	}
@@ -133,8 +133,8 @@ func (p *Pool) Waiting() string {
 	switch {
 	case p.spare() > 0:
 		return "a producer id from the transaction coordinator"
-	case len(p.idle) > 0:
-		return "a producer id from the transaction coordinator, which refuses " + strconv.Itoa(len(p.idle)) + " transactional ids again and again: it may still be completing the transactions before"
+	case len(p.idle)+p.initialising > 0:
+		return "a producer id from the transaction coordinator, which refuses " + strconv.Itoa(len(p.idle)+p.initialising) + " transactional ids again and again: it may still be completing the transactions before"
 	case len(p.ids) >= p.cfg.Cap+p.burnt:
 		return "the commit of a checkpoint: all " + strconv.Itoa(len(p.sealed)) + " transactional ids hold transactions that are not committed"
 	default:

@@ -13,6 +13,9 @@ import (
 // runs rounds are short.
 const brokerDown, brokerDownMixed = 25 * time.Second, 10 * time.Second
 
+// coordinatorHang is more than the 30 s after which a task manager asks another broker who the coordinator is.
+const coordinatorHang = 45 * time.Second
+
 func (s *Scene) down() time.Duration {
 	if s.Mixed {
 		return brokerDownMixed
@@ -46,10 +49,18 @@ func brokerFaults() []Fault {
 			},
 			Fault{
 				ID: "F8", Variant: leader.of + "-hang", What: "SIGSTOP of the broker that leads a partition of: " + leader.of,
-				Inject: func(ctx context.Context, s *Scene) error { return hangLeader(ctx, s, leader.topic(s)) },
+				Inject: func(ctx context.Context, s *Scene) error { return hangLeader(ctx, s, leader.topic(s), s.down()) },
 			})
 	}
 	return append(all,
+		// It goes on as if it were the coordinator still, and answers from memory what was asked before.
+		Fault{
+			ID: "F8", Variant: "transactions-hang-long", What: "SIGSTOP of a transaction coordinator for longer than anybody waits for its answer",
+			Inject: func(ctx context.Context, s *Scene) error {
+				return hangLeader(ctx, s, transactionTopic, coordinatorHang)
+			},
+			Expect: Expect{MaxAttempts: 4, States: []string{running}}, Alone: true,
+		},
 		Fault{
 			ID: "F9", Variant: "outage", What: "all brokers are down for the outage",
 			Inject: func(ctx context.Context, s *Scene) error { return killKafka(ctx, s, s.Outage) },
@@ -113,7 +124,7 @@ func killLeader(ctx context.Context, s *Scene, topic string) error {
 	return s.StartBroker(ctx, node)
 }
 
-func hangLeader(ctx context.Context, s *Scene, topic string) error {
+func hangLeader(ctx context.Context, s *Scene, topic string, down time.Duration) error {
 	node, err := s.leader(ctx, topic)
 	if err != nil {
 		return err
@@ -122,7 +133,7 @@ func hangLeader(ctx context.Context, s *Scene, topic string) error {
 	if err := s.Kafka.Node(node).Pause(); err != nil {
 		return err
 	}
-	if err := pause(ctx, s.down()); err != nil {
+	if err := pause(ctx, down); err != nil {
 		return err
 	}
 	return s.Kafka.Node(node).Resume()
