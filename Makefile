@@ -52,7 +52,7 @@ bench-scale:
 # The page with all figures; they stay beside it as JSON. Needs a machine that does nothing else meanwhile, for
 # hours. It is measured in parts, so that an interruption costs one of them; what is compared is within one
 # part. Runs that are profiled are slower, so they are runs of their own.
-FIGURES = jobs pass-100 pass-1024 times latency scale profiles
+FIGURES = jobs pass-100 pass-1024 loops times latency scale profiles
 bench-page:
 	mkdir -p docs/bench bin/bench bin/profiles
 	$(GO) run ./bench --only throughput --cases filter,json,count --json bin/bench/jobs.json
@@ -60,6 +60,7 @@ bench-page:
 	$(GO) run ./bench --only startup,first-output,latency,checkpoints,recovery --json bin/bench/times.json
 	$(GO) run ./bench --only latency --latency-modes exactly-once/100ms --latency-rates 1000 --latency 15s --repeats 5 --json bin/bench/latency.json
 	$(GO) run ./bench --only throughput --cases pass,produce,consume --sizes 1024 --json bin/bench/pass-1024.json
+	$(GO) run ./bench --only throughput --cases pass,filter --compression none --contestants sluice,bare,bare-txn,bare-recode --repeats 5 --json bin/bench/loops.json
 	$(GO) run ./bench/scale --json bin/bench/scale.json
 	$(GO) run ./bench --only throughput --contestants sluice,bare,bare-recode --modes exactly-once/1s,exactly-once/100ms --profile bin/profiles --json bin/bench/profiles.json
 	cp $(FIGURES:%=bin/bench/%.json) docs/bench/
