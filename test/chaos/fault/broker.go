@@ -59,7 +59,7 @@ func brokerFaults() []Fault {
 			Inject: func(ctx context.Context, s *Scene) error {
 				return hangLeader(ctx, s, transactionTopic, coordinatorHang)
 			},
-			Expect: Expect{MaxAttempts: 4, States: []string{running}}, Alone: true,
+			Expect: Expect{MaxAttempts: 4}, Alone: true,
 		},
 		Fault{
 			ID: "F9", Variant: "outage", What: "all brokers are down for the outage",

@@ -192,10 +192,10 @@ const identifyTries = 200
 // connect dials the server for a client and passes bytes on until one of them ends.
 func (m *Mesh) connect(s *server, client *net.TCPConn) {
 	defer m.running.Done()
-	edge := Edge{unknown, s.name}
-	asked := m.asksWho(s.name)
-	if asked {
-		edge.From = m.identify(client.RemoteAddr().(*net.TCPAddr))
+	edge := Edge{m.identifyFirst(client, s.name), s.name}
+	if edge.From == unknown && m.asksWho(s.name) {
+		reset(client) // a rule is for some clients only: it must not let through whom nobody knows
+		return
 	}
 	rule, _ := m.rule(edge)
 	if rand.Float64() < rule.Refuse {
@@ -236,6 +236,20 @@ func (m *Mesh) asksWho(server string) bool {
 		}
 	}
 	return false
+}
+
+// identifyFirst finds out whose a connection is before anything of it is passed on, as long as a rule depends on that.
+func (m *Mesh) identifyFirst(client *net.TCPConn, server string) string {
+	for range identifyTries {
+		if !m.asksWho(server) {
+			return unknown
+		}
+		if who := m.identify(client.RemoteAddr().(*net.TCPAddr)); who != unknown {
+			return who
+		}
+		time.Sleep(identifyAfter)
+	}
+	return unknown
 }
 
 // identifyLater finds out whose a connection is while it is already used.
