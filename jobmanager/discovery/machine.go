@@ -122,8 +122,8 @@ func (m *Machine) Status() Status {
 		if len(s.missing) > 0 {
 			st.Waiting = append(st.Waiting, fmt.Sprintf("source %s: %s: nothing is read from there; the other topics go on", s.Name, gone(s.missing))+s.outlook())
 		}
-		if len(s.removed) > 0 && len(s.known) == 0 {
-			st.Waiting = append(st.Waiting, fmt.Sprintf("source %s: no topic is left that it reads; where they were read up to is set aside", s.Name))
+		if s.Pattern && len(s.known) == 0 && s.exist != nil {
+			st.Waiting = append(st.Waiting, fmt.Sprintf("source %s: no topic matches its pattern, or may be seen: it reads nothing until one does", s.Name))
 		}
 	}
 	return st
