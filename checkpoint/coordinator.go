@@ -179,9 +179,8 @@ func (c *Coordinator) stale(ev Event, f ident.Fence) bool {
 	return true
 }
 
-// advance does what is due at now: expiry, retries, the next trigger.
+// advance does what is due at now: retries, the next trigger. What expires has done so.
 func (c *Coordinator) advance(now time.Time) {
-	c.expire(now)
 	if p := c.pending; p != nil && p.phase == phaseRetry && !now.Before(p.retryAt) {
 		c.persist(now)
 	}

@@ -150,6 +150,27 @@ func TestHeirsKeepJobs(t *testing.T) {
 	}
 }
 
+// TestRetentionThatWasCutShort: a start drops what the last one did not come to drop of jobs that have ended.
+func TestRetentionThatWasCutShort(t *testing.T) {
+	dir := t.TempDir()
+	m := openIn(t, dir, nil)
+	id := named(t, m, "old", job.Stopped, both(goodCheckpoint(1), goodCheckpoint(2), goodCheckpoint(3), goodCheckpoint(4), goodCheckpoint(5), goodCheckpoint(6)))
+	closed(t, m)
+	m = openIn(t, dir, nil)
+	defer closed(t, m)
+	r, err := m.find(string(id))
+	if err != nil || r.graph.Checkpoint.Retain >= 5 {
+		t.Fatalf("%v, %d are to be kept", err, r.graph.Checkpoint.Retain)
+	}
+	if err := m.retainEnded(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	list, err := m.checkpoints(id)
+	if err != nil || len(list) != r.graph.Checkpoint.Retain || list[len(list)-1].manifest.Checkpoint != 6 {
+		t.Errorf("%v, %d are kept of %d", err, len(list), r.graph.Checkpoint.Retain)
+	}
+}
+
 // TestEndsRise: the job that ends is the newest that ended, though the clock was ahead before.
 func TestEndsRise(t *testing.T) {
 	dir := t.TempDir()

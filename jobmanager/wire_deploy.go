@@ -97,26 +97,28 @@ func (d *deployment) messages() (map[ident.WorkerID]message, error) {
 
 // addSplitsMessages give a subtask more splits, in as many messages as their size needs.
 func addSplitsMessages(job ident.JobID, fence ident.Fence, to ident.Subtask, list []manifest.Position) []message {
-	var out []message
-	for part := range slices.Chunk(list, maxAddedSplits) {
-		m := &pb.AddSplits{Attempt: wire.AttemptToProto(job, fence), Subtask: wire.SubtaskToProto(to)}
-		for _, p := range part {
-			m.Positions = append(m.Positions, wire.PositionToProto(p))
-		}
-		out = append(out, &pb.FromJobManager{Message: &pb.FromJobManager_AddSplits{AddSplits: m}})
-	}
-	return out
+	return splitsMessages(list, func(part []*pb.SplitPosition) message {
+		m := &pb.AddSplits{Attempt: wire.AttemptToProto(job, fence), Subtask: wire.SubtaskToProto(to), Positions: part}
+		return &pb.FromJobManager{Message: &pb.FromJobManager_AddSplits{AddSplits: m}}
+	})
 }
 
 // removeSplitsMessages take splits from a subtask, in as many messages as their size needs.
 func removeSplitsMessages(job ident.JobID, fence ident.Fence, from ident.Subtask, list []manifest.Position) []message {
+	return splitsMessages(list, func(part []*pb.SplitPosition) message {
+		m := &pb.RemoveSplits{Attempt: wire.AttemptToProto(job, fence), Subtask: wire.SubtaskToProto(from), Positions: part}
+		return &pb.FromJobManager{Message: &pb.FromJobManager_RemoveSplits{RemoveSplits: m}}
+	})
+}
+
+func splitsMessages(list []manifest.Position, of func([]*pb.SplitPosition) message) []message {
 	var out []message
 	for part := range slices.Chunk(list, maxAddedSplits) {
-		m := &pb.RemoveSplits{Attempt: wire.AttemptToProto(job, fence), Subtask: wire.SubtaskToProto(from)}
-		for _, p := range part {
-			m.Positions = append(m.Positions, wire.PositionToProto(p))
+		positions := make([]*pb.SplitPosition, len(part))
+		for i, p := range part {
+			positions[i] = wire.PositionToProto(p)
 		}
-		out = append(out, &pb.FromJobManager{Message: &pb.FromJobManager_RemoveSplits{RemoveSplits: m}})
+		out = append(out, of(positions))
 	}
 	return out
 }

@@ -171,6 +171,17 @@ func TestDeploymentWaitsForCommits(t *testing.T) {
 			time.Sleep(time.Second)
 			c.StartTaskManager("tm-2", 2)
 		}, "FINISHED"},
+		{"loss, and longer than a deployment may take", func(c *Cluster) { // each attempt that waits has its time
+			c.KillTaskManager("tm-2")
+			time.Sleep(time.Second)
+			c.StartTaskManager("tm-2", 2)
+			time.Sleep(20 * time.Second)
+			before := c.Job("count")
+			time.Sleep(12 * time.Minute) // transactions live for 15
+			if j := c.Job("count"); j.Attempt != before.Attempt || j.Restarts != before.Restarts || j.State != "DEPLOYING" {
+				c.t.Errorf("attempt %d (%d restarts) waited for commits; it is attempt %d (%d) now, %s: %+v", before.Attempt, before.Restarts, j.Attempt, j.Restarts, j.State, j.Failure)
+			}
+		}, "FINISHED"},
 		{"loss and no spare slots", func(c *Cluster) {
 			c.KillTaskManager("tm-2")
 			c.KillTaskManager("tm-3")

@@ -238,10 +238,16 @@ func (m *Mesh) asksWho(server string) bool {
 	return false
 }
 
+func (m *Mesh) isClosed() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.closed
+}
+
 // identifyFirst finds out whose a connection is before anything of it is passed on, as long as a rule depends on that.
 func (m *Mesh) identifyFirst(client *net.TCPConn, server string) string {
 	for range identifyTries {
-		if !m.asksWho(server) {
+		if !m.asksWho(server) || m.isClosed() {
 			return unknown
 		}
 		if who := m.identify(client.RemoteAddr().(*net.TCPAddr)); who != unknown {

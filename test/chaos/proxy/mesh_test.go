@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -50,6 +51,40 @@ func echoMesh(t *testing.T) (*Mesh, string) {
 		<-served
 	})
 	return m, address
+}
+
+// TestNobodyKnowsWho: while a rule is for one client alone, nothing of a connection passes before it is known whose it is.
+func TestNobodyKnowsWho(t *testing.T) {
+	m, address := echoMesh(t)
+	var asked atomic.Int32
+	m.identify = func(*net.TCPAddr) string {
+		if asked.Add(1) < 4 {
+			return unknown
+		}
+		return "me"
+	}
+	m.Set(Edge{"me", "echo"}, Rule{BlockForward: true, BlockBack: true})
+	conn, reader := dial(t, address)
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "hello\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(6 * identifyAfter)); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := reader.ReadString('\n'); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("read %q, %v through a line that is silent", text, err)
+	}
+	if asked.Load() < 4 {
+		t.Fatalf("asked %d times", asked.Load())
+	}
+	m.Heal()
+	if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := reader.ReadString('\n'); err != nil || text != "hello\n" {
+		t.Errorf("read %q, %v after it", text, err)
+	}
 }
 
 func dial(t *testing.T, address string) (net.Conn, *bufio.Reader) {
