@@ -69,6 +69,7 @@ var base = sync.OnceValues(func() (*cel.Env, error) {
 		cel.ExpressionNodeLimit(maxNodes), cel.RegexProgramSizeLimit(maxRegexProgram),
 		cel.ASTValidators(cel.ValidateRegexLiterals(), cel.ValidateDurationLiterals(), cel.ValidateTimestampLiterals(),
 			cel.ValidateComprehensionNestingLimit(maxComprehensions), cel.ValidateBindNestingLimit(maxBinds)),
+		bytesFunctions(),
 		cel.Variable(varHeaders, cel.ListType(cel.MapType(cel.StringType, cel.DynType))),
 		cel.Variable(varTimestamp, cel.TimestampType),
 		cel.Variable(varTopic, cel.StringType),

@@ -85,7 +85,11 @@ func hint(message string, key, value graph.Format) string {
 		strings.Contains(message, "does not support field selection") && strings.Contains(message, "'bytes'"):
 		return "fields are seen in a json: set format: json at the source"
 	case strings.Contains(message, "no matching overload") && strings.Contains(message, "bytes") && (key == graph.Bytes || value == graph.Bytes):
-		return "key and value are bytes unless the source says keyFormat: string and format: string; or convert with string(…)"
+		const formats = "key and value are bytes unless the source says keyFormat: string and format: string; "
+		if strings.Contains(message, "'matches'") {
+			return formats + "or convert with string(…)"
+		}
+		return formats + "write bytes as b\"…\", or convert with string(…)"
 	case strings.Contains(message, "'+'"):
 		return "both sides need one type; convert with string(…), int(…) or double(…)"
 	case strings.Contains(message, "invalid matches argument"):

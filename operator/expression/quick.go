@@ -177,7 +177,7 @@ func (s specializer) ordered(args []celast.Expr, holds func(sign int) bool) pred
 	}
 }
 
-// textTest is one of CEL's tests of a string for a part. A switch costs less than a call of a function value.
+// textTest is one of CEL's tests of a string, or of bytes, for a part of the same kind. A switch costs less than a call of a function value.
 type textTest int
 
 const (
@@ -205,32 +205,36 @@ func (s specializer) textTest(call celast.CallExpr, test textTest) predicate {
 	if !ok {
 		return nil
 	}
-	if part, ok := literalScalar(literalOf(call.Args()[0])); ok && part.kind == kindString {
-		if direct := s.textOf(call.Target(), part.text, test); direct != nil {
+	if part, ok := literalScalar(literalOf(call.Args()[0])); ok && part.isText() {
+		if direct := s.textOf(call.Target(), part, test); direct != nil {
 			return direct
 		}
 		return func(v *variables) (bool, bool) {
 			x, ok := a(v)
-			return ok && x.kind == kindString && test.holds(x.text, part.text), ok && x.kind == kindString
+			return ok && x.kind == part.kind && test.holds(x.text, part.text), ok && x.kind == part.kind
 		}
 	}
 	return func(v *variables) (bool, bool) {
 		x, okX := a(v)
 		y, okY := b(v)
-		if !okX || !okY || x.kind != kindString || y.kind != kindString {
+		if !okX || !okY || !x.isText() || y.kind != x.kind {
 			return false, false
 		}
 		return test.holds(x.text, y.text), true
 	}
 }
 
-// textOf tests a whole key or value of format string, which most filters do, without an operand in between.
-func (s specializer) textOf(of celast.Expr, part string, test textTest) predicate {
+// textOf tests a whole key or value of format string or bytes, which most filters do, without an operand in between.
+func (s specializer) textOf(of celast.Expr, part scalar, test textTest) predicate {
 	if of.Kind() != celast.IdentKind {
 		return nil
 	}
+	want := graph.String
+	if part.kind == kindBytes {
+		want = graph.Bytes
+	}
 	isKey := of.AsIdent() == varKey
-	if !(isKey && s.key == graph.String || of.AsIdent() == varValue && s.value == graph.String) {
+	if !(isKey && s.key == want || of.AsIdent() == varValue && s.value == want) {
 		return nil
 	}
 	return func(v *variables) (bool, bool) {
@@ -239,10 +243,10 @@ func (s specializer) textOf(of celast.Expr, part string, test textTest) predicat
 			span = v.record.Key
 		}
 		text := v.batch.Bytes(span)
-		if text == nil || !validText(text) {
+		if text == nil || want == graph.String && !validText(text) {
 			return false, false
 		}
-		return test.holds(viewString(text), part), true
+		return test.holds(viewString(text), part.text), true
 	}
 }
 

@@ -87,6 +87,9 @@ func (x *scalar) equals(y *scalar) (result, ok bool) {
 	return x.bits == y.bits, x.kind != kindTree
 }
 
+// isText says that text is all of it: a string or bytes.
+func (x *scalar) isText() bool { return x.kind == kindString || x.kind == kindBytes }
+
 func (x *scalar) isNumber() bool { return x.kind == kindInt || x.kind == kindDouble }
 
 // exactInts are those that a double holds exactly.
@@ -110,7 +113,7 @@ func (x *scalar) compare(y *scalar) (sign int, ok bool) {
 		f, okX := x.asDouble()
 		g, okY := y.asDouble()
 		return cmp.Compare(f, g), okX && okY
-	case x.kind == y.kind && (x.kind == kindString || x.kind == kindBytes):
+	case x.kind == y.kind && x.isText():
 		return strings.Compare(x.text, y.text), true
 	}
 	return 0, false

@@ -32,7 +32,8 @@ func drawPredicate(t *rapid.T, depth int) string {
 	case 2:
 		return rapid.SampledFrom([]string{"key == null", "null != value", "null == key", "value != null"}).Draw(t, "null test")
 	case 3, 4:
-		return drawOperand(t, true) + rapid.SampledFrom([]string{".startsWith(", ".endsWith(", ".contains("}).Draw(t, "test") + drawOperand(t, true) + ")"
+		isText := rapid.Bool().Draw(t, "is text")
+		return drawOperand(t, isText) + rapid.SampledFrom([]string{".startsWith(", ".endsWith(", ".contains("}).Draw(t, "test") + drawOperand(t, isText) + ")"
 	case 5:
 		return "!(" + drawPredicate(t, depth+1) + ")"
 	default:
@@ -67,27 +68,63 @@ func TestQuickPredicates(t *testing.T) {
 	})
 }
 
-// TestQuickTextTests: the same for each test of a whole key or value, on every sample: null and what is no text fail.
+// TestQuickTextTests: the same for each test of a whole key or value, on every sample: null fails, and in a string what is no
+// text.
 func TestQuickTextTests(t *testing.T) {
 	for _, of := range []string{"key", "value"} {
 		for _, test := range []string{"startsWith", "endsWith", "contains"} {
-			for _, part := range []string{"a", "", "é", "paid"} {
-				quick, err := Compile(fmt.Sprintf("%s.%s(%q)", of, test, part), graph.UseFilter, graph.String, graph.String)
-				if err != nil || quick.quick == nil {
-					t.Fatalf("%s.%s: %v, or it is interpreted", of, test, err)
-				}
-				slow := *quick
-				slow.quick = nil
-				r := NewRecord(graph.String, graph.String)
-				for _, sample := range samples {
-					other := text("other")
-					fields := map[string]row{"key": {key: sample, value: other}, "value": {key: other, value: sample}}
-					r.Set(batchOf(fields[of]), 0)
-					if got, want := show(quick.Bool(r)), show(slow.Bool(r)); got != want {
-						t.Errorf("%s.%s(%q) of %q gives %s, interpreted %s", of, test, part, sample, got, want)
-					}
-				}
+			for _, part := range []string{`"a"`, `""`, `"é"`, `"paid"`} {
+				wholeOf(t, graph.String, of, fmt.Sprintf("%s.%s(%s)", of, test, part))
+				wholeOf(t, graph.Bytes, of, fmt.Sprintf("%s.%s(b%s)", of, test, part))
 			}
+			wholeOf(t, graph.Bytes, of, fmt.Sprintf(`%s.%s(b"\xff")`, of, test))
+		}
+	}
+}
+
+// wholeOf holds a filter of a whole key or value, of a format, against the interpreter.
+func wholeOf(t *testing.T, format graph.Format, of, source string) {
+	quick, err := Compile(source, graph.UseFilter, format, format)
+	if err != nil || quick.quick == nil {
+		t.Fatalf("%s: %v, or it is interpreted", source, err)
+	}
+	slow := *quick
+	slow.quick = nil
+	r := NewRecord(format, format)
+	for _, sample := range samples {
+		other := text("other")
+		fields := map[string]row{"key": {key: sample, value: other}, "value": {key: other, value: sample}}
+		r.Set(batchOf(fields[of]), 0)
+		if got, want := show(quick.Bool(r)), show(slow.Bool(r)); got != want {
+			t.Errorf("%s of %q gives %s, interpreted %s", source, sample, got, want)
+		}
+	}
+}
+
+// TestBytesTests: bytes are tested as strings are, valid UTF-8 or not; kinds are not mixed, and null has no answer.
+func TestBytesTests(t *testing.T) {
+	for source, want := range map[string]string{
+		`value.startsWith(b"\xffa")`:                    "true",
+		`value.startsWith(b"a")`:                        "false",
+		`value.endsWith(b"b")`:                          "true",
+		`value.contains(b"ab")`:                         "true",
+		`value.contains(b"")`:                           "true",
+		`value.contains(b"ba")`:                         "false",
+		`headers.exists(h, h.value.startsWith(b"par"))`: "true",
+	} {
+		p, err := Compile(source, graph.UseFilter, graph.Bytes, graph.Bytes)
+		if err != nil {
+			t.Fatalf("%s: %v", source, err)
+		}
+		r := NewRecord(graph.Bytes, graph.Bytes)
+		r.Set(batchOf(row{value: []byte("\xffab"), headers: [][2][]byte{{text("h"), text("part")}}}), 0)
+		if got := show(p.Bool(r)); got != want {
+			t.Errorf("%s gives %s, want %s", source, got, want)
+		}
+	}
+	for _, source := range []string{`value.startsWith("a")`, `topic.startsWith(b"a")`, `value.matches(b"a")`} {
+		if _, err := Compile(source, graph.UseFilter, graph.Bytes, graph.Bytes); err == nil {
+			t.Errorf("%s compiles", source)
 		}
 	}
 }
