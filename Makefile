@@ -62,7 +62,7 @@ bench-page:
 	$(GO) run ./bench --only throughput --cases pass,produce,consume --sizes 1024 --json bin/bench/pass-1024.json
 	$(GO) run ./bench --only throughput --cases pass,filter --compression none --contestants sluice,bare,bare-txn,bare-recode --repeats 5 --json bin/bench/loops.json
 	$(GO) run ./bench/scale --json bin/bench/scale.json
-	$(GO) run ./bench --only throughput --contestants sluice,bare,bare-recode --modes exactly-once/1s,exactly-once/100ms --profile bin/profiles --json bin/bench/profiles.json
+	$(GO) run ./bench --only throughput --contestants sluice,bare,bare-txn,bare-recode --modes off,exactly-once/1s,exactly-once/100ms --profile bin/profiles --json bin/bench/profiles.json
 	cp $(FIGURES:%=bin/bench/%.json) docs/bench/
 	$(GO) run ./bench --from $$(echo $(FIGURES:%=docs/bench/%.json) | tr ' ' ,) --page docs/BENCHMARKS.md
 
@@ -74,12 +74,12 @@ profile:
 
 # Seeds one bug after the other and shows what catches it.
 chaos-selftest:
-	$(GO) run ./test/chaos --selftest
+	$(GO) run ./test/chaos --selftest --seeded docs/seeded.jsonl
 
 # Every fault of test/chaos with three seeds, and random ones for two minutes, twenty times: hours. make test runs a
 # smoke of it. It goes on where it was interrupted; runs of another commit are made again, unless --accept names it.
 chaos:
-	$(GO) run ./test/chaos --faults all --seeds 3 --mixed 20 --journal .chaos.jsonl --report docs/RELIABILITY.md
+	$(GO) run ./test/chaos --faults all --seeds 3 --mixed 20 --journal .chaos.jsonl --seeded docs/seeded.jsonl --report docs/RELIABILITY.md
 
 # Every fuzz target for FUZZTIME. New inputs go to Go's cache; a crash is written below testdata/.
 fuzz:

@@ -15,12 +15,13 @@ import (
 // Enabled says whether this binary was built with the tag failpoints.
 const Enabled = true
 
-// pause is how long the action pause takes.
+// pause is how long the action pause takes, unless it is told.
 const pause = time.Second
 
-// plan is what SLUICE_FAILPOINTS says of one point: what happens, and at which passage.
+// plan is what SLUICE_FAILPOINTS says of one point: what happens, how long a pause takes, and at which passage.
 type plan struct {
 	action string
+	pause  time.Duration
 	at     int // 1 is the first passage; 0 is every one
 }
 
@@ -31,22 +32,27 @@ var state = struct {
 	bug    SeededBug
 }{plans: parse(os.Getenv("SLUICE_FAILPOINTS")), passed: map[Point]int{}, bug: SeededBug(os.Getenv("SLUICE_SEEDED_BUG"))}
 
-// parse reads "point=action@n,…"; actions are crash, error, pause; @n may be absent.
-func parse(text string) map[Point]plan {
+// parse reads "point=action@n,…"; actions are crash, error, pause and pause:DURATION; @n may be absent.
+func parse(list string) map[Point]plan {
 	plans := map[Point]plan{}
-	for _, part := range strings.FieldsFunc(text, func(r rune) bool { return r == ',' }) {
+	for _, part := range strings.FieldsFunc(list, func(r rune) bool { return r == ',' }) {
 		name, action, ok := strings.Cut(part, "=")
 		action, number, _ := strings.Cut(action, "@")
 		at, _ := strconv.Atoi(number)
-		if !ok || action != "crash" && action != "error" && action != "pause" {
-			panic(fmt.Sprintf("SLUICE_FAILPOINTS: %q: want POINT=crash|error|pause[@N]", part))
+		action, text, long := strings.Cut(action, ":")
+		length, err := pause, error(nil)
+		if long {
+			length, err = time.ParseDuration(text)
 		}
-		plans[Point(name)] = plan{action, at}
+		if !ok || err != nil || action != "pause" && (long || action != "crash" && action != "error") {
+			panic(fmt.Sprintf("SLUICE_FAILPOINTS: %q: want POINT=crash|error|pause[:DURATION][@N]", part))
+		}
+		plans[Point(name)] = plan{action, length, at}
 	}
 	return plans
 }
 
-// Hit crashes the process as kill -9 does, returns an error or waits a second, as SLUICE_FAILPOINTS says.
+// Hit crashes the process as kill -9 does, returns an error or waits, as SLUICE_FAILPOINTS says.
 // The error is for places that can fail; others drop it.
 func Hit(p Point) error {
 	state.Lock()
@@ -63,7 +69,7 @@ func Hit(p Point) error {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL) // cannot fail for oneself
 		select {}
 	case "pause":
-		time.Sleep(pause)
+		time.Sleep(pl.pause)
 		return nil
 	default:
 		return fmt.Errorf("failpoint %s", p)

@@ -130,17 +130,23 @@ func TestReport(t *testing.T) {
 	slow.DetectMs, slow.Load1, slow.LargeEvery = ms(9), 4.2, 50
 	bad := Outcome{Report: oracle.Report{Seed: 5, Workload: workload.B, Lost: 1, Verdict: oracle.Verdict{"lost: 1\n--- log ---\nx", oracle.HungLSO + "behind"}}, Fault: "F12", Revision: "abc"}
 	faults := []fault.Fault{{ID: "F17", What: "the clock jumps", NotRun: "no clock"}, {ID: "F18", What: "it rots", Gap: "not seen."}}
-	green := report([]Outcome{good, slow}, faults, settings{remark: "A slow machine."})
-	for _, want := range []string{"\n\nA slow machine.\n\n", ", 512 KiB in every 50. record of 1 runs.\n", "at the end of 1 of the runs, p50 / p95 / max: 5 / 5 / 5", "All of 2 runs are right", "less than 1.5e+02 %", "| F2 | 2 | 0 | 20 |", "9 / 9 / 9", "F17, the clock jumps: no clock", "F18, it rots: not seen."} {
+	green := report([]Outcome{good, slow}, faults, nil, settings{remark: "A slow machine."})
+	for _, want := range []string{"\n\nA slow machine.\n\n", ", 512 KiB in every 50. record of 1 runs.\n", "at the end of 1 of the runs, p50 / p95 / max: 5 / 5 / 5", "All of 2 runs are right. No outcome has a record that is lost", "less than 1.5e+02 %", "| F2 | 2 | 0 | 20 |", "9 / 9 / 9", "F17, the clock jumps: no clock", "F18, it rots: not seen."} {
 		if !strings.Contains(green, want) {
 			t.Errorf("the report lacks %q:\n%s", want, green)
 		}
 	}
-	red := report([]Outcome{bad, good}, nil, settings{})
-	for _, want := range []string{"1 of 2 runs are not right", "| F12 | 1 | 1 | 0 | 0 | 1 | 0 | 0 | 0 | 1 |", "F12, workload B, seed 5, at abc: lost: 1; hung LSO: behind"} {
+	seeded := []Finding{{"burnt-id-reused", "simulation", 12, "a|b", "abc"}, {Bug: "reuse-epoch", Revision: "abc"}}
+	red := report([]Outcome{bad, good}, nil, seeded, settings{})
+	for _, want := range []string{"1 of 2 outcomes are not right; 1 runs are not right to the last.\n", "At abc.\n", "| burnt-id-reused | simulation | 12 | a\\|b |", "| reuse-epoch | **nothing** | 0 |", "| F12 | 1 | 1 | 0 | 0 | 1 | 0 | 0 | 0 | 1 |", "F12, workload B, seed 5, at abc: lost: 1; hung LSO: behind"} {
 		if !strings.Contains(red, want) {
 			t.Errorf("the report lacks %q:\n%s", want, red)
 		}
+	}
+	mended := bad
+	mended.Verdict, mended.Lost = nil, 0
+	if text := report([]Outcome{bad, mended}, nil, nil, settings{}); !strings.Contains(text, "1 of 2 outcomes are not right; each of these runs was made again, and is right.\n") {
+		t.Errorf("a run that was made again:\n%s", text)
 	}
 	if strings.Index(red, "| F12 ") < strings.Index(red, "| F2 ") {
 		t.Error("F12 stands before F2")
@@ -174,12 +180,12 @@ func TestJournal(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if done := slices.Sorted(maps.Keys(j.done)); !slices.Equal(done, step.done) || len(j.outcomes) != step.outcomes || j.right() != (step.outcomes == 0) {
+		if done := slices.Sorted(maps.Keys(j.done)); !slices.Equal(done, step.done) || len(j.outcomes) != step.outcomes || (newestOf(j.outcomes).red() == 0) != (step.outcomes == 0) {
 			t.Errorf("revisions %v: %d outcomes, done %v", step.revisions, len(j.outcomes), done)
 		}
 		if len(step.revisions) == 2 {
-			if err := j.add(outcome("F2/x")); err != nil || !j.right() || len(j.outcomes) != 3 {
-				t.Errorf("mended: %v, right %t, %d outcomes", err, j.right(), len(j.outcomes))
+			if err := j.add(outcome("F2/x")); err != nil || newestOf(j.outcomes).red() != 0 || len(j.outcomes) != 3 {
+				t.Errorf("mended: %v, %d red, %d outcomes", err, newestOf(j.outcomes).red(), len(j.outcomes))
 			}
 		}
 		if err := j.close(); err != nil {

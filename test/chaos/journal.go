@@ -83,18 +83,25 @@ func (j *journal) add(o Outcome) error {
 	return json.NewEncoder(j.file).Encode(o)
 }
 
-// right says that the newest outcome of every run is.
-func (j *journal) right() bool {
-	newest := map[string]bool{}
-	for _, o := range j.outcomes {
-		newest[runKey(o.Kafka, o.Fault, o.Seed)] = o.OK()
+// newest says of each run, by its key, whether its newest outcome is right.
+type newest map[string]bool
+
+func newestOf(outcomes []Outcome) newest {
+	of := newest{}
+	for _, o := range outcomes {
+		of[runKey(o.Kafka, o.Fault, o.Seed)] = o.OK()
 	}
-	for _, ok := range newest {
+	return of
+}
+
+// red counts the runs that are not right by their newest outcome.
+func (n newest) red() (red int) {
+	for _, ok := range n {
 		if !ok {
-			return false
+			red++
 		}
 	}
-	return true
+	return red
 }
 
 func (j *journal) close() error {

@@ -32,7 +32,7 @@ var errRed = errors.New("not every run is right")
 type settings struct {
 	faults, workload, output, kafka, guarantee string
 	report, remark                             string
-	journal, shard, revision                   string
+	journal, shard, revision, seeded           string
 	accept, bugs                               []string
 	seeds, mixed, rate, largeEvery             int
 	firstSeed                                  int64
@@ -78,6 +78,7 @@ func parse(args []string) (settings, error) {
 	flags.BoolVar(&s.list, "list", false, "list the faults and end")
 	flags.BoolVar(&s.selfTest, "selftest", false, "seed one bug after the other and show what catches it")
 	flags.StringSliceVar(&s.bugs, "bugs", nil, "`BUG,…` that the self-test seeds in real processes, and none in the simulation; empty: all")
+	flags.StringVar(&s.seeded, "seeded", "", "`FILE` of what the self-test found: written with --selftest, and told in a report")
 	flags.BoolVar(&s.keep, "keep", false, "keep logs and data of runs that are not right")
 	if err := flags.Parse(args); err != nil {
 		return s, err
@@ -137,7 +138,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 		return err
 	}
 	if s.selfTest {
-		return errors.Join(suite.selfTest(ctx, s.bugs, stdout), closeSuite())
+		return errors.Join(suite.selfTest(ctx, s, stdout), closeSuite())
 	}
 	err = errors.Join(suite.all(ctx, s, faults, j, stdout), closeSuite())
 	return errors.Join(err, s.conclude(j), ctx.Err())
@@ -146,11 +147,15 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 // conclude writes the report over all outcomes, and says whether each of them is right.
 func (s *settings) conclude(j *journal) error {
 	if s.report != "" {
-		if err := os.WriteFile(s.report, []byte(report(j.outcomes, fault.Catalogue(), *s)), 0o644); err != nil {
+		found, err := savedFindings(s.seeded)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(s.report, []byte(report(j.outcomes, fault.Catalogue(), found, *s)), 0o644); err != nil {
 			return err
 		}
 	}
-	if !j.right() {
+	if newestOf(j.outcomes).red() > 0 {
 		return errRed
 	}
 	return nil

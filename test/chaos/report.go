@@ -66,8 +66,8 @@ some partition. *Order* includes wrong running counts. Each record of the output
 checkpoint names, and the job manager's log of decisions must keep the rules of checkpoints and transactions. Faults are explained by ` + "`go run ./test/chaos --list`" + `.
 `
 
-// report is the Markdown of all runs.
-func report(outcomes []Outcome, faults []fault.Fault, set settings) string {
+// report is the Markdown of all runs, and of what was found of seeded bugs.
+func report(outcomes []Outcome, faults []fault.Fault, seeded []Finding, set settings) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Reliability: the fault suite\n\n%s\n", explanation)
 	low, high := seeds(outcomes)
@@ -86,7 +86,7 @@ func report(outcomes []Outcome, faults []fault.Fault, set settings) string {
 		total.add(o)
 	}
 	fmt.Fprintf(&b, "Commits under test: %s.\n\n", strings.Join(revisions(outcomes), ", "))
-	fmt.Fprintf(&b, "%s\n\n%s", bound(total.runs, total.red), loads(outcomes))
+	fmt.Fprintf(&b, "%s\n\n%s", bound(outcomes, total), loads(outcomes))
 	b.WriteString("| fault | runs | not right | in | out | lost | dup | order | phantom | hung LSO | checkpoints (failed) | detect | redeploy | first output | stall |\n")
 	b.WriteString("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n")
 	ordered := slices.SortedFunc(maps.Values(byFault), func(x, y *sums) int {
@@ -97,6 +97,7 @@ func report(outcomes []Outcome, faults []fault.Fault, set settings) string {
 			s.dup, s.order, s.phantom, s.hung, s.completed, s.failed, quantiles(s.detectMs), quantiles(s.redeployMs), quantiles(s.firstOutputMs), s.stallMs)
 	}
 	writeRed(&b, outcomes)
+	writeSeeded(&b, seeded)
 	writeLeftOut(&b, "Faults that are not run", faults, func(f fault.Fault) string { return f.NotRun })
 	writeLeftOut(&b, "Known gaps: faults that are run only when asked for, as Sluice does not stand them", faults, func(f fault.Fault) string { return f.Gap })
 	return b.String()
@@ -162,13 +163,23 @@ func numbered(name string) int {
 	return n
 }
 
-// bound is the rule of three: of n runs without a failure, the rate of failures is below 3/n with a confidence
-// of 95 %.
-func bound(runs, red int) string {
-	if red > 0 || runs == 0 {
-		return fmt.Sprintf("%d of %d runs are not right.", red, runs)
+// bound says how many outcomes are not right, and below what the rate of wrong data is by the rule of three: of n
+// runs without a failure, the rate of failures is below 3/n with a confidence of 95 %.
+func bound(outcomes []Outcome, total sums) string {
+	var b strings.Builder
+	switch newest := newestOf(outcomes); {
+	case total.red == 0:
+		fmt.Fprintf(&b, "All of %d runs are right.", total.runs)
+	case newest.red() == 0:
+		fmt.Fprintf(&b, "%d of %d outcomes are not right; each of these runs was made again, and is right.", total.red, total.runs)
+	default:
+		fmt.Fprintf(&b, "%d of %d outcomes are not right; %d runs are not right to the last.", total.red, total.runs, newest.red())
 	}
-	return fmt.Sprintf("All of %d runs are right: with a confidence of 95 %% less than %.2g %% of such runs would not be (rule of three).", runs, 300/float64(runs))
+	if total.runs > 0 && total.lost+total.dup+total.order+total.phantom+int64(total.hung) == 0 {
+		fmt.Fprintf(&b, " No outcome has a record that is lost, duplicate, out of order or a phantom, or a transaction that hangs: with a confidence of 95 %% less than %.2g %% of such runs would have (rule of three).",
+			300/float64(total.runs))
+	}
+	return b.String()
 }
 
 func writeRed(b *strings.Builder, outcomes []Outcome) {
@@ -183,6 +194,18 @@ func writeRed(b *strings.Builder, outcomes []Outcome) {
 			fmt.Fprintf(b, "%s- %s, workload %s, seed %d, at %s: %s\n", header, drawnText(o), o.Workload, o.Seed, o.Revision, strings.Join(reasons, "; "))
 			header = ""
 		}
+	}
+}
+
+// writeSeeded tells whether the suite would notice, by bugs that were built in on purpose.
+func writeSeeded(b *strings.Builder, seeded []Finding) {
+	if len(seeded) == 0 {
+		return
+	}
+	fmt.Fprintf(b, "\n## Seeded bugs\n\nWould the suite notice? `make chaos-selftest` breaks one rule after the other on purpose, and runs faults, or schedules of the simulation, until something is red;"+
+		" a fault that catches a bug is run once more without it, and must be right. At %s.\n\n| seeded bug | caught by | runs | as |\n|---|---|---|---|\n", seeded[0].Revision)
+	for _, f := range seeded {
+		fmt.Fprintf(b, "| %s | %s | %d | %s |\n", f.Bug, cmp.Or(f.CaughtBy, "**nothing**"), f.Runs, strings.ReplaceAll(f.As, "|", "\\|"))
 	}
 }
 

@@ -260,7 +260,7 @@ func (st *stage) setUp(ctx context.Context) (err error) {
 	st.load = startLoad(generator)
 	st.oracle, err = oracle.Start(ctx, oracle.Config{
 		Seed: st.run.Seed, Workload: st.work, Brokers: brokers, Journal: st.load.Journal, Acknowledged: st.load.Acknowledged,
-		DecisionLog: st.rig.DecisionLog(), Job: st.job,
+		DecisionLog: st.rig.DecisionLog(), Job: st.job, Published: st.published(),
 	})
 	return err
 }
@@ -344,30 +344,6 @@ func (st *stage) strike(ctx context.Context) (reasons []string, err error) {
 	st.oracle.SampleBefore(st.holds...)
 	st.oracle.SampleAfter(samples...)
 	return st.failureOf(&healthy), err
-}
-
-// covers tells the oracle how far a job came that ended in the middle. It has to have committed what its newest
-// completed checkpoint covers, unless it announces a loss.
-func (st *stage) covers(job *cluster.Job) []string {
-	latest := job.Checkpoints.Latest
-	if latest == nil {
-		return []string{"state: the job ended without any completed checkpoint"}
-	}
-	covered := map[string]map[int32]int64{}
-	for _, topics := range latest.Offsets {
-		for topic, partitions := range topics {
-			covered[topic] = map[int32]int64{}
-			for partition, at := range partitions {
-				number, err := strconv.ParseInt(partition, 10, 32)
-				if err != nil {
-					return []string{fmt.Sprintf("state: checkpoint %d covers partition %q of topic %s", latest.ID, partition, topic)}
-				}
-				covered[topic][int32(number)] = at
-			}
-		}
-	}
-	st.oracle.Covered(covered)
-	return nil
 }
 
 // failureOf takes the reason that the job gives, and judges it.

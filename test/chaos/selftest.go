@@ -1,12 +1,17 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/sluice-stream/sluice/internal/failpoint"
@@ -46,27 +51,107 @@ var inSimulation = []failpoint.SeededBug{
 	failpoint.AnnounceBeforeMark, failpoint.ReuseBurntID, failpoint.ExpireDuringWrite, failpoint.IgnoreOrderAcrossSeal,
 }
 
-// bugRow is a line of the table: bug, what caught it, after how many runs, what it said.
+// Finding is what became of a seeded bug.
+type Finding struct {
+	Bug failpoint.SeededBug `json:"bug"`
+	// CaughtBy is a fault, or the simulation; empty: nothing noticed it.
+	CaughtBy string `json:"caughtBy"`
+	// Runs it took, or schedules of the simulation.
+	Runs int `json:"runs"`
+	// As is how it showed.
+	As string `json:"as"`
+	// Revision is the commit that it was seeded in.
+	Revision string `json:"revision"`
+}
+
+// findings shows what is found as it comes, and keeps it.
+type findings struct {
+	stdout   io.Writer
+	revision string
+	all      []Finding
+}
+
 const bugRow = "%-42s %-30s %5v  %s\n"
 
-// simulate seeds bugs in the simulation and says which it did not find.
-func simulate(ctx context.Context, stdout io.Writer) (blind []string, err error) {
+func (f *findings) add(bug failpoint.SeededBug, caughtBy string, runs int, as string) {
+	f.all = append(f.all, Finding{bug, caughtBy, runs, firstLine(as), f.revision})
+	if caughtBy == "" {
+		caughtBy, as = "-", "not noticed"
+	}
+	fmt.Fprintf(f.stdout, bugRow, bug, caughtBy, runs, firstLine(as))
+}
+
+// blind are the bugs that nothing noticed.
+func (f *findings) blind() error {
+	var names []string
+	for _, found := range f.all {
+		if found.CaughtBy == "" {
+			names = append(names, string(found.Bug))
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return fmt.Errorf("the suite did not notice: %s", strings.Join(names, ", "))
+}
+
+// save writes them to a file, a JSON line each, for a report; without a path it does nothing.
+func (f *findings) save(path string) error {
+	if path == "" {
+		return nil
+	}
+	var b bytes.Buffer
+	for _, found := range f.all {
+		if err := json.NewEncoder(&b).Encode(found); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(path, b.Bytes(), 0o644)
+}
+
+// savedFindings are those of a file; none without a path, or if there is no such file yet.
+func savedFindings(path string) (all []Finding, err error) {
+	if path == "" {
+		return nil, nil
+	}
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	for lines := json.NewDecoder(f); ; {
+		var found Finding
+		switch err := lines.Decode(&found); {
+		case errors.Is(err, io.EOF):
+			return all, nil
+		case err != nil:
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		all = append(all, found)
+	}
+}
+
+// simulate seeds bugs in the simulation.
+func simulate(ctx context.Context, to *findings) error {
 	output, failed := exec.CommandContext(ctx, "go", "test", "-count=1", "-tags", rig.BuildTag, "-run", "TestSeededBugsAreFound", "-v",
 		"github.com/sluice-stream/sluice/test/sim").CombinedOutput()
 	for _, bug := range inSimulation {
 		_, rest, found := strings.Cut(string(output), string(bug)+" → found after ")
-		runs, why, parsed := strings.Cut(rest, " schedules: ")
-		if !found || !parsed {
-			blind = append(blind, string(bug))
-			fmt.Fprintf(stdout, bugRow, bug, "-", "-", "not noticed")
+		number, why, parsed := strings.Cut(rest, " schedules: ")
+		runs, err := strconv.Atoi(number)
+		if !found || !parsed || err != nil {
+			to.add(bug, "", 0, "")
 			continue
 		}
-		fmt.Fprintf(stdout, bugRow, bug, "simulation", runs, firstLine(why))
+		to.add(bug, "simulation", runs, why)
 	}
-	if failed != nil && len(blind) == 0 {
-		return nil, fmt.Errorf("the simulation with seeded bugs: %w: %s", failed, output)
+	if failed != nil && to.blind() == nil {
+		return fmt.Errorf("the simulation with seeded bugs: %w: %s", failed, output)
 	}
-	return blind, nil
+	return nil
 }
 
 func firstLine(text string) string {
@@ -100,15 +185,15 @@ func bugNames() []string {
 
 // selfTest seeds one bug after the other and runs faults until the suite is red. A bug that stays unnoticed
 // is an error.
-func (s *Suite) selfTest(ctx context.Context, bugs []string, stdout io.Writer) error {
-	suspects, err := suspected(bugs)
+func (s *Suite) selfTest(ctx context.Context, set settings, stdout io.Writer) error {
+	suspects, err := suspected(set.bugs)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(stdout, bugRow, "seeded bug", "caught by", "runs", "as")
-	var blind []string
-	if len(bugs) == 0 {
-		if blind, err = simulate(ctx, stdout); err != nil {
+	found := &findings{stdout: stdout, revision: set.revision}
+	if len(set.bugs) == 0 {
+		if err := simulate(ctx, found); err != nil {
 			return err
 		}
 	}
@@ -122,20 +207,16 @@ func (s *Suite) selfTest(ctx context.Context, bugs []string, stdout io.Writer) e
 			return ctx.Err()
 		}
 		if caught == nil {
-			blind = append(blind, string(suspect.bug))
-			fmt.Fprintf(stdout, bugRow, suspect.bug, "-", runs, "not noticed")
+			found.add(suspect.bug, "", runs, "")
 			continue
 		}
-		fmt.Fprintf(stdout, bugRow, suspect.bug, caught.Fault, runs, firstLine(discovery(caught)))
+		found.add(suspect.bug, caught.Fault, runs, discovery(caught))
 		by := slices.IndexFunc(faults, func(f fault.Fault) bool { return f.Name() == caught.Fault })
 		if err := s.control(ctx, suspect, faults[by]); err != nil {
 			return errors.Join(err, ctx.Err())
 		}
 	}
-	if len(blind) > 0 {
-		return fmt.Errorf("the suite did not notice: %s", strings.Join(blind, ", "))
-	}
-	return nil
+	return errors.Join(found.save(set.seeded), found.blind())
 }
 
 // damning are the beginnings of reasons that speak of wrong data or a broken rule.

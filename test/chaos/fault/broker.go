@@ -16,6 +16,9 @@ const brokerDown, brokerDownMixed = 25 * time.Second, 10 * time.Second
 // coordinatorHang is more than the 30 s after which a task manager asks another broker who the coordinator is.
 const coordinatorHang = 45 * time.Second
 
+// intoInterval is a part of the second between two checkpoints.
+const intoInterval = 400 * time.Millisecond
+
 func (s *Scene) down() time.Duration {
 	if s.Mixed {
 		return brokerDownMixed
@@ -71,6 +74,9 @@ func brokerFaults() []Fault {
 			Tune: func(t *Tuning) { t.TransactionTimeout, t.CheckpointTimeout = expiry, expiryCheckpoints },
 			Inject: func(ctx context.Context, s *Scene) error {
 				if err := s.betweenCheckpoints(ctx); err != nil {
+					return err
+				}
+				if err := pause(ctx, intoInterval); err != nil { // or no transaction has begun that could expire
 					return err
 				}
 				return killKafka(ctx, s, tooLong)

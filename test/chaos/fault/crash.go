@@ -3,6 +3,7 @@ package fault
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,6 +20,9 @@ const (
 	endsWithin = 3 * time.Second // after which a process that met an error counts as alive
 )
 
+// pauseFor is a pause that is longer.
+func pauseFor(d time.Duration) string { return fmt.Sprintf("%s:%s", pauseOnce, d) }
+
 // steady are the points that every checkpoint passes: armed from the start, they act in a later passage.
 var steady = []failpoint.Point{
 	failpoint.Trigger, failpoint.Barrier, failpoint.Snapshot, failpoint.Seal, failpoint.Flushed, failpoint.SendAck,
@@ -30,6 +34,14 @@ var steady = []failpoint.Point{
 // onRestart are the points that an attempt passes as it begins or ends: armed in a job manager that takes
 // over a running job.
 var onRestart = []failpoint.Point{failpoint.BeforeFence, failpoint.BeforeHandOut, failpoint.AfterHandOut}
+
+// tolerated are the points at which an error is no reason to end the attempt: the step is made again, or its checkpoint fails
+// alone.
+var tolerated = []failpoint.Point{
+	failpoint.Snapshot, failpoint.SendAck, failpoint.ReceiveAck, failpoint.BeforePersist, failpoint.BeforeCommit, failpoint.AfterCommit,
+	failpoint.BeforeMark, failpoint.AfterMark, failpoint.BeforePublish, failpoint.AfterPublish, failpoint.BeforeRetention,
+	failpoint.AfterRetention, failpoint.BeforeInit, failpoint.AfterInit,
+}
 
 // crashPoints is F4: every arrow of a checkpoint, and every way to fail there.
 func crashPoints() []Fault {
@@ -70,12 +82,15 @@ func crashPoint(point failpoint.Point, action string, restart bool) Fault {
 		Expect: Expect{MaxAttempts: 3},
 	}
 	switch {
-	case action == crash && restart:
-		f.Expect.MinAttempts = 1
 	case action == crash:
 		f.Expect.MinAttempts = 1
-	case action == pauseOnce && !restart:
+	case restart: // the new job manager starts an attempt as it is, and one more if the step was due in it
+	case action == pauseOnce:
 		f.Expect.MaxAttempts = 0 // a second is less than any timeout
+	case slices.Contains(tolerated, point):
+		f.Expect.MaxAttempts = 0
+	default:
+		f.Expect.MinAttempts, f.Expect.MaxAttempts = 1, 1
 	}
 	if restart {
 		f.Inject = func(ctx context.Context, s *Scene) error { return atTakeOver(ctx, s, point, action) }

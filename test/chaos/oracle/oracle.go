@@ -30,6 +30,8 @@ type Config struct {
 	// DecisionLog is the job manager's file; empty: not checked. Only lines of Job (an id) and of no job count.
 	DecisionLog string
 	Job         string
+	// Published is watched for as long as the oracle is; Verify compares it with the last checkpoint of a job that came to its end.
+	Published Published
 	// LSOTimeout is how long the last stable offsets may stay behind the high watermarks when Verify begins;
 	// default 5 s.
 	LSOTimeout time.Duration
@@ -67,8 +69,10 @@ type note struct {
 type Oracle struct {
 	config Config
 	live   []*liveReader
-	stop   context.CancelFunc
-	done   sync.WaitGroup
+	// published is nil if nothing is watched.
+	published *publishedWatch
+	stop      context.CancelFunc
+	done      sync.WaitGroup
 
 	mu    sync.Mutex
 	notes []note
@@ -97,6 +101,15 @@ func Start(ctx context.Context, c Config) (*Oracle, error) {
 		}
 		o.live = append(o.live, r)
 		o.done.Go(func() { r.run(ctx) })
+	}
+	if c.Published.Group != "" {
+		w, err := watchPublished(c.Brokers, c.Published)
+		if err != nil {
+			o.Close()
+			return nil, err
+		}
+		o.published = w
+		o.done.Go(func() { w.run(ctx) })
 	}
 	return o, nil
 }
@@ -138,6 +151,9 @@ func (o *Oracle) Close() {
 	for _, r := range o.live {
 		r.close()
 	}
+	if o.published != nil {
+		o.published.close()
+	}
 }
 
 // Verify scans input and output and judges the run. It is called when the load has stopped, the lag is 0, one
@@ -173,6 +189,9 @@ func (o *Oracle) Verify(ctx context.Context) (Report, error) {
 		return r, err
 	}
 	judge.finish(&r)
+	if o.published != nil {
+		r.Verdict = append(r.Verdict, o.published.finish(ctx, covered == nil)...)
+	}
 	o.compareReaders(ctx, final, &r)
 	if err := o.decisions(&r, judge.writers); err != nil {
 		return r, err
