@@ -34,6 +34,7 @@ const (
 	unitMs    = "ms"
 	unitRatio = "x"
 	unitMiB   = "MiB"
+	unitEach  = "per record"
 )
 
 // figure finds a measured figure, and what it sums up: an empty sample says that it was not measured.

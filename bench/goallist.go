@@ -11,6 +11,9 @@ import (
 // of one partition, 4 MiB, and what a sink has waiting, 2 MiB.
 const inFlightMiB = slotsPerTM * (4 + 2)
 
+// allocationLimit is what TestPassThroughAllocates allows, too: a record's own are none.
+const allocationLimit = 0.05
+
 // inEveryMode stands for all of the modes that goals are about.
 const inEveryMode = ""
 
@@ -65,6 +68,7 @@ var otherGoals = []goal{
 	atMost("peak memory of all processes against flink's, JSON", unitRatio, 1./20, memoryAgainst(flinkName, caseJSON)),
 	atMost("peak memory of all processes against flink's, count", unitRatio, 1./20, memoryAgainst(flinkName, caseCount)),
 	atMost("peak memory of a task manager, largest of all jobs", unitMiB, 64+inFlightMiB, taskManagerMiB),
+	atMost("allocations per record, pass, 100 B, with those of start, requests and checkpoints", unitEach, allocationLimit, allocationsOf(casePass)),
 	atMost("latency at 1,000 records/s, exactly-once/100ms: p50", unitMs, 90, latencyOf(exactlyOnce+"/100ms", func(l *LatencyReport) float64 { return l.LatencyMs.Median })),
 	atMost("latency at 1,000 records/s, exactly-once/100ms: p99", unitMs, 200, latencyOf(exactlyOnce+"/100ms", func(l *LatencyReport) float64 { return l.LatencyMs.P99 })),
 	atMost("latency at 1,000 records/s, at-least-once: p99", unitMs, 20, latencyOf(atLeastOnce, func(l *LatencyReport) float64 { return l.LatencyMs.P99 })),
@@ -136,6 +140,14 @@ func memoryAgainst(rival, job string) figure {
 			return 0, figures.Sample{}
 		}
 		return one(ours.Max / theirs.Max)
+	}
+}
+
+// allocationsOf is the middle of a job's runs, whatever their mode.
+func allocationsOf(job string) figure {
+	return func(r *Report) (float64, figures.Sample) {
+		others := func(run Run) bool { return run.Case != job || run.ValueBytes > 256 || run.AllocsPerRecord == 0 }
+		return middle(figures.SampleOf(slices.DeleteFunc(runsOf(r, sluiceName), others), allocsPerRecord))
 	}
 }
 

@@ -36,7 +36,7 @@ type job struct {
 //
 // pass copies key, value, headers and timestamp to the same partition, in order. Data: lines.
 //
-// filter is pass of the records whose value begins with "level=info": three of four. Data: lines.
+// filter is pass of the records whose value begins with the bytes "level=info": three of four. Data: lines.
 //
 // split keeps the same records as filter, by the first of the words between spaces, with the list of all
 // words made for each record. Data: lines.
@@ -58,7 +58,7 @@ type job struct {
 // and writes nothing.
 var jobs = []*job{
 	{name: casePass, kind: lines, everywhere: true, last: "in", want: everything},
-	{name: caseFilter, kind: lines, operators: `kept: {from: in, filter: 'value.startsWith("` + infoStart + `")'}`, last: "kept",
+	{name: caseFilter, kind: lines, format: "bytes", operators: `kept: {from: in, filter: 'value.startsWith(b"` + infoStart + `")'}`, last: "kept",
 		loopArgs: []string{"-prefix", infoStart}, want: keptOnly},
 	{name: caseSplit, kind: lines, operators: `kept: {from: in, filter: 'value.split(" ")[0] == "` + infoStart + `"'}`, last: "kept",
 		loopArgs: []string{"-word", infoStart}, want: keptOnly},

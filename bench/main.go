@@ -109,7 +109,7 @@ func parseOptions(args []string) (options, error) {
 	fs.StringSliceVar(&o.contestants, "contestants", contestantNames(), "who takes part in the throughput part; flink in the recovery part, too")
 	fs.StringSliceVar(&o.compressions, "compression", []string{noCompression, lz4}, "of the topics of the throughput part; jobs other than pass, produce and consume use the first")
 	modes := fs.StringSlice("modes", []string{off.String(), atLeastOnce + "/1s", exactlyOnce + "/1s", exactlyOnce + "/100ms"}, "modes of the throughput part, for those who draw checkpoints")
-	fs.IntVar(&o.records, "records", 32_000_000, "records of a run with values of up to 256 bytes; an eighth with larger ones, a quarter if these are compressed, half for json and count")
+	fs.IntVar(&o.records, "records", 32_000_000, "records of a run with values of up to 256 bytes, twice as many if they are compressed; an eighth with larger ones, three eighths if these are compressed; half for json, three quarters for count")
 	fs.IntVar(&o.repeats, "repeats", 3, "runs of each contestant, interleaved, and of the latency")
 	fs.IntVar(&o.kills, "kills", 20, "kills of a task manager with spare slots, without, and of the job manager: so many each")
 	fs.IntVar(&o.flinkKills, "flink-kills", 5, "kills of a task manager of Flink with its own heartbeats, with tuned ones, and without spare slots, when flink takes part: so many each")

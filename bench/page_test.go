@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -218,7 +219,7 @@ func TestGoalsOfSeveralRuns(t *testing.T) {
 		}
 	}
 	table := goalTableOf([]*source{measured, again}, "intro\n## start of the job\n\nIt is slow.\n\n## other\nunused\n")
-	if len(table.Notes) != 1 || table.Notes[0].Text != "It is slow." || !slices.Equal(table.Notes[0].Goals, []string{"start of the job manager"}) {
+	if len(table.Notes) != 1 || table.Notes[0].Text != "It is slow." || !slices.Equal(table.Notes[0].Goals, []string{"start of the job manager (run 2)"}) {
 		t.Errorf("notes %+v", table.Notes)
 	}
 }
@@ -283,13 +284,14 @@ Showing nodes accounting for 2.5s, 59.52% of 4.20s total
      1.20s 28.57% 28.57%      1.30s 30.95%  internal/runtime/syscall/linux.Syscall6
      0.70s 16.67% 45.24%      0.70s 16.67%  runtime.memmove (inline)
 `
-	got, err := parseTop(printed)
+	cpu, got, err := parseTop(printed)
 	want := []ProfiledFunction{{"internal/runtime/syscall/linux.Syscall6", 28.57, 30.95}, {"runtime.memmove (inline)", 16.67, 16.67}}
-	if err != nil || !slices.Equal(got, want) {
-		t.Errorf("%v, %v", got, err)
+	if err != nil || !slices.Equal(got, want) || cpu != 4200*time.Millisecond {
+		t.Errorf("%s, %v, %v", cpu, got, err)
 	}
-	for _, bad := range []string{"", "no table", "cum%\n1.2s 3%\n", "cum%\na b c d e f\n"} {
-		if got, err := parseTop(bad); err == nil {
+	const header = "Total samples = 1s (1%)\n  flat cum%\n"
+	for _, bad := range []string{"", "no table", header + "1.2s 3%\n", header + "a b c d e f\n", "Total samples = much\ncum%\n"} {
+		if _, got, err := parseTop(bad); err == nil {
 			t.Errorf("%q is %v", bad, got)
 		}
 	}

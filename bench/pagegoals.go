@@ -22,6 +22,8 @@ type goalRow struct {
 	run  int
 }
 
+func (r goalRow) text() string { return fmt.Sprintf("%s (run %d)", r.goal.Name, r.run) }
+
 // goalTableOf has a row for each run that has measured a goal.
 func goalTableOf(sources []*source, notes string) goalTable {
 	var t goalTable
@@ -39,7 +41,7 @@ func goalTableOf(sources []*source, notes string) goalTable {
 			t.Met++
 		case verdictMissed:
 			t.Missed++
-			missed = append(missed, r.goal.Name)
+			missed = append(missed, r.text())
 		default:
 			t.NotMeasured++
 			run = ""

@@ -25,6 +25,8 @@ type Profile struct {
 	Of string `json:"of"`
 	// Processes are those that were profiled.
 	Processes string `json:"processes"`
+	// CPUSeconds is how much the profile has seen; 0: not known.
+	CPUSeconds float64 `json:"cpuSeconds,omitempty"`
 	// Functions are those with the most time of their own, the largest first.
 	Functions []ProfiledFunction `json:"functions"`
 }
@@ -59,17 +61,17 @@ func profilesOf(ctx context.Context, runs []Run, dir string) ([]Profile, error) 
 			if len(files) == 0 {
 				return nil, fmt.Errorf("the run of %s left no profile of its %s in %s", of, p.processes, dir)
 			}
-			functions, err := topOf(ctx, files)
+			cpu, functions, err := topOf(ctx, files)
 			if err != nil {
 				return nil, fmt.Errorf("summing up the profiles of %s: %w", of, err)
 			}
-			out = append(out, Profile{of, p.processes, functions})
+			out = append(out, Profile{of, p.processes, cpu.Seconds(), functions})
 		}
 	}
 	return out, nil
 }
 
-func topOf(ctx context.Context, files []string) ([]ProfiledFunction, error) {
+func topOf(ctx context.Context, files []string) (cpu time.Duration, top []ProfiledFunction, err error) {
 	ctx, cancel := context.WithTimeout(ctx, pprofTimeout)
 	defer cancel()
 	args := append([]string{"tool", "pprof", "-top", "-nodecount", strconv.Itoa(profiledFunctions)}, files...)
@@ -78,44 +80,60 @@ func topOf(ctx context.Context, files []string) ([]ProfiledFunction, error) {
 	command.Stderr = &stderr
 	out, err := command.Output()
 	if err != nil {
-		return nil, fmt.Errorf("go tool pprof: %w: %s", err, strings.TrimSpace(stderr.String()))
+		return 0, nil, fmt.Errorf("go tool pprof: %w: %s", err, strings.TrimSpace(stderr.String()))
 	}
 	return parseTop(string(out))
 }
 
-// parseTop reads what `go tool pprof -top` prints: a header that ends in the names of the columns, and rows of
+// parseTop reads what `go tool pprof -top` prints: a header that has the time in all samples and ends in the names of the
+// columns, and rows of
 //
 //	1.20s 28.57% 28.57%      1.30s 30.95%  internal/runtime/syscall.Syscall6
-func parseTop(text string) ([]ProfiledFunction, error) {
-	_, rows, found := strings.Cut(text, "cum%\n")
+func parseTop(text string) (cpu time.Duration, out []ProfiledFunction, err error) {
+	header, rows, found := strings.Cut(text, "cum%\n")
 	if !found {
-		return nil, fmt.Errorf("go tool pprof printed no table: %.200q", text)
+		return 0, nil, fmt.Errorf("go tool pprof printed no table: %.200q", text)
 	}
-	var out []ProfiledFunction
+	_, total, _ := strings.Cut(header, "Total samples = ")
+	total, _, _ = strings.Cut(total, " ")
+	if cpu, err = time.ParseDuration(total); err != nil {
+		return 0, nil, fmt.Errorf("go tool pprof printed the header %q: %w", header, err)
+	}
 	for row := range strings.Lines(rows) {
 		fields := strings.Fields(row)
 		if len(fields) == 0 {
 			continue
 		}
 		if len(fields) < 6 {
-			return nil, fmt.Errorf("go tool pprof printed the row %q, want six columns", row)
+			return 0, nil, fmt.Errorf("go tool pprof printed the row %q, want six columns", row)
 		}
 		own, err := strconv.ParseFloat(strings.TrimSuffix(fields[1], "%"), 64)
 		if err != nil {
-			return nil, fmt.Errorf("go tool pprof printed the row %q: %w", row, err)
+			return 0, nil, fmt.Errorf("go tool pprof printed the row %q: %w", row, err)
 		}
 		all, err := strconv.ParseFloat(strings.TrimSuffix(fields[4], "%"), 64)
 		if err != nil {
-			return nil, fmt.Errorf("go tool pprof printed the row %q: %w", row, err)
+			return 0, nil, fmt.Errorf("go tool pprof printed the row %q: %w", row, err)
 		}
 		out = append(out, ProfiledFunction{strings.Join(fields[5:], " "), own, all})
 	}
-	return out, nil
+	return cpu, out, nil
 }
+
+// leastSeconds of samples, a hundred of them, a profile must have to be shown.
+const leastSeconds = 1
 
 func (r *Report) printProfiles(w io.Writer) {
 	for _, p := range r.Profiles {
-		table := figures.NewTable(w, fmt.Sprintf("CPU OF THE %s: %s", strings.ToUpper(p.Processes), p.Of), "OWN", "WITH CALLEES")
+		if p.CPUSeconds > 0 && p.CPUSeconds < leastSeconds {
+			fmt.Fprintf(w, "\nNot shown: the %s of %s: %.2f s of samples say little.\n", p.Processes, p.Of, p.CPUSeconds)
+			continue
+		}
+		title := fmt.Sprintf("CPU OF THE %s: %s", strings.ToUpper(p.Processes), p.Of)
+		if p.CPUSeconds > 0 {
+			title += fmt.Sprintf(", %.1f s of samples", p.CPUSeconds)
+		}
+		table := figures.NewTable(w, title, "OWN", "WITH CALLEES")
 		for _, f := range p.Functions {
 			table.Row(f.Name, fmt.Sprintf("%.1f %%", f.Own), fmt.Sprintf("%.1f %%", f.WithCallees))
 		}
