@@ -86,10 +86,12 @@ func hint(message string, key, value graph.Format) string {
 		return "fields are seen in a json: set format: json at the source"
 	case strings.Contains(message, "no matching overload") && strings.Contains(message, "bytes") && (key == graph.Bytes || value == graph.Bytes):
 		const formats = "key and value are bytes unless the source says keyFormat: string and format: string; "
-		if strings.Contains(message, "'matches'") {
-			return formats + "or convert with string(…)"
+		for _, name := range []string{"'startsWith'", "'endsWith'", "'contains'", "'+'", "'=='", "'!='", "'in'"} {
+			if strings.Contains(message, name) {
+				return formats + "write bytes as b\"…\", or convert with string(…)"
+			}
 		}
-		return formats + "write bytes as b\"…\", or convert with string(…)"
+		return formats + "or convert with string(…)"
 	case strings.Contains(message, "'+'"):
 		return "both sides need one type; convert with string(…), int(…) or double(…)"
 	case strings.Contains(message, "invalid matches argument"):

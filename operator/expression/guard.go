@@ -18,7 +18,7 @@ import (
 func programOptions(env *cel.Env, ast *cel.Ast, maxCost uint64) []cel.ProgramOption {
 	options := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize)}
 	if !bounded(ast.NativeRep().Expr()) {
-		options = append(options, cel.CostLimit(maxCost), bytesCosts(), cel.CustomDecoratorV2(guardGrowth(env)))
+		options = append(options, cel.CostTracking(textCosts{}), cel.CostLimit(maxCost), cel.CustomDecoratorV2(guardGrowth(env)))
 	}
 	return options
 }

@@ -68,6 +68,22 @@ func TestHostile(t *testing.T) {
 	}
 }
 
+// TestHostileJSON: the account of the cost knows of types that show only when an expression runs.
+func TestHostileJSON(t *testing.T) {
+	record := text(`{"text": "` + strings.Repeat("a", 1<<20) + `", "items": [` + strings.TrimSuffix(strings.Repeat(`"b",`, 20_000), ",") + `]}`)
+	for _, source := range []string{`value.items.all(x, !value.text.contains(x))`, `value.items.all(x, !value.text.startsWith(value.text + x))`} {
+		p, err := compile(source, graph.UseFilter, graph.Bytes, graph.JSON, MaxCost/20)
+		if err != nil {
+			t.Fatalf("%s: %v", source, err)
+		}
+		r := NewRecord(graph.Bytes, graph.JSON)
+		r.Set(batchOf(row{value: record}), 0)
+		if _, err := p.Bool(r); err == nil || !strings.Contains(err.Error(), "cost limit") {
+			t.Errorf("%s: %v, want the cost limit", source, err)
+		}
+	}
+}
+
 // TestCostLimit: what Compile makes may cost MaxCost, and no more.
 func TestCostLimit(t *testing.T) {
 	for n, want := range map[int]string{5: "true", 100: "cost limit"} {

@@ -77,6 +77,9 @@ func check(source string, use graph.Use, key, value graph.Format) (*cel.Env, *ce
 	if issues.Err() != nil {
 		return nil, nil, "", compileErrors(issues, key, value)
 	}
+	if err := bytesOfJSON(ast, key, value); err != nil {
+		return nil, nil, "", err
+	}
 	format, problem, hint := resultFormat(use, ast.OutputType())
 	if problem != "" {
 		return nil, nil, "", fault(1, 1, hint, "%s", problem)

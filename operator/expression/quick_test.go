@@ -2,6 +2,7 @@ package expression
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -126,6 +127,14 @@ func TestBytesTests(t *testing.T) {
 		if _, err := Compile(source, graph.UseFilter, graph.Bytes, graph.Bytes); err == nil {
 			t.Errorf("%s compiles", source)
 		}
+	}
+	for _, source := range []string{`value.name.startsWith(b"a")`, `true || value["names"][0].contains(key)`, `!value.endsWith(b"a")`} {
+		if _, err := Compile(source, graph.UseFilter, graph.Bytes, graph.JSON); err == nil || !strings.Contains(err.Error(), "json, which has none") {
+			t.Errorf("%s of json: %v", source, err)
+		}
+	}
+	if _, err := Compile(`value.name.startsWith(string(key)) && key.contains(b"a")`, graph.UseFilter, graph.Bytes, graph.JSON); err != nil {
+		t.Error(err)
 	}
 }
 
