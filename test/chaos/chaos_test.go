@@ -131,7 +131,7 @@ func TestReport(t *testing.T) {
 	bad := Outcome{Report: oracle.Report{Seed: 5, Workload: workload.B, Lost: 1, Verdict: oracle.Verdict{"lost: 1\n--- log ---\nx", oracle.HungLSO + "behind"}}, Fault: "F12", Revision: "abc"}
 	faults := []fault.Fault{{ID: "F17", What: "the clock jumps", NotRun: "no clock"}, {ID: "F18", What: "it rots", Gap: "not seen."}}
 	green := report([]Outcome{good, slow}, faults, nil, settings{remark: "A slow machine."})
-	for _, want := range []string{"\n\nA slow machine.\n\n", ", 512 KiB in every 50. record of 1 runs.\n", "at the end of 1 of the runs, p50 / p95 / max: 5 / 5 / 5", "All of 2 runs are right. No outcome has a record that is lost", "less than 1.5e+02 %", "| F2 | 2 | 0 | 20 |", "9 / 9 / 9", "F17, the clock jumps: no clock", "F18, it rots: not seen."} {
+	for _, want := range []string{"\n\nA slow machine.\n\n", ", 512 KiB in every 50. record of 1 runs.\n", "at the end of 1 of the runs, p50 / p95 / max: 5 / 5 / 5", "All of 2 runs are right. No outcome has a record that is duplicate", "less than 1.5e+02 %", "of 2 outcomes whose data was read", "| F2 | 2 | 0 | 20 |", "9 / 9 / 9", "F17, the clock jumps: no clock", "F18, it rots: not seen."} {
 		if !strings.Contains(green, want) {
 			t.Errorf("the report lacks %q:\n%s", want, green)
 		}

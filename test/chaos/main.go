@@ -95,6 +95,9 @@ func parse(args []string) (settings, error) {
 	if len(s.bugs) > 0 && !s.selfTest {
 		return s, errors.New("--bugs says what --selftest seeds: give both")
 	}
+	if len(s.bugs) > 0 && s.seeded != "" {
+		return s, errors.New("--seeded tells of all bugs: give it without --bugs")
+	}
 	if s.workload != "rotate" {
 		if _, err := workload.Parse(s.workload); err != nil {
 			return s, err

@@ -17,6 +17,7 @@ import (
 type sums struct {
 	fault                               string
 	runs, red                           int
+	judged                              int // whose data was read: a run may have come to nothing before that
 	in, out, lost, dup, order, phantom  int64
 	hung                                int
 	completed, failed                   int
@@ -26,6 +27,9 @@ type sums struct {
 
 func (s *sums) add(o Outcome) {
 	s.runs++
+	if o.RecordsIn > 0 {
+		s.judged++
+	}
 	if !o.OK() {
 		s.red++
 	}
@@ -63,7 +67,8 @@ sync), a proxy on every line, a load with mixed compressions and aborted transac
 Kafka with another client than Sluice's. Times are p50 / p95 / max in milliseconds from the fault on: until the job manager
 acts, until it deploys again, until the next committed record is read. *Stall* is the longest time in which a reader got nothing from
 some partition. *Order* includes wrong running counts. Each record of the output must also have been written in a transaction that a completed
-checkpoint names, and the job manager's log of decisions must keep the rules of checkpoints and transactions. Faults are explained by ` + "`go run ./test/chaos --list`" + `.
+checkpoint names, the job manager's log of decisions must keep the rules of checkpoints and transactions, and the offsets that it publishes are
+never ahead of its newest completed checkpoint and never go back. Faults are explained by ` + "`go run ./test/chaos --list`" + `.
 `
 
 // report is the Markdown of all runs, and of what was found of seeded bugs.
@@ -175,9 +180,9 @@ func bound(outcomes []Outcome, total sums) string {
 	default:
 		fmt.Fprintf(&b, "%d of %d outcomes are not right; %d runs are not right to the last.", total.red, total.runs, newest.red())
 	}
-	if total.runs > 0 && total.lost+total.dup+total.order+total.phantom+int64(total.hung) == 0 {
-		fmt.Fprintf(&b, " No outcome has a record that is lost, duplicate, out of order or a phantom, or a transaction that hangs: with a confidence of 95 %% less than %.2g %% of such runs would have (rule of three).",
-			300/float64(total.runs))
+	if total.judged > 0 && total.lost+total.dup+total.order+total.phantom+int64(total.hung) == 0 {
+		fmt.Fprintf(&b, " No outcome has a record that is duplicate, out of order, a phantom, or lost without the job saying so, or a transaction that hangs: with a confidence of 95 %% less than %.2g %% of such runs would have (rule of three, of %d outcomes whose data was read).",
+			300/float64(total.judged), total.judged)
 	}
 	return b.String()
 }

@@ -185,13 +185,14 @@ func bugNames() []string {
 
 // selfTest seeds one bug after the other and runs faults until the suite is red. A bug that stays unnoticed
 // is an error.
-func (s *Suite) selfTest(ctx context.Context, set settings, stdout io.Writer) error {
+func (s *Suite) selfTest(ctx context.Context, set settings, stdout io.Writer) (err error) {
 	suspects, err := suspected(set.bugs)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(stdout, bugRow, "seeded bug", "caught by", "runs", "as")
 	found := &findings{stdout: stdout, revision: set.revision}
+	defer func() { err = errors.Join(err, found.save(set.seeded), found.blind()) }()
 	if len(set.bugs) == 0 {
 		if err := simulate(ctx, found); err != nil {
 			return err
@@ -216,11 +217,11 @@ func (s *Suite) selfTest(ctx context.Context, set settings, stdout io.Writer) er
 			return errors.Join(err, ctx.Err())
 		}
 	}
-	return errors.Join(found.save(set.seeded), found.blind())
+	return nil
 }
 
 // damning are the beginnings of reasons that speak of wrong data or a broken rule.
-var damning = []string{"lost", "duplicate", "out of order", "phantom", "wrong count", "reader mismatch", "decision", "transaction", oracle.HungLSO}
+var damning = []string{"lost", "duplicate", "out of order", "phantom", "wrong count", "reader mismatch", "decision", "transaction", "published offsets", oracle.HungLSO}
 
 // discovery is the reason by which an outcome shows that something is broken, one that is damning if there is one: some bugs
 // keep a job from its end rather than spoil data. Empty: it shows nothing, or only that the environment gave up or memory

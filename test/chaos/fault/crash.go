@@ -84,7 +84,8 @@ func crashPoint(point failpoint.Point, action string, restart bool) Fault {
 	switch {
 	case action == crash:
 		f.Expect.MinAttempts = 1
-	case restart: // the new job manager starts an attempt as it is, and one more if the step was due in it
+	case restart: // the new job manager starts an attempt as it is, and one more if the step fails in it
+		f.Expect.MinAttempts, f.Expect.MaxAttempts = 1, 2
 	case action == pauseOnce:
 		f.Expect.MaxAttempts = 0 // a second is less than any timeout
 	case slices.Contains(tolerated, point):

@@ -239,10 +239,9 @@ func (s *Scene) refuse(ctx context.Context, names ...string) error {
 	case <-ctx.Done():
 		return errors.Join(errors.New("the job manager does not refuse its data directory"), p.Kill9())
 	}
-	for _, name := range names {
-		if p.ExitCode() <= 0 || !strings.Contains(p.Stderr(), name) {
-			return fmt.Errorf("the job manager ended with code %d, and a message that should name %s: %s", p.ExitCode(), name, p.Tail(2048))
-		}
+	silent := func(name string) bool { return !strings.Contains(p.Stderr(), name) }
+	if p.ExitCode() <= 0 || slices.ContainsFunc(names, silent) {
+		return fmt.Errorf("the job manager ended with code %d, and a message that should name %s: %s", p.ExitCode(), strings.Join(names, " and "), p.Tail(2048))
 	}
 	return nil
 }

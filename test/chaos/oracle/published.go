@@ -16,6 +16,8 @@ import (
 const (
 	// publishedEvery is how often the published offsets are looked at.
 	publishedEvery = 250 * time.Millisecond
+	// viewDelay is more than how long the job manager may show an older checkpoint than it has.
+	viewDelay = 500 * time.Millisecond
 	// wentBackFor is how long an offset has to stand behind where it stood: a broker that was cut off or stopped answers from
 	// memory for a moment.
 	wentBackFor = 3 * time.Second
@@ -99,17 +101,42 @@ func (w *publishedWatch) run(ctx context.Context) {
 	}
 }
 
-// look asks for the published offsets first: what was completed by then is completed afterwards, too.
+// look asks for the published offsets first: what was completed by then is completed afterwards, too. What seems to be ahead
+// of it is looked at once more, as the job manager shows a checkpoint a little late.
 func (w *publishedWatch) look(ctx context.Context) {
 	published, err := w.fetch(ctx)
 	if err != nil {
 		return
 	}
+	now := time.Now()
 	completed, err := w.config.Completed(ctx)
-	w.compare(published, completed, err == nil, time.Now())
+	if err == nil && len(ahead(published, completed)) > 0 {
+		select {
+		case <-time.After(viewDelay):
+		case <-ctx.Done():
+			return
+		}
+		completed, err = w.config.Completed(ctx)
+	}
+	if err != nil {
+		completed = published // not known: nothing is ahead
+	}
+	w.compare(published, completed, now)
 }
 
-func (w *publishedWatch) compare(published, completed Offsets, known bool, now time.Time) {
+// ahead are the offsets that are published of more than is completed.
+func ahead(published, completed Offsets) (out []string) {
+	for topic, partitions := range published {
+		for partition, offset := range partitions {
+			if at, there := completed.of(topic, partition); !there || offset > at {
+				out = append(out, fmt.Sprintf("%s/%d is published at %d, the newest completed checkpoint is at %d", topic, partition, offset, at))
+			}
+		}
+	}
+	return out
+}
+
+func (w *publishedWatch) compare(published, completed Offsets, now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.looked++
@@ -124,10 +151,10 @@ func (w *publishedWatch) compare(published, completed Offsets, known bool, now t
 			} else if now.Sub(since) >= wentBackFor {
 				w.problems.add("%s went back from %d to %d", name, before, offset)
 			}
-			if at, there := completed.of(topic, partition); known && (!there || offset > at) {
-				w.problems.add("%s is published at %d, the newest completed checkpoint is at %d", name, offset, at)
-			}
 		}
+	}
+	for _, text := range ahead(published, completed) {
+		w.problems.add("%s", text)
 	}
 }
 

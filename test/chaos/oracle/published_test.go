@@ -49,6 +49,23 @@ func TestPublished(t *testing.T) {
 	}
 }
 
+// The job manager may show a checkpoint a little after it is published.
+func TestPublishedAndShownLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		w := newPublishedWatch(Published{Completed: func(context.Context) (Offsets, error) {
+			if time.Since(start) < 100*time.Millisecond {
+				return Offsets{}, nil
+			}
+			return Offsets{"in": {0: 5}}, nil
+		}}, nil, func(context.Context) (Offsets, error) { return Offsets{"in": {0: 5}}, nil })
+		w.look(t.Context())
+		if got := w.finish(t.Context(), true); got != nil {
+			t.Errorf("%q", got)
+		}
+	})
+}
+
 // Whom nobody answers knows nothing.
 func TestPublishedIsNotKnown(t *testing.T) {
 	broken := errors.New("no brokers")
