@@ -24,7 +24,7 @@ func (b *bench) firstOutput(ctx context.Context) (figures.Sample, error) {
 	var took []float64
 	for i := range b.opts.starts {
 		t := &trial{by: sluice, mode: mode{atLeastOnce, time.Second}, job: jobByName(casePass), data: data}
-		err := b.withTarget(ctx, t, func() error {
+		err := b.withTarget(ctx, t, func(ctx context.Context) error {
 			after, err := b.submitAndRead(ctx, t)
 			took = append(took, figures.Ms(after))
 			return err

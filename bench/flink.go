@@ -103,7 +103,7 @@ func (c *flinkCluster) warmUp(ctx context.Context, b *bench, t *trial, times int
 	for range times {
 		again := *t
 		var out outcome
-		err := b.withTarget(ctx, &again, func() (err error) {
+		err := b.withTarget(ctx, &again, func(ctx context.Context) (err error) {
 			out, err = c.once(ctx, b, &again)
 			return err
 		})

@@ -73,9 +73,8 @@ func (g *goal) judge(r *Report) Goal {
 	return out
 }
 
-// goalsOf judges every goal. The allocations per record are not among them: a process also allocates for its
-// start, batches, requests and checkpoints, so its figure is never 0 and cannot prove that a record costs none.
-// Tests of the data path do that.
+// goalsOf judges every goal. A process also allocates for its start, batches, requests and checkpoints, so that its
+// allocations per record are never 0 and cannot prove that a record costs none: tests of the data path do that.
 func goalsOf(r *Report) []Goal {
 	var out []Goal
 	for _, g := range goals() {

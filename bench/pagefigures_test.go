@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"os"
 	"regexp"
 	"strings"
@@ -32,9 +33,15 @@ func TestPageIsOfItsFigures(t *testing.T) {
 	for i, s := range sources {
 		s.name = files[i]
 	}
-	got, _, err := renderPage(name, sources)
+	got, images, err := renderPage(name, sources)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, image := range images {
+		path := root + "docs/" + imageDir + "/" + imageName(image.name)
+		if svg, err := os.ReadFile(path); err != nil || !bytes.Equal(svg, image.svg) {
+			t.Errorf("%s is not the image of these figures (%v)", path, err)
+		}
 	}
 	if d := cmp.Diff(string(want), string(got)); d != "" {
 		t.Errorf("the page is not that of its figures, see its first lines for what writes it (-page +figures):\n%s", d)

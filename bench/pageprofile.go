@@ -125,7 +125,7 @@ const leastSeconds = 1
 
 func (r *Report) printProfiles(w io.Writer) {
 	for _, p := range r.Profiles {
-		if p.CPUSeconds > 0 && p.CPUSeconds < leastSeconds {
+		if p.CPUSeconds < leastSeconds && (p.CPUSeconds > 0 || len(p.Functions) == 0) {
 			fmt.Fprintf(w, "\nNot shown: the %s of %s: %.2f s of samples say little.\n", p.Processes, p.Of, p.CPUSeconds)
 			continue
 		}

@@ -144,7 +144,7 @@ func closeAll(taking []*contestant) error {
 func (b *bench) uncounted(ctx context.Context, entries []*trial) error {
 	for _, t := range entries {
 		b.say("uncounted: %s", t)
-		if err := b.withTarget(ctx, t, func() error { _, err := t.by.run(ctx, b, t); return err }); err != nil {
+		if err := b.withTarget(ctx, t, func(ctx context.Context) error { _, err := t.by.run(ctx, b, t); return err }); err != nil {
 			return err
 		}
 	}
@@ -172,7 +172,7 @@ func (b *bench) prepare(ctx context.Context, entries []*trial) error {
 // doJob runs everyone in each round, in an order that is drawn for the round, so that being first or after a certain
 // other is nobody's alone. The order is the same in every benchmark.
 func (b *bench) doJob(ctx context.Context, entries []*trial) (runs []Run, err error) {
-	afterFlink := false
+	afterFlink := slices.ContainsFunc(entries, func(t *trial) bool { return t.by.name == flinkName }) // it has just been warmed
 	for round := range b.opts.repeats {
 		for _, k := range rand.New(rand.NewPCG(orderSeed, uint64(round))).Perm(len(entries)) {
 			isFlink := entries[k].by.name == flinkName
@@ -246,14 +246,16 @@ func (b *bench) fill(ctx context.Context, spec datasetSpec) (*dataset, error) {
 	return data, err
 }
 
-// withTarget gives the trial a fresh output topic while it is being done.
-func (b *bench) withTarget(ctx context.Context, t *trial, do func() error) (err error) {
+// withTarget gives the trial a fresh output topic while it is being done, and bounds its time.
+func (b *bench) withTarget(ctx context.Context, t *trial, do func(context.Context) error) (err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, runTimeout, fmt.Errorf("the run took longer than %s", runTimeout))
+	defer cancel()
 	b.topics++
 	t.target = fmt.Sprintf("out-%d", b.topics)
 	if err := b.broker.createTopic(ctx, t.target); err != nil {
 		return err
 	}
-	if err := do(); err != nil {
+	if err := do(ctx); err != nil {
 		return fmt.Errorf("%s: %w", t, err)
 	}
 	return b.broker.deleteTopic(ctx, t.target)
@@ -261,9 +263,7 @@ func (b *bench) withTarget(ctx context.Context, t *trial, do func() error) (err 
 
 // one does a trial, measures it, and verifies what was written.
 func (b *bench) one(ctx context.Context, t *trial) (result Run, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, runTimeout, fmt.Errorf("the run took longer than %s", runTimeout))
-	defer cancel()
-	err = b.withTarget(ctx, t, func() error {
+	err = b.withTarget(ctx, t, func(ctx context.Context) error {
 		if result, err = b.measured(ctx, t); err != nil {
 			return err
 		}
