@@ -142,7 +142,7 @@ func (s *Sink) adopt(ctx context.Context, t *target, broker int32) {
 
 // recovered forgets the failures of a partition. Under mu.
 func (s *Sink) recovered(t *target) {
-	t.tries, t.notBefore = 0, time.Time{}
+	t.tries, t.notBefore, t.deniedSince = 0, time.Time{}, time.Time{}
 	s.trouble.set(t.name, "")
 }
 
@@ -374,6 +374,11 @@ func (s *Sink) answered(t *target, b *outBatch, result *wire.ProduceResult) (for
 		if err := s.split(t, b); err != nil {
 			return false, err
 		}
+	case s.transactions != nil && s.fromMemory(t, fault, time.Now()):
+		if err := s.failed(t, retriable{fault}); err != nil {
+			return false, err
+		}
+		s.orphan(t)
 	default:
 		if err := s.failed(t, fault); err != nil {
 			return false, err
@@ -386,6 +391,25 @@ func (s *Sink) answered(t *target, b *outBatch, result *wire.ProduceResult) (for
 	t.inFlight = false
 	return false, nil
 }
+
+// fromMemory says that a broker denies a transaction that was begun (INVALID_TXN_STATE), as one does that has stood still or
+// was cut off: until it hears of its successor it asks itself, or another such broker, for what a later coordinator has been
+// told. Another producer would be the reason of another answer, as its epoch is newer. A denial that lasts is believed. The
+// partition is not added once more: to a transaction that was ended that would be the beginning of another one, without what was
+// written before. Under mu.
+func (s *Sink) fromMemory(t *target, fault error, now time.Time) bool {
+	if !wire.HasCode(fault, wire.CodeInvalidTxnState) || t.queue[0].share.Transaction().Expired(now) {
+		return false
+	}
+	if t.deniedSince.IsZero() {
+		t.deniedSince = now
+	}
+	return now.Sub(t.deniedSince) < min(deniedGrace, s.cfg.Produce.DeliveryTimeout/2)
+}
+
+// deniedGrace is how long a transaction may be denied. A broker that goes on hears of its successor within
+// broker.heartbeat.interval.ms (2 s).
+const deniedGrace = 10 * time.Second
 
 // retriable makes an error of the broker one that can be tried again.
 type retriable struct{ error }

@@ -36,6 +36,8 @@ type target struct {
 	// tries counts failures in a row; notBefore is when the next try is due.
 	tries     int
 	notBefore time.Time
+	// deniedSince is since when brokers have denied the transaction that was begun; zero: they do not.
+	deniedSince time.Time
 	// producer numbers the batches of the partition from sequence on; nil: none yet. Not of transactions.
 	producer *wire.Producer
 	sequence int32

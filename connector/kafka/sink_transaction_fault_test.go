@@ -23,7 +23,7 @@ import (
 func TestFenced(t *testing.T) {
 	t.Parallel()
 	f := startFake(t, kfake.SeedTopics(1, "out"))
-	x := startTransactional(t, f, &graph.KafkaSink{Topic: "out", Properties: forSink(f)})
+	x := startTransactional(t, f, &graph.KafkaSink{Topic: "out", Properties: forSink(f, "delivery.timeout.ms", "2000")}) // kfake denies the transaction
 	x.write(sequel(0, 1, 0))
 	x.seal(1)
 	x.transactions(1)
@@ -89,7 +89,7 @@ func TestRefusals(t *testing.T) {
 				f.KeepControl()
 				return test.respond(req, test.code), nil, true
 			})
-			x := startTransactional(t, f, &graph.KafkaSink{Topic: "out", Properties: forSink(f)})
+			x := startTransactional(t, f, &graph.KafkaSink{Topic: "out", Properties: forSink(f, "delivery.timeout.ms", "2000")})
 			_ = x.sink.Write(testContext(t), sequel(0, 1, 0)) // fails where no id can be had
 			err := x.failure()
 			var e *Error
@@ -97,6 +97,21 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("error %v", err)
 			}
 		})
+	}
+}
+
+// TestDeniedFromMemory: a broker that has stood still denies a transaction of which its successor knows. The sink goes on there.
+func TestDeniedFromMemory(t *testing.T) {
+	t.Parallel()
+	f := startFake(t, kfake.SeedTopics(1, "out"))
+	x := startTransactional(t, f, &graph.KafkaSink{Topic: "out", Properties: forSink(f)})
+	x.write(sequel(0, 1, 0))
+	x.checkpoint(1)
+	produceErrors(f, kerr.InvalidTxnState.Code, 3)
+	x.write(sequel(1, 2, 0))
+	x.checkpoint(2)
+	if got := values(t, f, "out", 3)[0]; len(got) != 3 {
+		t.Errorf("output %q, want 3 records", got)
 	}
 }
 
