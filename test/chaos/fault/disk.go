@@ -15,6 +15,7 @@ import (
 
 	"github.com/sluice-stream/sluice/internal/failpoint"
 	"github.com/sluice-stream/sluice/test/chaos/rig"
+	"github.com/sluice-stream/sluice/test/chaos/workload"
 	"github.com/sluice-stream/sluice/test/integration/cluster"
 )
 
@@ -34,6 +35,18 @@ func diskFaults() []Fault {
 	takeOver := Expect{MinAttempts: 1, MaxAttempts: 2, States: []string{running}}
 	return []Fault{
 		{ID: "F14", What: "the disk of the job manager is full", Tune: func(t *Tuning) { t.DiskBytes = smallDiskBytes }, Inject: fillDisk},
+		{
+			ID: "F14", Variant: "files", What: "the disk of the job manager is full, and the state of each checkpoint needs new files", Kinds: []workload.Kind{workload.B},
+			Tune: func(t *Tuning) {
+				t.DiskBytes, t.Keys, t.KeyBytes = smallDiskBytes, largeKeys, largeKeyBytes
+			},
+			Inject: func(ctx context.Context, s *Scene) error {
+				if err := awaitFiles(ctx, filepath.Join(s.DataDir(), "blobs", s.Job)); err != nil {
+					return err
+				}
+				return fillDisk(ctx, s)
+			},
+		},
 		{
 			ID: "F15", What: "a write to the job manager's disk has an unknown outcome, once",
 			Tune: func(t *Tuning) {
@@ -76,7 +89,8 @@ func diskFaults() []Fault {
 	}
 }
 
-// fillDisk leaves no byte free for a while. The checkpoint that cannot be written stays pending.
+// fillDisk leaves no byte free for a while. The checkpoint that cannot be written stays pending. While the database has pages
+// to use again, checkpoints go on as if nothing were the matter.
 func fillDisk(ctx context.Context, s *Scene) error {
 	ballast := filepath.Join(filepath.Dir(s.DataDir()), "ballast")
 	s.Begin()
@@ -94,7 +108,14 @@ func fillDisk(ctx context.Context, s *Scene) error {
 	if !errors.Is(err, syscall.ENOSPC) {
 		return fmt.Errorf("filling the disk: %w", err)
 	}
-	job, err := s.WaitFor(ctx, s.Job, "in trouble for want of space", diskTrouble, func(j *cluster.Job) bool { return says(j, []string{"no space left"}) })
+	before, err := s.now(ctx)
+	if err != nil {
+		return errors.Join(err, os.Remove(ballast))
+	}
+	const goesOn = 5 // checkpoints, one a second
+	job, err := s.WaitFor(ctx, s.Job, "in trouble for want of space, or going on", diskTrouble, func(j *cluster.Job) bool {
+		return says(j, []string{"no space left"}) || s.Workload.Kind() != workload.B && j.LatestID() > before.LatestID()+goesOn
+	})
 	if err != nil {
 		return errors.Join(err, os.Remove(ballast))
 	}
