@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/sluice-stream/sluice/internal/failpoint"
 	"github.com/sluice-stream/sluice/test/chaos/proxy"
@@ -107,13 +108,14 @@ func newHijacker(s *Scene) (*hijacker, error) {
 
 // take does InitProducerId on every idle id of an attempt, and says how many there were. Idle ones are those that the sinks
 // go on with: taking over one with an open transaction may hit what a completed checkpoint names, which is the loss of data
-// that it is.
+// that it is. So they are taken all at once: one that waits for its turn may be in use by then.
 func (h *hijacker) take(ctx context.Context, attempt int64) (int, error) {
 	transactions, err := kadm.NewClient(h.client).ListTransactions(ctx, nil, []string{"Empty"})
 	if err != nil {
 		return 0, fmt.Errorf("listing transactions: %w", err)
 	}
 	taken := 0
+	var g errgroup.Group
 	for _, t := range transactions.Sorted() {
 		of := fmt.Sprintf("/%d", attempt) // ids end in job/sink/subtask/attempt/number
 		if !strings.Contains(t.TxnID, "/"+h.job+"/") || !strings.HasSuffix(path.Dir(t.TxnID), of) {
@@ -123,12 +125,15 @@ func (h *hijacker) take(ctx context.Context, attempt int64) (int, error) {
 		id := t.TxnID
 		request.TransactionalID, request.TransactionTimeoutMillis = &id, int32(time.Minute/time.Millisecond)
 		request.ProducerID, request.ProducerEpoch = -1, -1
-		if _, err := request.RequestWith(ctx, h.client); err != nil {
-			return taken, fmt.Errorf("taking over %s: %w", t.TxnID, err)
-		}
+		g.Go(func() error {
+			if _, err := request.RequestWith(ctx, h.client); err != nil {
+				return fmt.Errorf("taking over %s: %w", id, err)
+			}
+			return nil
+		})
 		taken++
 	}
-	return taken, nil
+	return taken, g.Wait()
 }
 
 // hijackSome repeats take until there was something to take over.
