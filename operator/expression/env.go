@@ -61,7 +61,7 @@ const (
 // base is the environment without key and value. It is made once, when first needed: programs that run
 // no expression start without it.
 var base = sync.OnceValues(func() (*cel.Env, error) {
-	return cel.NewEnv(
+	return cel.NewEnv(append(bytesFunctions(),
 		cel.OptionalTypes(), ext.Strings(), ext.Lists(ext.ListsMaxRangeSize(maxRange)), ext.Math(), ext.Encoders(), ext.Bindings(),
 		ext.TwoVarComprehensions(),
 		cel.DefaultUTCTimeZone(true), cel.CrossTypeNumericComparisons(true),
@@ -69,13 +69,12 @@ var base = sync.OnceValues(func() (*cel.Env, error) {
 		cel.ExpressionNodeLimit(maxNodes), cel.RegexProgramSizeLimit(maxRegexProgram),
 		cel.ASTValidators(cel.ValidateRegexLiterals(), cel.ValidateDurationLiterals(), cel.ValidateTimestampLiterals(),
 			cel.ValidateComprehensionNestingLimit(maxComprehensions), cel.ValidateBindNestingLimit(maxBinds)),
-		bytesFunctions(),
 		cel.Variable(varHeaders, cel.ListType(cel.MapType(cel.StringType, cel.DynType))),
 		cel.Variable(varTimestamp, cel.TimestampType),
 		cel.Variable(varTopic, cel.StringType),
 		cel.Variable(varPartition, cel.IntType),
 		cel.Variable(varOffset, cel.IntType),
-	)
+	)...)
 })
 
 func environment(key, value graph.Format) (*cel.Env, error) {

@@ -180,12 +180,12 @@ func TestJournal(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if done := slices.Sorted(maps.Keys(j.done)); !slices.Equal(done, step.done) || len(j.outcomes) != step.outcomes || (newestOf(j.outcomes).red() == 0) != (step.outcomes == 0) {
+		if done := slices.Sorted(maps.Keys(j.done)); !slices.Equal(done, step.done) || len(j.outcomes) != step.outcomes || (redRuns(j.outcomes) == 0) != (step.outcomes == 0) {
 			t.Errorf("revisions %v: %d outcomes, done %v", step.revisions, len(j.outcomes), done)
 		}
 		if len(step.revisions) == 2 {
-			if err := j.add(outcome("F2/x")); err != nil || newestOf(j.outcomes).red() != 0 || len(j.outcomes) != 3 {
-				t.Errorf("mended: %v, %d red, %d outcomes", err, newestOf(j.outcomes).red(), len(j.outcomes))
+			if err := j.add(outcome("F2/x")); err != nil || redRuns(j.outcomes) != 0 || len(j.outcomes) != 3 {
+				t.Errorf("mended: %v, %d red, %d outcomes", err, redRuns(j.outcomes), len(j.outcomes))
 			}
 		}
 		if err := j.close(); err != nil {

@@ -83,25 +83,17 @@ func (j *journal) add(o Outcome) error {
 	return json.NewEncoder(j.file).Encode(o)
 }
 
-// newest says of each run, by its key, whether its newest outcome is right.
-type newest map[string]bool
-
-func newestOf(outcomes []Outcome) newest {
-	of := newest{}
+// redRuns counts the runs that are not right by their newest outcome.
+func redRuns(outcomes []Outcome) int {
+	red := map[string]bool{}
 	for _, o := range outcomes {
-		of[runKey(o.Kafka, o.Fault, o.Seed)] = o.OK()
-	}
-	return of
-}
-
-// red counts the runs that are not right by their newest outcome.
-func (n newest) red() (red int) {
-	for _, ok := range n {
-		if !ok {
-			red++
+		if key := runKey(o.Kafka, o.Fault, o.Seed); o.OK() {
+			delete(red, key)
+		} else {
+			red[key] = true
 		}
 	}
-	return red
+	return len(red)
 }
 
 func (j *journal) close() error {

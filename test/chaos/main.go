@@ -158,7 +158,7 @@ func (s *settings) conclude(j *journal) error {
 			return err
 		}
 	}
-	if newestOf(j.outcomes).red() > 0 {
+	if redRuns(j.outcomes) > 0 {
 		return errRed
 	}
 	return nil

@@ -172,13 +172,13 @@ func numbered(name string) int {
 // runs without a failure, the rate of failures is below 3/n with a confidence of 95 %.
 func bound(outcomes []Outcome, total sums) string {
 	var b strings.Builder
-	switch newest := newestOf(outcomes); {
+	switch red := redRuns(outcomes); {
 	case total.red == 0:
 		fmt.Fprintf(&b, "All of %d runs are right.", total.runs)
-	case newest.red() == 0:
+	case red == 0:
 		fmt.Fprintf(&b, "%d of %d outcomes are not right; each of these runs was made again, and is right.", total.red, total.runs)
 	default:
-		fmt.Fprintf(&b, "%d of %d outcomes are not right; %d runs are not right to the last.", total.red, total.runs, newest.red())
+		fmt.Fprintf(&b, "%d of %d outcomes are not right; %d runs are not right to the last.", total.red, total.runs, red)
 	}
 	if total.judged > 0 && total.lost+total.dup+total.order+total.phantom+int64(total.hung) == 0 {
 		fmt.Fprintf(&b, " No outcome has a record that is duplicate, out of order, a phantom, or lost without the job saying so, or a transaction that hangs: with a confidence of 95 %% less than %.2g %% of such runs would have (rule of three, of %d outcomes whose data was read).",

@@ -224,7 +224,7 @@ func (st *stage) setUp(ctx context.Context) (err error) {
 	st.work, err = workload.New(st.run.Kind, workload.Params{
 		Name: fmt.Sprintf("chaos-%x-%x", time.Now().UnixNano(), st.run.Seed), Brokers: s.ground.Led(), Replication: rig.Brokers,
 		Guarantee: s.guarantee, CheckpointTimeout: tuning.CheckpointTimeout, TransactionTimeout: tuning.TransactionTimeout,
-		SourceProperties: tuning.SourceProperties, OffsetStorage: tuning.OffsetStorage,
+		SourceProperties: tuning.SourceProperties, OffsetStorage: tuning.OffsetStorage, Retain: tuning.Retain,
 	})
 	if err != nil {
 		return err

@@ -58,6 +58,8 @@ type Tuning struct {
 	Cold bool
 	// DiskBytes, if set, is the size of the file system that holds the job manager's data directory.
 	DiskBytes int64
+	// Retain is how many checkpoints are kept; 0: as many as by default.
+	Retain int
 	// SourceProperties are further Kafka properties of the sources.
 	SourceProperties map[string]string
 	// Keys of the input and the length of each; 0: as the generator does by itself.

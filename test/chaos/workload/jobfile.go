@@ -15,7 +15,11 @@ func (w *Workload) JobFile() string {
 	p := w.params
 	var f strings.Builder
 	fmt.Fprintf(&f, "name: %s\nparallelism: %d\n", p.Name, p.Parallelism)
-	fmt.Fprintf(&f, "checkpoint: {interval: %v, timeout: %v, tolerableFailures: 5}\n", p.CheckpointInterval, p.CheckpointTimeout)
+	retain := ""
+	if p.Retain > 0 {
+		retain = fmt.Sprintf(", retain: %d", p.Retain)
+	}
+	fmt.Fprintf(&f, "checkpoint: {interval: %v, timeout: %v, tolerableFailures: 5%s}\n", p.CheckpointInterval, p.CheckpointTimeout, retain)
 	f.WriteString("restart: {strategy: exponential-delay, initial: 0s, max: 1s, attempts: 1000, healthyAfter: 5s}\n")
 	fmt.Fprintf(&f, "sources:\n%s%s", w.source("in", w.In()), w.source("compacted", w.Compacted()))
 	if w.kind == D { // a sink behind each source, in its chain: only there are batches passed on unopened

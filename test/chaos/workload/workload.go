@@ -55,6 +55,8 @@ type Params struct {
 	CheckpointInterval time.Duration
 	// CheckpointTimeout; default 10 s.
 	CheckpointTimeout time.Duration
+	// Retain is how many checkpoints are kept; 0: as many as by default.
+	Retain int
 	// TransactionTimeout is transaction.timeout.ms of the sink; default 60 s. Exactly-once only.
 	TransactionTimeout time.Duration
 	// OffsetStorage is where the sources publish their offsets; default kafka.
