@@ -143,6 +143,8 @@ func (c *Coordinator) Step(now time.Time, ev Event) []Effect {
 		c.onAck(now, ev)
 	case Decline:
 		c.onDecline(now, ev)
+	case HeldUp:
+		c.onHeldUp(now, ev)
 	case IDsReserved:
 		c.onReserved(now, ev)
 	case Persisted:
@@ -181,8 +183,13 @@ func (c *Coordinator) stale(ev Event, f ident.Fence) bool {
 
 // advance does what is due at now: retries, the next trigger. What expires has done so.
 func (c *Coordinator) advance(now time.Time) {
-	if p := c.pending; p != nil && p.phase == phaseRetry && !now.Before(p.retryAt) {
-		c.persist(now)
+	if p := c.pending; p != nil {
+		switch {
+		case p.phase == phaseRetry && !now.Before(p.retryAt):
+			c.persist(now)
+		case p.phase == phaseCollecting && !now.Before(p.heldUntil):
+			p.reason, p.heldUntil = "", time.Time{}
+		}
 	}
 	due := c.due()
 	if due.IsZero() || now.Before(due) {
@@ -198,7 +205,7 @@ func (c *Coordinator) advance(now time.Time) {
 // expire gives a checkpoint up that was not acknowledged in time.
 func (c *Coordinator) expire(now time.Time) {
 	p := c.pending
-	if p != nil && (p.phase == phaseCollecting || failpoint.Bug(failpoint.ExpireDuringWrite)) && !now.Before(p.triggered.Add(c.cfg.Timeout)) {
+	if p != nil && (p.phase == phaseCollecting || failpoint.Bug(failpoint.ExpireDuringWrite)) && !now.Before(p.expiresAt(c.cfg.Timeout)) {
 		c.fail(now, fmt.Sprintf("expired after %s: %s", c.cfg.Timeout, p.missingText(c.attempt)))
 	}
 }
@@ -211,6 +218,9 @@ func (c *Coordinator) Deadline() time.Time {
 	if p := c.pending; p != nil {
 		switch p.phase {
 		case phaseCollecting:
+			if !p.heldUntil.IsZero() {
+				return p.heldUntil
+			}
 			return p.triggered.Add(c.cfg.Timeout)
 		case phaseRetry:
 			return p.retryAt

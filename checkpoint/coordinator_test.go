@@ -22,6 +22,7 @@ import (
 //	end EPOCH.ATTEMPT
 //	ack N EPOCH.ATTEMPT subtask… [txn=(id@pid:epoch …)] [age=] [next=] [inline=]
 //	decline N EPOCH.ATTEMPT subtask
+//	held N EPOCH.ATTEMPT subtask
 //	reserved THROUGH [err=]
 //	persisted N [err=] [unknown]
 //	final EPOCH.ATTEMPT [drain]
@@ -130,6 +131,8 @@ func (tr *transcript) event(t *testing.T, d *datadriven.TestData) Event {
 		return AttemptEnded{Fence: fence(t, arg(0)), Why: "tm-1 lost"}
 	case "decline":
 		return Decline{Checkpoint: id(t, arg(0)), Fence: fence(t, arg(1)), Subtask: subtasks(t, []string{arg(2)})[0], Reason: "disk full"}
+	case "held":
+		return HeldUp{Checkpoint: id(t, arg(0)), Fence: fence(t, arg(1)), Subtask: subtasks(t, []string{arg(2)})[0], Reason: "no space left"}
 	case "reserved":
 		return IDsReserved{Through: id(t, arg(0)), Err: err}
 	case "persisted":

@@ -67,6 +67,14 @@ type Decline struct {
 	Reason     string
 }
 
+// HeldUp says that state of a subtask finds no room where it is stored. It comes again with each try.
+type HeldUp struct {
+	Fence      ident.Fence
+	Checkpoint ident.CheckpointID
+	Subtask    ident.Subtask
+	Reason     string
+}
+
 // IDsReserved answers ReserveIDs. With Err nothing was reserved; it is asked for again.
 type IDsReserved struct {
 	Through ident.CheckpointID
@@ -102,6 +110,7 @@ func (AttemptStarted) event() {}
 func (AttemptEnded) event()   {}
 func (Ack) event()            {}
 func (Decline) event()        {}
+func (HeldUp) event()         {}
 func (IDsReserved) event()    {}
 func (Persisted) event()      {}
 func (FinalRequested) event() {}
@@ -124,6 +133,11 @@ func (e Ack) String() string {
 // String names checkpoint, attempt, subtask and reason.
 func (e Decline) String() string {
 	return fmt.Sprintf("decline %d of %s by %s: %s", e.Checkpoint, e.Fence, e.Subtask, e.Reason)
+}
+
+// String names checkpoint, attempt, subtask and reason.
+func (e HeldUp) String() string {
+	return fmt.Sprintf("%d of %s is held up by %s: %s", e.Checkpoint, e.Fence, e.Subtask, e.Reason)
 }
 
 // String names the last id that may be used, or what went wrong.

@@ -22,6 +22,8 @@ const (
 	// minTransactionLeft is the least time that a transaction must have left when its manifest is
 	// written (DESIGN rule 12); a fifth of its timeout if that is more.
 	minTransactionLeft = 30 * time.Second
+	// heldUpFor is how long a checkpoint counts as held up after it was last said: longer than the pause between two tries.
+	heldUpFor = 20 * time.Second
 )
 
 // InlineLimit is how many bytes of state each of n stateful subtasks may put into an ack, so that the
@@ -54,6 +56,14 @@ type pending struct {
 	retryAt  time.Time
 	tries    int
 	reason   string
+	// heldUntil: it does not expire before; zero: nothing holds it up.
+	heldUntil time.Time
+}
+
+// expiresAt is when a checkpoint fails whose acks are not all there. One that is held up by a full disk waits for space, as
+// one does whose manifest finds none: a restart, to which failures lead, makes no room.
+func (p *pending) expiresAt(timeout time.Duration) time.Time {
+	return later(p.triggered.Add(timeout), p.heldUntil)
 }
 
 // missing lists the subtasks of a whose ack is awaited, in order.
@@ -126,6 +136,18 @@ func (c *Coordinator) onDecline(now time.Time, ev Decline) {
 	default:
 		c.fail(now, fmt.Sprintf("declined by %s: %s", ev.Subtask, ev.Reason))
 	}
+}
+
+func (c *Coordinator) onHeldUp(now time.Time, ev HeldUp) {
+	if c.stale(ev, ev.Fence) {
+		return
+	}
+	p := c.pending
+	if p == nil || ev.Checkpoint != p.id || p.phase != phaseCollecting || p.acks[ev.Subtask] != nil {
+		c.ignore(ev, "the checkpoint does not wait for it")
+		return
+	}
+	p.reason, p.heldUntil = fmt.Sprintf("checkpoint %d waits for state of %s: %s", p.id, ev.Subtask, ev.Reason), now.Add(heldUpFor)
 }
 
 // complete turns the full set of acks into a manifest and has it written.

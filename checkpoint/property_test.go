@@ -154,6 +154,10 @@ func (w *world) act() {
 		}
 		w.step(FinalRequested{Fence: w.fence, Drain: w.rng.IntN(2) == 0})
 	case 3:
+		if w.rng.IntN(2) == 0 {
+			w.step(HeldUp{Fence: w.anyFence(), Checkpoint: w.anyID(), Subtask: w.anySubtask(), Reason: "full"})
+			return
+		}
 		w.step(Decline{Fence: w.anyFence(), Checkpoint: w.anyID(), Subtask: w.anySubtask(), Reason: "no"})
 	case 4, 5:
 		w.now = w.now.Add(time.Duration(w.rng.IntN(3000)) * time.Millisecond)

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/sluice-stream/sluice/checkpoint"
 	"github.com/sluice-stream/sluice/checkpoint/blob"
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/ident"
@@ -54,14 +55,23 @@ func (s *sessionService) PutState(stream grpc.ClientStreamingServer[pb.PutStateR
 	key := blob.Key{Job: job, Checkpoint: ident.CheckpointID(h.GetCheckpoint()), Subtask: wire.SubtaskFromProto(h.GetSubtask()), Operator: h.GetOperator()}
 	stored, err := s.m.blobs.Put(stream.Context(), key, h.GetSizeBytes(), h.GetCrc32C(), next)
 	if err != nil {
-		level := slog.LevelError
-		if errors.Is(err, blob.ErrDiscarded) || stream.Context().Err() != nil { // its checkpoint has failed, which is told elsewhere
-			level = slog.LevelDebug
-		}
-		s.m.log.Log(stream.Context(), level, "state upload failed", "job", job, "checkpoint", h.GetCheckpoint(), "subtask", wire.SubtaskFromProto(h.GetSubtask()).String(), "reason", err)
-		return status.Errorf(codes.Unavailable, "the job manager cannot store the state: %v", err)
+		return s.notStored(stream.Context(), key, fence, err)
 	}
 	return stream.SendAndClose(&pb.PutStateResponse{Blob: wire.BlobToProto(stored)})
+}
+
+// notStored answers an upload that failed. For want of space its checkpoint waits, and the upload is sent again.
+func (s *sessionService) notStored(ctx context.Context, key blob.Key, fence ident.Fence, err error) error {
+	level, code := slog.LevelError, codes.Unavailable
+	switch {
+	case errors.Is(err, blob.ErrDiscarded), ctx.Err() != nil: // its checkpoint has failed, which is told elsewhere
+		level = slog.LevelDebug
+	case errors.Is(err, blob.ErrNoSpace):
+		level, code = slog.LevelWarn, codes.ResourceExhausted
+		s.m.post(ctx, key.Job, checkpointEvent{checkpoint.HeldUp{Fence: fence, Checkpoint: key.Checkpoint, Subtask: key.Subtask, Reason: err.Error()}})
+	}
+	s.m.log.Log(ctx, level, "state upload failed", "job", key.Job, "checkpoint", key.Checkpoint, "subtask", key.Subtask.String(), "reason", err)
+	return status.Errorf(code, "the job manager cannot store the state: %v", err)
 }
 
 // GetState reads a piece that a manifest names; see session.proto.

@@ -25,6 +25,8 @@ const (
 	chunkBytes = 512 << 10
 	// chunkTimeout bounds the transfer of a piece of state: a base and a rate of at least 1 MiB/s.
 	transferBase = 30 * time.Second
+	// An upload for which there is no room is sent again after a pause that doubles.
+	spaceRetryMin, spaceRetryMax = time.Second, 8 * time.Second
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -42,8 +44,23 @@ func transferTimeout(sizeBytes int64) time.Duration {
 	return transferBase + time.Duration(sizeBytes>>20)*time.Second
 }
 
-// put uploads one piece; the blob is durable at the job manager when it returns.
+// put uploads one piece; the blob is durable at the job manager when it returns. While there is no room for it there, it is
+// sent again and again: the job manager tells of it, and ends ctx when it gives the checkpoint up.
 func (t *stateTransfer) put(ctx context.Context, a *manifest.Ack, operator string, state []byte) (manifest.Blob, error) {
+	for pause := spaceRetryMin; ; pause = min(2*pause, spaceRetryMax) {
+		blob, err := t.putOnce(ctx, a, operator, state)
+		if status.Code(err) != codes.ResourceExhausted {
+			return blob, err
+		}
+		select {
+		case <-ctx.Done():
+			return blob, err
+		case <-time.After(pause):
+		}
+	}
+}
+
+func (t *stateTransfer) putOnce(ctx context.Context, a *manifest.Ack, operator string, state []byte) (manifest.Blob, error) {
 	ctx, cancel := context.WithTimeout(ctx, transferTimeout(int64(len(state))))
 	defer cancel()
 	stream, err := t.client.PutState(ctx)

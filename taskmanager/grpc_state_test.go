@@ -2,6 +2,7 @@ package taskmanager
 
 import (
 	"context"
+	"errors"
 	"io"
 	"testing"
 	"testing/synctest"
@@ -11,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
 	"github.com/sluice-stream/sluice/taskmanager/subtask"
 )
@@ -77,4 +79,52 @@ func TestStateOverABrokenLine(t *testing.T) {
 			}
 		})
 	}
+}
+
+// fullDisk refuses so many uploads.
+type fullDisk struct {
+	pb.SessionServiceClient
+	refusals, uploads int
+}
+
+func (f *fullDisk) PutState(ctx context.Context, _ ...grpc.CallOption) (grpc.ClientStreamingClient[pb.PutStateRequest, pb.PutStateResponse], error) {
+	f.uploads++
+	return &upload{disk: f, ctx: ctx}, nil
+}
+
+type upload struct {
+	grpc.ClientStream
+	disk *fullDisk
+	ctx  context.Context
+	got  []byte
+}
+
+func (u *upload) Send(m *pb.PutStateRequest) error {
+	u.got = append(u.got, m.GetData()...)
+	return nil
+}
+
+func (u *upload) CloseAndRecv() (*pb.PutStateResponse, error) {
+	if u.disk.uploads <= u.disk.refusals {
+		return nil, status.Error(codes.ResourceExhausted, "no space left")
+	}
+	return &pb.PutStateResponse{Blob: &pb.Blob{Name: string(u.got)}}, u.ctx.Err()
+}
+
+// TestUploadWaitsForSpace: state is sent again, and whole, until there is room for it or nobody waits for it any more.
+func TestUploadWaitsForSpace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		transfer := stateTransfer{client: &fullDisk{refusals: 20}}
+		blob, err := transfer.put(t.Context(), &manifest.Ack{Job: "j"}, "count", []byte("state"))
+		if err != nil || blob.Name != "state" {
+			t.Errorf("after %d refusals: %q, %v", 20, blob.Name, err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		began := time.Now()
+		transfer = stateTransfer{client: &fullDisk{refusals: 1000}}
+		if _, err := transfer.put(ctx, &manifest.Ack{Job: "j"}, "count", []byte("state")); status.Code(errors.Unwrap(err)) != codes.ResourceExhausted || time.Since(began) != time.Minute {
+			t.Errorf("given up after %s: %v", time.Since(began), err)
+		}
+	})
 }

@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
@@ -41,6 +42,8 @@ var (
 	ErrUpload = errors.New("upload does not match its header")
 	// ErrDiscarded is returned for an upload that comes when its checkpoint has failed.
 	ErrDiscarded = errors.New("the checkpoint was given up")
+	// ErrNoSpace is returned for an upload that finds no room on the disk: it can be sent again.
+	ErrNoSpace = errors.New("no space left for state")
 	// ErrDamaged is returned for a file that is not what the manifest says.
 	ErrDamaged = errors.New("state file is damaged")
 )
@@ -85,7 +88,7 @@ func (s *Store) Close() error { return s.root.Close() }
 
 // Put stores sizeBytes bytes with the given CRC32C that next returns piece by piece, until io.EOF. The
 // name it returns is durable. An upload that differs from size or checksum is ErrUpload, one for a checkpoint that was
-// discarded meanwhile ErrDiscarded; after an error nothing is left but possibly a temporary file, which Sweep removes.
+// discarded meanwhile ErrDiscarded, one for which there is no room ErrNoSpace; after an error nothing is left but possibly a temporary file, which Sweep removes.
 func (s *Store) Put(ctx context.Context, key Key, sizeBytes int64, crc uint32, next func() ([]byte, error)) (manifest.Blob, error) {
 	if err := checkKey(key); err != nil {
 		return manifest.Blob{}, err
@@ -96,11 +99,18 @@ func (s *Store) Put(ctx context.Context, key Key, sizeBytes int64, crc uint32, n
 	}
 	blob := manifest.Blob{Name: fileName(key), SizeBytes: sizeBytes, CRC32C: crc}
 	if err := s.writeFor(ctx, discarded{key.Job, key.Checkpoint}, blob, next); err != nil {
+		if noSpace(err) {
+			err = fmt.Errorf("%w: %w", ErrNoSpace, err)
+		}
 		return manifest.Blob{}, fmt.Errorf("store state of %s by %s for checkpoint %d in %s: %w",
 			key.Operator, key.Subtask, key.Checkpoint, s.dir, err)
 	}
 	return blob, nil
 }
+
+// noSpace says whether the disk is full, or what its owner may use of it. A file that could not be written whole is thrown
+// away, so that it does not matter which step met it.
+func noSpace(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
 
 // writeFor writes a file that stays only if its checkpoint is not discarded: Discard, which may list the files while
 // this one is written, makes that known before.

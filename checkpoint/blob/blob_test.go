@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -297,5 +298,23 @@ func TestLateUpload(t *testing.T) {
 	s.noteDiscarded(discarded{"j", 99}, time.Now().Add(2*discardedFor))
 	if len(s.discarded) != 1 {
 		t.Errorf("%d checkpoints count as discarded hours later, want the newest only", len(s.discarded))
+	}
+}
+
+// TestNoSpace: a disk that fills up during an upload is told apart from all else, and nothing is left.
+func TestNoSpace(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	for _, c := range []struct {
+		errno syscall.Errno
+		want  bool
+	}{{syscall.ENOSPC, true}, {syscall.EDQUOT, true}, {syscall.EIO, false}} {
+		_, err := s.Put(t.Context(), key, 5, 0, func() ([]byte, error) { return nil, &os.PathError{Op: "write", Path: "f", Err: c.errno} })
+		if errors.Is(err, ErrNoSpace) != c.want {
+			t.Errorf("%v: %v", c.errno, err)
+		}
+	}
+	if left := list(t, dir); len(left) > 0 {
+		t.Errorf("%v left", left)
 	}
 }

@@ -25,9 +25,6 @@ func TestCatalogue(t *testing.T) {
 		if (f.Inject == nil) == (f.NotRun == "") {
 			t.Errorf("%s: want either a way to inject it or a reason why not", f.Name())
 		}
-		if f.Gap != "" && (f.Inject == nil || !strings.HasSuffix(f.Gap, ".")) {
-			t.Errorf("%s: want a way to show the gap %q, and a sentence", f.Name(), f.Gap)
-		}
 		if f.What == "" || f.Expect.MinAttempts > f.Expect.MaxAttempts {
 			t.Errorf("%s: what happens is %q, attempts %d to %d", f.Name(), f.What, f.Expect.MinAttempts, f.Expect.MaxAttempts)
 		}
@@ -40,15 +37,8 @@ func TestCatalogue(t *testing.T) {
 	if f, err := fault.Select("F1,F12/tm-jm"); err != nil || len(f) != 11 {
 		t.Errorf("F1 and F12/tm-jm are %d faults (%v), want 11: not those of F12 that begin with F1", len(f), err)
 	}
-	all, err := fault.Select("all")
-	gaps := 0
-	for _, f := range fault.Catalogue() {
-		if f.Gap != "" {
-			gaps++
-		}
-	}
-	if err != nil || len(all) != len(fault.Catalogue())-gaps || slices.ContainsFunc(all, func(f fault.Fault) bool { return f.Gap != "" }) {
-		t.Errorf("all are %d faults of %d (%v), want those without a known gap", len(all), len(fault.Catalogue()), err)
+	if all, err := fault.Select("all"); err != nil || len(all) != len(fault.Catalogue()) {
+		t.Errorf("all are %d faults of %d (%v)", len(all), len(fault.Catalogue()), err)
 	}
 	if f, err := fault.Select("F25/replaced"); err != nil || len(f) != 1 {
 		t.Errorf("a fault cannot be run by its name: %v", err)
@@ -129,9 +119,9 @@ func TestReport(t *testing.T) {
 	slow := good
 	slow.DetectMs, slow.Load1, slow.LargeEvery = ms(9), 4.2, 50
 	bad := Outcome{Report: oracle.Report{Seed: 5, Workload: workload.B, Lost: 1, Verdict: oracle.Verdict{"lost: 1\n--- log ---\nx", oracle.HungLSO + "behind"}}, Fault: "F12", Revision: "abc"}
-	faults := []fault.Fault{{ID: "F17", What: "the clock jumps", NotRun: "no clock"}, {ID: "F18", What: "it rots", Gap: "not seen."}}
+	faults := []fault.Fault{{ID: "F17", What: "the clock jumps", NotRun: "no clock"}, {ID: "F18", What: "it rots"}}
 	green := report([]Outcome{good, slow}, faults, nil, settings{remark: "A slow machine."})
-	for _, want := range []string{"\n\nA slow machine.\n\n", ", 512 KiB in every 50. record of 1 runs.\n", "at the end of 1 of the runs, p50 / p95 / max: 5 / 5 / 5", "All of 2 runs are right. No outcome has a record that is duplicate", "less than 1.5e+02 %", "of 2 outcomes whose data was read", "| F2 | 2 | 0 | 20 |", "9 / 9 / 9", "F17, the clock jumps: no clock", "F18, it rots: not seen."} {
+	for _, want := range []string{"\n\nA slow machine.\n\n", ", 512 KiB in every 50. record of 1 runs.\n", "at the end of 1 of the runs, p50 / p95 / max: 5 / 5 / 5", "All of 2 runs are right. No outcome has a record that is duplicate", "less than 1.5e+02 %", "of 2 outcomes whose data was read", "| F2 | 2 | 0 | 20 |", "9 / 9 / 9", "F17, the clock jumps: no clock"} {
 		if !strings.Contains(green, want) {
 			t.Errorf("the report lacks %q:\n%s", want, green)
 		}

@@ -103,8 +103,7 @@ func report(outcomes []Outcome, faults []fault.Fault, seeded []Finding, set sett
 	}
 	writeRed(&b, outcomes)
 	writeSeeded(&b, seeded)
-	writeLeftOut(&b, "Faults that are not run", faults, func(f fault.Fault) string { return f.NotRun })
-	writeLeftOut(&b, "Known gaps: faults that are run only when asked for, as Sluice does not stand them", faults, func(f fault.Fault) string { return f.Gap })
+	writeLeftOut(&b, faults)
 	return b.String()
 }
 
@@ -222,11 +221,11 @@ func drawnText(o Outcome) string {
 	return fmt.Sprintf("%s (%s)", o.Fault, strings.Join(o.Faults, ", "))
 }
 
-func writeLeftOut(b *strings.Builder, title string, faults []fault.Fault, why func(fault.Fault) string) {
-	header := "\n## " + title + "\n\n"
+func writeLeftOut(b *strings.Builder, faults []fault.Fault) {
+	header := "\n## Faults that are not run\n\n"
 	for _, f := range faults {
-		if why(f) != "" {
-			fmt.Fprintf(b, "%s- %s, %s: %s\n", header, f.Name(), f.What, why(f))
+		if f.NotRun != "" {
+			fmt.Fprintf(b, "%s- %s, %s: %s\n", header, f.Name(), f.What, f.NotRun)
 			header = ""
 		}
 	}

@@ -39,7 +39,6 @@ func diskFaults() []Fault {
 		{ID: "F14", What: "the disk of the job manager is full", Tune: func(t *Tuning) { t.DiskBytes, t.Retain = smallDiskBytes, keptAll }, Inject: fillDisk},
 		{
 			ID: "F14", Variant: "files", What: "the disk of the job manager is full, and the state of each checkpoint needs new files", Kinds: []workload.Kind{workload.B},
-			Gap: "uploads of state fail, and their checkpoints with them, instead of waiting for space; the job does not say so, and after tolerableFailures its attempt ends, which does not help. No data is lost.",
 			Tune: func(t *Tuning) {
 				t.DiskBytes, t.Keys, t.KeyBytes = smallDiskBytes, largeKeys, largeKeyBytes
 			},

@@ -34,9 +34,6 @@ type Fault struct {
 	Alone bool
 	// NotRun is why the fault cannot be brought about here; Inject is nil then.
 	NotRun string
-	// Gap is what Sluice does wrong so far. Such a fault is run only when it is asked for, not with
-	// all others, and the report says so.
-	Gap string
 }
 
 // Name is ID/VARIANT.
@@ -129,12 +126,11 @@ func copies(all []Fault) []Fault {
 	return out
 }
 
-// Select finds the faults of a list of names, separated by commas: F4 for all of its variants, or F4/NAME; or all, save
-// those that show a known gap.
+// Select finds the faults of a list of names, separated by commas: F4 for all of its variants, or F4/NAME; or all.
 func Select(names string) ([]Fault, error) {
 	all := Catalogue()
 	if names == "all" {
-		return slices.DeleteFunc(all, func(f Fault) bool { return f.Gap != "" }), nil
+		return all, nil
 	}
 	var selected []Fault
 	for name := range strings.SplitSeq(names, ",") {

@@ -29,7 +29,7 @@ const (
 
 // sideOf says what a fault breaks, by its number; false: it is not for mixed runs.
 func sideOf(f Fault) (side, bool) {
-	if f.Inject == nil || f.Gap != "" || f.Alone || f.Tune != nil || f.Expect.Final != "" {
+	if f.Inject == nil || f.Alone || f.Tune != nil || f.Expect.Final != "" {
 		return 0, false
 	}
 	switch f.ID {
