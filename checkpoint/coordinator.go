@@ -39,7 +39,7 @@ const (
 type Config struct {
 	// Interval is the time from trigger to trigger; 0: only final checkpoints are drawn.
 	Interval time.Duration
-	// Timeout is how long the acks may take; above 0.
+	// Timeout is how long the acks may take, where there is room for state; above 0.
 	Timeout time.Duration
 	// MinPause is the least time between the end of one checkpoint and the trigger of the next.
 	MinPause time.Duration
@@ -187,8 +187,8 @@ func (c *Coordinator) advance(now time.Time) {
 		switch {
 		case p.phase == phaseRetry && !now.Before(p.retryAt):
 			c.persist(now)
-		case p.phase == phaseCollecting && !now.Before(p.heldUntil):
-			p.reason, p.heldUntil = "", time.Time{}
+		case p.phase == phaseCollecting && !now.Before(p.hold.until):
+			p.release()
 		}
 	}
 	due := c.due()
@@ -205,8 +205,8 @@ func (c *Coordinator) advance(now time.Time) {
 // expire gives a checkpoint up that was not acknowledged in time.
 func (c *Coordinator) expire(now time.Time) {
 	p := c.pending
-	if p != nil && (p.phase == phaseCollecting || failpoint.Bug(failpoint.ExpireDuringWrite)) && !now.Before(p.expiresAt(c.cfg.Timeout)) {
-		c.fail(now, fmt.Sprintf("expired after %s: %s", c.cfg.Timeout, p.missingText(c.attempt)))
+	if p != nil && (p.phase == phaseCollecting || failpoint.Bug(failpoint.ExpireDuringWrite)) && !now.Before(p.expires) {
+		c.fail(now, p.held(fmt.Sprintf("expired after %s: %s", p.expires.Sub(p.triggered), p.missingText(c.attempt))))
 	}
 }
 
@@ -218,10 +218,10 @@ func (c *Coordinator) Deadline() time.Time {
 	if p := c.pending; p != nil {
 		switch p.phase {
 		case phaseCollecting:
-			if !p.heldUntil.IsZero() {
-				return p.heldUntil
+			if !p.hold.until.IsZero() {
+				return p.hold.until // not after it expires
 			}
-			return p.triggered.Add(c.cfg.Timeout)
+			return p.expires
 		case phaseRetry:
 			return p.retryAt
 		default:
@@ -292,7 +292,7 @@ func (c *Coordinator) trigger(now time.Time) {
 		kind = a.final
 	}
 	c.pending = &pending{
-		id: c.next, kind: kind, fence: a.fence, triggered: now,
+		id: c.next, kind: kind, fence: a.fence, triggered: now, expires: now.Add(c.cfg.Timeout),
 		acks: make(map[ident.Subtask]*manifest.Ack, len(a.expected)), phase: phaseCollecting,
 	}
 	c.next++

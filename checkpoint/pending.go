@@ -22,7 +22,7 @@ const (
 	// minTransactionLeft is the least time that a transaction must have left when its manifest is
 	// written (DESIGN rule 12); a fifth of its timeout if that is more.
 	minTransactionLeft = 30 * time.Second
-	// heldUpFor is how long a checkpoint counts as held up after it was last said: longer than the pause between two tries.
+	// heldUpFor is how long a checkpoint is shown as held up after it was last said: longer than the pause between two tries.
 	heldUpFor = 20 * time.Second
 )
 
@@ -49,6 +49,7 @@ type pending struct {
 	kind      Kind
 	fence     ident.Fence
 	triggered time.Time
+	expires   time.Time // if the acks are not all there
 	acks      map[ident.Subtask]*manifest.Ack
 	phase     phase
 
@@ -56,14 +57,14 @@ type pending struct {
 	retryAt  time.Time
 	tries    int
 	reason   string
-	// heldUntil: it does not expire before; zero: nothing holds it up.
-	heldUntil time.Time
+	hold     hold
 }
 
-// expiresAt is when a checkpoint fails whose acks are not all there. One that is held up by a full disk waits for space, as
-// one does whose manifest finds none: a restart, to which failures lead, makes no room.
-func (p *pending) expiresAt(timeout time.Duration) time.Time {
-	return later(p.triggered.Add(timeout), p.heldUntil)
+// hold is that state of a subtask found no room.
+type hold struct {
+	by    ident.Subtask
+	why   string    // empty: it never was; kept for the reason of a failure
+	until time.Time // it is shown until then; zero: it is not
 }
 
 // missing lists the subtasks of a whose ack is awaited, in order.
@@ -114,6 +115,9 @@ func (c *Coordinator) onAck(now time.Time, ev Ack) {
 		c.ignore(ev, "it is a repeat")
 	default:
 		p.acks[ev.Subtask] = &ev.Ack
+		if p.hold.by == ev.Subtask { // another one says so again
+			p.release()
+		}
 		if len(p.acks) == len(a.expected) {
 			c.complete(now)
 		}
@@ -138,16 +142,37 @@ func (c *Coordinator) onDecline(now time.Time, ev Decline) {
 	}
 }
 
+// onHeldUp has a checkpoint wait for space, as one does whose manifest finds none: a restart, to which failures lead, makes no
+// room. Whoever is held up has the whole timeout again, as a try may take long, and says so again if it fails.
 func (c *Coordinator) onHeldUp(now time.Time, ev HeldUp) {
 	if c.stale(ev, ev.Fence) {
 		return
 	}
-	p := c.pending
-	if p == nil || ev.Checkpoint != p.id || p.phase != phaseCollecting || p.acks[ev.Subtask] != nil {
+	p, a := c.pending, c.attempt
+	_, expected := a.expected[ev.Subtask]
+	if p == nil || ev.Checkpoint != p.id || p.phase != phaseCollecting || p.acks[ev.Subtask] != nil || !expected {
 		c.ignore(ev, "the checkpoint does not wait for it")
 		return
 	}
-	p.reason, p.heldUntil = fmt.Sprintf("checkpoint %d waits for state of %s: %s", p.id, ev.Subtask, ev.Reason), now.Add(heldUpFor)
+	p.hold = hold{by: ev.Subtask, why: fmt.Sprintf("state of %s: %s", ev.Subtask, ev.Reason), until: now.Add(heldUpFor)}
+	p.reason = fmt.Sprintf("checkpoint %d waits for %s", p.id, p.hold.why)
+	p.expires = later(p.expires, now.Add(max(c.cfg.Timeout, heldUpFor)))
+	for _, s := range a.order {
+		if ack := p.acks[s]; ack != nil && c.refuseOld(now, ack.Transactions) {
+			return
+		}
+	}
+}
+
+// release ends a hold; why there was one stays known.
+func (p *pending) release() { p.reason, p.hold.until = "", time.Time{} }
+
+// held adds what held a checkpoint up to the reason why it failed.
+func (p *pending) held(why string) string {
+	if p.hold.why == "" {
+		return why
+	}
+	return why + "; it waited for " + p.hold.why
 }
 
 // complete turns the full set of acks into a manifest and has it written.
@@ -161,23 +186,34 @@ func (c *Coordinator) complete(now time.Time) {
 	c.persist(now)
 }
 
-// persist emits the write, again after it failed. While the disk was full, transactions may have become too old:
-// nothing of the checkpoint is durable, so giving the attempt up loses nothing, and writing it might.
+// persist emits the write, again after it failed.
 func (c *Coordinator) persist(now time.Time) {
 	p := c.pending
-	for i := range p.manifest.Transactions {
-		if err := checkAge(&p.manifest.Transactions[i], now); err != nil {
-			why := err.Error()
-			if p.reason != "" {
-				why += "; " + p.reason
-			}
-			c.fail(now, why)
-			c.giveUp(why)
-			return
-		}
+	if c.refuseOld(now, p.manifest.Transactions) {
+		return
 	}
 	p.phase = phasePersisting
 	c.emit(Persist{Manifest: p.manifest, ReserveThrough: max(c.reserved, p.id+ReserveBlock)})
+}
+
+// refuseOld gives the attempt up if a transaction that no manifest names has become too old, as it may while the disk is full:
+// nothing of the checkpoint is durable, so that loses nothing, and writing it might.
+func (c *Coordinator) refuseOld(now time.Time, transactions []manifest.Transaction) bool {
+	for i := range transactions {
+		t := &transactions[i]
+		err := checkAge(t, now)
+		if err == nil || c.attempt.named.has(t.Key()) {
+			continue
+		}
+		why := c.pending.held(err.Error())
+		if c.pending.phase == phaseRetry {
+			why += "; " + c.pending.reason
+		}
+		c.fail(now, why)
+		c.giveUp(why)
+		return true
+	}
+	return false
 }
 
 func (c *Coordinator) onPersisted(now time.Time, ev Persisted) {

@@ -22,8 +22,13 @@ import (
 	"github.com/sluice-stream/sluice/slots"
 )
 
-// inboxSize bounds the messages that wait for a job loop.
-const inboxSize = 4096
+// The messages that wait for a job loop are bounded by so many, and so many for each subtask. A full inbox holds up the streams
+// of task managers, heartbeats of other jobs included: while the loop waits for its disk, each subtask may run, fail and end, and
+// acknowledge or decline a checkpoint or two.
+const (
+	inboxSize         = 4096
+	reportsPerSubtask = 8
+)
 
 // grantRoom is more than the grants that can wait for one job.
 const grantRoom = 16
@@ -132,6 +137,8 @@ type runner struct {
 	// startedAt is when this start of the job manager took the job up.
 	startedAt  time.Time
 	storeError string
+	// unstored: the record of the machine is not durable yet.
+	unstored bool
 	// damage is what of the job cannot be read, in a sentence; empty: all can.
 	damage string
 

@@ -132,7 +132,7 @@ func (r *runner) repeat(e job.RepeatDeploy) {
 	}
 	r.repeatSplits(e.Worker)
 	for ref, h := range d.handouts {
-		if d.placement[ref.subtask] == e.Worker {
+		if d.placement[ref.subtask] == e.Worker && h.Count > firstIDs { // the first ones come with the deployment
 			r.m.sessions.send(e.Worker, handOutMessage(r.id, d.fence, ref, h.Count))
 		}
 	}
@@ -210,10 +210,12 @@ func (r *runner) persistRecord(ctx context.Context, rec job.Record) error {
 	if rec.State.Terminal() {
 		r.stored.EndedAt = r.m.endNow()
 	}
+	r.unstored = true
 	for {
 		err := r.m.store.Update(ctx, func(tx *boltstore.Tx) error { return putRecord(tx, r.id, r.stored) })
 		switch {
 		case err == nil:
+			r.unstored = false
 			if r.storeError != "" {
 				r.storeError = ""
 				r.enqueue(commit.Tick{}) // a deployment may have waited for what was committed meanwhile
@@ -240,7 +242,7 @@ func (r *runner) commitMeanwhile(ctx context.Context, d time.Duration) error {
 	defer timer.Stop()
 	for {
 		inbox := r.inbox
-		if len(r.postponed) >= inboxSize {
+		if len(r.postponed) >= cap(r.inbox) {
 			inbox = nil
 		}
 		select {

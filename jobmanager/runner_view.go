@@ -39,7 +39,7 @@ func (m *Manager) newRunner(id ident.JobID, j *graph.Job, plan *graph.Physical, 
 	r := &runner{
 		m: m, id: id, name: j.Name, submitOrder: stored.SubmitOrder, submittedAt: stored.SubmittedAt, endedAt: stored.EndedAt,
 		log: m.log.With("job", string(id), "name", j.Name), decisions: m.decisions.of(id), graph: j, plan: plan, stored: stored,
-		inbox: make(chan any, inboxSize), grants: make(chan slots.Grant, grantRoom), over: make(chan struct{}), changed: make(chan struct{}),
+		inbox: make(chan any, max(inboxSize, reportsPerSubtask*len(plan.Subtasks()))), grants: make(chan slots.Grant, grantRoom), over: make(chan struct{}), changed: make(chan struct{}),
 		subtasks: map[ident.Subtask]subtaskView{}, stateSince: time.Now(), startedAt: time.Now(), overdue: before.overdue,
 	}
 	if stored.Record.State.Terminal() {
@@ -128,11 +128,14 @@ func (r *runner) show(now time.Time) (later time.Time) {
 // publish makes the state of now visible.
 func (r *runner) publish() {
 	r.moved = false
-	rec := r.machine.Record()
+	rec, endedAt := r.machine.Record(), r.stored.EndedAt
+	if r.unstored && rec.State.Terminal() && r.current != nil { // a job has ended when that is durable
+		rec, endedAt = r.current.record, time.Time{}
+	}
 	v := &jobView{
 		id: r.id, name: r.name, state: rec.State, attempt: rec.Attempt, parallelism: r.graph.Parallelism, restarts: rec.Restarts, plan: r.plan,
 		slots: r.m.scheduler.held(r.id), subtasks: maps.Clone(r.subtasks), checkpoints: r.coord.Status(), restored: r.restored,
-		submittedAt: r.submittedAt, stateSince: r.stateSince, endedAt: r.stored.EndedAt,
+		submittedAt: r.submittedAt, stateSince: r.stateSince, endedAt: endedAt,
 		committed: r.announced, commits: r.committer.Status(), discovery: r.discovery.Status(),
 		publications: r.publisher.Status(), publicationsFrom: r.startedAt,
 	}

@@ -327,11 +327,7 @@ func (tm *TaskManager) cancelLocked(a *attempt, why error) {
 	tm.running.Add(1)
 	go func() {
 		defer tm.running.Done()
-		t := time.NewTimer(tm.cfg.CancelTimeout)
-		defer t.Stop()
-		select {
-		case <-a.done:
-		case <-t.C:
+		if !endsWithin(tm.cfg.CancelTimeout, a.done) {
 			select {
 			case tm.fatal <- fmt.Errorf("attempt %s of job %s did not end within %s of its cancellation", a.id.fence, a.id.job, tm.cfg.CancelTimeout):
 			default:
@@ -346,6 +342,29 @@ func (tm *TaskManager) cancelLocked(a *attempt, why error) {
 			delete(tm.ending, a.id.job)
 		}
 	}()
+}
+
+// cancelBeats is in how many parts an attempt's time to end is counted.
+const cancelBeats = 30
+
+// endsWithin waits until done is closed, for so long at most. It counts beats of a ticker: while the process stood still its
+// subtasks had no time to end either.
+func endsWithin(timeout time.Duration, done <-chan struct{}) bool {
+	beat := time.NewTicker(max(timeout/cancelBeats, 1))
+	defer beat.Stop()
+	for range cancelBeats {
+		select {
+		case <-done:
+			return true
+		case <-beat.C:
+		}
+	}
+	select {
+	case <-done:
+		return true
+	default:
+		return false
+	}
 }
 
 // each calls f for the tasks of exactly this attempt.
@@ -441,45 +460,6 @@ func (r *reporter) Ack(ack *manifest.Ack) {
 		}
 		r.a.tm.outbox.ack(ack)
 	})
-}
-
-// waitingReasons holds, per part of a subtask, why it makes no progress.
-type waitingReasons struct {
-	mu      sync.Mutex
-	reasons map[string]string
-}
-
-// set notes the reason of a part; empty: it makes progress again.
-func (w *waitingReasons) set(part, reason string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if reason == "" {
-		delete(w.reasons, part)
-		return
-	}
-	if w.reasons == nil {
-		w.reasons = map[string]string{}
-	}
-	w.reasons[part] = reason
-}
-
-// String joins the reasons in the order of the parts.
-func (w *waitingReasons) String() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	parts := make([]string, 0, len(w.reasons))
-	for p := range w.reasons {
-		parts = append(parts, p)
-	}
-	slices.Sort(parts)
-	text := ""
-	for _, p := range parts {
-		if text != "" {
-			text += "; "
-		}
-		text += p + ": " + w.reasons[p]
-	}
-	return text
 }
 
 // nameOf is the name of a running job, for labels; its id when it is not known.

@@ -158,13 +158,22 @@ func (s *session) hello(ctx context.Context, cancel context.CancelCauseFunc) (se
 	defer timer.Stop()
 	stream, err := s.client.Connect(ctx)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, whyCanceled(ctx, err)
 	}
 	welcome, err := s.greet(stream)
+	err = whyCanceled(ctx, err)
 	if err == nil && s.id != "" && s.lease.left() <= 0 { // the machine may have been suspended
 		err = errLeaseOver
 	}
 	return stream, welcome, err
+}
+
+// whyCanceled is the reason why ctx ended, if that is what err says.
+func whyCanceled(ctx context.Context, err error) error {
+	if status.Code(err) == codes.Canceled && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
 }
 
 func (s *session) greet(stream sessionStream) (*pb.Welcome, error) {

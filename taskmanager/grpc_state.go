@@ -45,11 +45,15 @@ func transferTimeout(sizeBytes int64) time.Duration {
 }
 
 // put uploads one piece; the blob is durable at the job manager when it returns. While there is no room for it there, it is
-// sent again and again: the job manager tells of it, and ends ctx when it gives the checkpoint up.
+// sent again and again, over lines that break meanwhile, too: the job manager tells of it, and ends ctx when it gives the
+// checkpoint up.
 func (t *stateTransfer) put(ctx context.Context, a *manifest.Ack, operator string, state []byte) (manifest.Blob, error) {
+	full := false
 	for pause := spaceRetryMin; ; pause = min(2*pause, spaceRetryMax) {
 		blob, err := t.putOnce(ctx, a, operator, state)
-		if status.Code(err) != codes.ResourceExhausted {
+		code := status.Code(err)
+		full = full || code == codes.ResourceExhausted
+		if !full || code != codes.ResourceExhausted && code != codes.Unavailable {
 			return blob, err
 		}
 		select {

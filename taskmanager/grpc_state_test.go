@@ -2,7 +2,6 @@ package taskmanager
 
 import (
 	"context"
-	"errors"
 	"io"
 	"testing"
 	"testing/synctest"
@@ -81,14 +80,13 @@ func TestStateOverABrokenLine(t *testing.T) {
 	}
 }
 
-// fullDisk refuses so many uploads.
+// fullDisk answers uploads one after the other, the last answer again and again.
 type fullDisk struct {
 	pb.SessionServiceClient
-	refusals, uploads int
+	answers []codes.Code
 }
 
 func (f *fullDisk) PutState(ctx context.Context, _ ...grpc.CallOption) (grpc.ClientStreamingClient[pb.PutStateRequest, pb.PutStateResponse], error) {
-	f.uploads++
 	return &upload{disk: f, ctx: ctx}, nil
 }
 
@@ -105,26 +103,38 @@ func (u *upload) Send(m *pb.PutStateRequest) error {
 }
 
 func (u *upload) CloseAndRecv() (*pb.PutStateResponse, error) {
-	if u.disk.uploads <= u.disk.refusals {
-		return nil, status.Error(codes.ResourceExhausted, "no space left")
+	code := u.disk.answers[0]
+	u.disk.answers = u.disk.answers[min(1, len(u.disk.answers)-1):]
+	if code != codes.OK {
+		return nil, status.Error(code, "not stored")
 	}
 	return &pb.PutStateResponse{Blob: &pb.Blob{Name: string(u.got)}}, u.ctx.Err()
 }
 
 // TestUploadWaitsForSpace: state is sent again, and whole, until there is room for it or nobody waits for it any more.
 func TestUploadWaitsForSpace(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		transfer := stateTransfer{client: &fullDisk{refusals: 20}}
-		blob, err := transfer.put(t.Context(), &manifest.Ack{Job: "j"}, "count", []byte("state"))
-		if err != nil || blob.Name != "state" {
-			t.Errorf("after %d refusals: %q, %v", 20, blob.Name, err)
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		began := time.Now()
-		transfer = stateTransfer{client: &fullDisk{refusals: 1000}}
-		if _, err := transfer.put(ctx, &manifest.Ack{Job: "j"}, "count", []byte("state")); status.Code(errors.Unwrap(err)) != codes.ResourceExhausted || time.Since(began) != time.Minute {
-			t.Errorf("given up after %s: %v", time.Since(began), err)
-		}
-	})
+	const full, broken = codes.ResourceExhausted, codes.Unavailable
+	for _, c := range []struct {
+		name    string
+		answers []codes.Code
+		want    codes.Code
+		took    time.Duration
+	}{
+		{"room again", []codes.Code{full, full, full, full, full, full, codes.OK}, codes.OK, (1 + 2 + 4 + 8 + 8 + 8) * time.Second},
+		{"the line breaks meanwhile", []codes.Code{full, broken, full, codes.OK}, codes.OK, 7 * time.Second},
+		{"the line breaks", []codes.Code{broken, codes.OK}, broken, 0},
+		{"refused", []codes.Code{full, codes.FailedPrecondition}, codes.FailedPrecondition, time.Second},
+		{"nobody waits", []codes.Code{full}, full, time.Hour},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+			defer cancel()
+			began := time.Now()
+			transfer := stateTransfer{client: &fullDisk{answers: c.answers}}
+			blob, err := transfer.put(ctx, &manifest.Ack{Job: "j"}, "count", []byte("state"))
+			if got := status.Code(err); got != c.want || err == nil && blob.Name != "state" || time.Since(began) != c.took {
+				t.Errorf("%s: %q, %v after %s, want %s after %s", c.name, blob.Name, err, time.Since(began), c.want, c.took)
+			}
+		})
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/sluice-stream/sluice/ident"
 )
@@ -53,5 +54,22 @@ func TestUploads(t *testing.T) {
 		cancel()
 		check("after the attempt", 1, 2, 4, 5, 6)
 		u.running.Wait()
+	})
+}
+
+// TestEndsWithin: an attempt has its whole time to end, and no more.
+func TestEndsWithin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, c := range []struct {
+			after, took time.Duration
+			want        bool
+		}{{0, 0, true}, {29 * time.Second, 29 * time.Second, true}, {31 * time.Second, 30 * time.Second, false}} {
+			done, began := make(chan struct{}), time.Now()
+			time.AfterFunc(c.after, func() { close(done) })
+			if got := endsWithin(30*time.Second, done); got != c.want || time.Since(began) != c.took {
+				t.Errorf("ended after %s: %v after %s", c.after, got, time.Since(began))
+			}
+			<-done
+		}
 	})
 }

@@ -99,8 +99,8 @@ func (s *Store) Put(ctx context.Context, key Key, sizeBytes int64, crc uint32, n
 	}
 	blob := manifest.Blob{Name: fileName(key), SizeBytes: sizeBytes, CRC32C: crc}
 	if err := s.writeFor(ctx, discarded{key.Job, key.Checkpoint}, blob, next); err != nil {
-		if noSpace(err) {
-			err = fmt.Errorf("%w: %w", ErrNoSpace, err)
+		if errno, full := noSpace(err); full { // the file that met it has a name of no meaning
+			return manifest.Blob{}, fmt.Errorf("%w in %s: %w", ErrNoSpace, s.dir, errno)
 		}
 		return manifest.Blob{}, fmt.Errorf("store state of %s by %s for checkpoint %d in %s: %w",
 			key.Operator, key.Subtask, key.Checkpoint, s.dir, err)
@@ -110,7 +110,9 @@ func (s *Store) Put(ctx context.Context, key Key, sizeBytes int64, crc uint32, n
 
 // noSpace says whether the disk is full, or what its owner may use of it. A file that could not be written whole is thrown
 // away, so that it does not matter which step met it.
-func noSpace(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
+func noSpace(err error) (errno syscall.Errno, is bool) {
+	return errno, errors.As(err, &errno) && (errno == syscall.ENOSPC || errno == syscall.EDQUOT)
+}
 
 // writeFor writes a file that stays only if its checkpoint is not discarded: Discard, which may list the files while
 // this one is written, makes that known before.
@@ -171,7 +173,10 @@ func (s *Store) write(ctx context.Context, blob manifest.Blob, next func() ([]by
 	if err != nil {
 		return errors.Join(err, s.removeTemp(temp))
 	}
-	return s.syncDir(job)
+	if err := s.syncDir(job); err != nil { // its name may be lost, so nobody learns it
+		return errors.Join(err, s.remove(blob.Name))
+	}
+	return nil
 }
 
 // removeTemp does not hide the reason that it is called for: what it leaves, Sweep removes.

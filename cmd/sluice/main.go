@@ -122,7 +122,7 @@ func newRoot(p daemon.Process) *cobra.Command {
 Results go to standard output, everything else to standard error. With -o json standard
 output is one JSON value and nothing else.
 
-Exit codes: 0 done; 1 failed; 2 bad usage or invalid job file; 3 not found;
+Exit codes: 0 done; 1 failed; 2 bad usage, invalid job file, or a job of that name runs; 3 not found;
 4 the job ended FAILED; 5 the job ended FAILED_DATA_LOSS.`,
 		Example: `  sluice demo                          # see it work, no Kafka needed
   sluice run job.yaml                  # a whole cluster in this process

@@ -26,6 +26,9 @@ func (g *GroupSource) generation(ctx context.Context) error {
 		return err
 	}
 	if g.first == nil {
+		if g.known, err = g.committedTopics(ctx, counts); err != nil {
+			return err
+		}
 		g.first = maps.Clone(counts)
 	}
 	joined, err := g.join(ctx, slices.Sorted(maps.Keys(counts)))
@@ -45,7 +48,9 @@ func (g *GroupSource) generation(ctx context.Context) error {
 	}
 	g.trouble.set("group "+g.cfg.GroupID, "")
 	g.log.Info("the group has gathered", "generation", g.member.Generation, "partitions", fmt.Sprint(parts), "leads", all != nil)
-	kept := last.ID == g.member.ID && last.Generation+1 == g.member.Generation
+	// Nobody else can have held them since: neither between two generations, nor in one that it joins a second time.
+	since := g.member.Generation - last.Generation
+	kept := last.ID == g.member.ID && last.Generation >= 0 && (since == 0 || since == 1)
 	err = gathering(g.hold(ctx, joined, counts, parts, kept))
 	g.giveUp(ctx, errors.Is(err, errGathers))
 	return err
@@ -120,7 +125,7 @@ func (g *GroupSource) hold(ctx context.Context, joined *wire.JoinedGroup, counts
 	e.Go(func() error { return g.beat(inner) })
 	e.Go(func() error { return g.watch(inner, joined, counts) })
 	e.Go(func() error {
-		positions, err := g.positions(inner, parts, counts)
+		positions, err := g.positions(inner, parts)
 		if err != nil {
 			return err
 		}
@@ -157,23 +162,17 @@ func (g *GroupSource) open(positions []manifest.Position) (*Source, error) {
 	return reader, nil
 }
 
-// grown are the topics that the group has read before, and those that came while this source runs. What there is no
-// committed offset of in them is new, and to be read from its beginning, whatever auto.offset.reset says of a start.
-func (g *GroupSource) grown(ctx context.Context, parts []wire.TopicPartition, counts map[string]int32) (map[string]bool, error) {
-	out := map[string]bool{}
+// committedTopics are those of which the group has committed an offset.
+func (g *GroupSource) committedTopics(ctx context.Context, counts map[string]int32) (map[string]bool, error) {
 	var all []wire.TopicPartition
-	asked := map[string]bool{}
-	for _, tp := range parts {
-		if _, from := g.first[tp.Topic]; !from {
-			out[tp.Topic] = true
+	for topic, n := range counts {
+		for p := range n {
+			all = append(all, wire.TopicPartition{Topic: topic, Partition: p})
 		}
-		if asked[tp.Topic] {
-			continue
-		}
-		asked[tp.Topic] = true
-		for p := range counts[tp.Topic] {
-			all = append(all, wire.TopicPartition{Topic: tp.Topic, Partition: p})
-		}
+	}
+	known := map[string]bool{}
+	if len(all) == 0 {
+		return known, nil
 	}
 	stored, err := g.cluster.OffsetFetch(ctx, g.cfg.GroupID, all)
 	if err != nil {
@@ -184,18 +183,27 @@ func (g *GroupSource) grown(ctx context.Context, parts []wire.TopicPartition, co
 			return nil, stored[i].Err
 		}
 		if stored[i].Offset >= 0 {
-			out[stored[i].Topic] = true
+			known[stored[i].Topic] = true
 		}
 	}
-	return out, nil
+	return known, nil
+}
+
+// grown says whether a partition of which there is no committed offset is new, and to be read from its beginning, whatever
+// auto.offset.reset says of a start: it came since this source began, or since the group did that had read the topic before.
+// What the group committed since does not count: its members begin at the same time.
+func (g *GroupSource) grown(tp wire.TopicPartition) bool {
+	partitions, was := g.first[tp.Topic]
+	return !was || tp.Partition >= partitions || g.known[tp.Topic]
 }
 
 // positions are where the group stands with partitions: what it has committed, else auto.offset.reset.
-func (g *GroupSource) positions(ctx context.Context, parts []wire.TopicPartition, counts map[string]int32) ([]manifest.Position, error) {
+func (g *GroupSource) positions(ctx context.Context, parts []wire.TopicPartition) ([]manifest.Position, error) {
 	if len(parts) == 0 {
 		return nil, nil
 	}
-	st := &starting{source: &graph.Source{Name: g.name, Kafka: g.kafka}, cfg: &g.cfg, cluster: g.cluster, parts: parts}
+	st := &starting{source: &graph.Source{Name: g.name, Kafka: g.kafka}, cfg: &g.cfg, cluster: g.cluster, parts: parts, grown: g.grown,
+		waits: func(why string) { g.trouble.set("partitions", why) }}
 	var topics []string
 	for _, tp := range parts {
 		topics = append(topics, tp.Topic)
@@ -203,9 +211,6 @@ func (g *GroupSource) positions(ctx context.Context, parts []wire.TopicPartition
 	slices.Sort(topics)
 	var err error
 	if st.ids, err = idsOf(ctx, g.cluster, slices.Compact(topics)); err != nil {
-		return nil, err
-	}
-	if st.grown, err = g.grown(ctx, parts, counts); err != nil {
 		return nil, err
 	}
 	begin, err := st.committed(ctx)
@@ -226,7 +231,7 @@ func (g *GroupSource) positions(ctx context.Context, parts []wire.TopicPartition
 func (g *GroupSource) beat(ctx context.Context) error {
 	heard := time.Now()
 	for sleep(ctx, g.heartbeat) == nil {
-		err := g.cluster.Heartbeat(ctx, g.member)
+		err := g.heartbeatOnce(ctx)
 		var answer *wire.Error
 		switch {
 		case err == nil:
@@ -238,6 +243,14 @@ func (g *GroupSource) beat(ctx context.Context) error {
 		}
 	}
 	return ctx.Err()
+}
+
+// heartbeatOnce gives one sign of life. A coordinator that does not answer must not use up the session: the call is given up so
+// that the next one finds another.
+func (g *GroupSource) heartbeatOnce(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, max(g.heartbeat, g.session/3))
+	defer cancel()
+	return g.cluster.Heartbeat(ctx, g.member)
 }
 
 // watch ends the generation when there is something else to subscribe to or, for the leader, to assign.

@@ -46,8 +46,10 @@ type GroupSource struct {
 
 	cluster *wire.Cluster // while Run runs
 	member  wire.Member   // of Run
-	// first are the topics, with their partitions, that there were when Run began.
+	// first are the topics, with their partitions, that there were when Run began, known those of which the group had
+	// committed an offset then.
 	first map[string]int32
+	known map[string]bool
 
 	mu     sync.Mutex
 	reader *Source // of the generation; nil between two

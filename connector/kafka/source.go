@@ -50,18 +50,18 @@ type SourceConfig struct {
 // One fetcher runs per leader and owns the splits that it fetches; a split whose leader is not known
 // belongs to the finder. So each split has one owner at any time, who alone moves its position.
 type Source struct {
-	cfg                        Config
-	rack                       string // in which we are; empty: not told
-	connections                *Connections
-	log                        *slog.Logger
-	out                        chan operator.SourceBatch
-	budget                     *budget
-	ahead                      int64 // bytes to read ahead, 0: as the splits want it
-	passedOn                   wire.CodecSet
-	trouble                    *trouble
-	parcels                    sync.Pool // of *parcel
-	staleGrace, watermarkGrace time.Duration
-	quietAge                   time.Duration
+	cfg         Config
+	rack        string // in which we are; empty: not told
+	connections *Connections
+	log         *slog.Logger
+	out         chan operator.SourceBatch
+	budget      *budget
+	ahead       int64 // bytes to read ahead, 0: as the splits want it
+	passedOn    wire.CodecSet
+	trouble     *trouble
+	parcels     sync.Pool // of *parcel
+	staleGrace  time.Duration
+	quietAge    time.Duration
 
 	cluster *wire.Cluster // while Run runs
 	group   *errgroup.Group
@@ -98,9 +98,8 @@ type split struct {
 	heardAt time.Time
 	// replaced: somebody else said so of the leader; its owner lets go of the split.
 	replaced atomic.Bool
-	// behindSince is when the log was first seen to end before the position, strangeSince when the topic was
-	// first seen to be another one.
-	behindSince, strangeSince time.Time
+	// strangeSince is when the topic was first seen to be another one.
+	strangeSince time.Time
 	// leaderUntil is up to when the leader itself is read, followerUntil a follower, lagsSince since when that one
 	// knows less of the log than the position; see relocate.
 	leaderUntil, followerUntil, lagsSince time.Time
@@ -142,7 +141,7 @@ func NewSource(cfg SourceConfig) (*Source, error) {
 		cfg: resolved, rack: rack, connections: cfg.Connections, log: cfg.Logger, out: make(chan operator.SourceBatch, batchQueue),
 		budget: newBudget(cfg.InFlightBytes), ahead: cfg.InFlightBytes, passedOn: cfg.PassedOn, trouble: newTrouble(cfg.Status), fetchers: map[place]*fetcher{}, wake: make(chan struct{}, 1),
 		doubts:     make(chan []doubt, doubtQueue),
-		staleGrace: staleGrace, watermarkGrace: watermarkGrace, quietAge: quietAge,
+		staleGrace: staleGrace, quietAge: quietAge,
 	}
 	s.parcels.New = func() any { return newParcel(s) }
 	s.AddSplits(cfg.Positions)

@@ -16,10 +16,6 @@ const (
 	badBatchTries = 3
 	// staleGrace is how long brokers may speak of an older leader than that of what was read, or of another topic.
 	staleGrace = 30 * time.Second
-	// watermarkGrace is how long the high watermark may be before the position: that of a new leader stands still until
-	// followers that died with the old one have left the in-sync replicas, one and a half times replica.lag.time.max.ms
-	// (30 s) at most. A position that is behind the end of the log itself is told at once, as OFFSET_OUT_OF_RANGE.
-	watermarkGrace = 2 * time.Minute
 	// quietAge is how long a partition may have nothing for us until its leader is looked up again: one that was cut off
 	// from the other brokers goes on answering that there is nothing new, as it hears nothing of its successor.
 	quietAge = 30 * time.Second
@@ -321,8 +317,8 @@ func (f *fetcher) partition(ctx context.Context, sp *split, p *wire.FetchedParti
 		s.orphan(sp)
 		return nil
 	}
-	if behind, err := f.behind(sp, p); behind {
-		return err
+	if f.behind(sp, p) {
+		return nil
 	}
 	before := sp.Next
 	err := f.batches(ctx, sp, p, left)
@@ -351,26 +347,22 @@ func (f *fetcher) partition(ctx context.Context, sp *split, p *wire.FetchedParti
 	return nil
 }
 
-// behind says whether the log seems to end before the position. For a while that may be a new leader's
-// lagging high watermark, then it is a fault.
-func (f *fetcher) behind(sp *split, p *wire.FetchedPartition) (bool, error) {
+// behind says whether the leader counts less of the log as replicated than was read of it, which is no fault: the high watermark
+// of a new leader stands still until followers that died with the old one have left the in-sync replicas, and, from Kafka 3.7
+// on, while there are fewer of these than min.insync.replicas (KAFKA-15583). A position that is behind the end of the log itself
+// is told as OFFSET_OUT_OF_RANGE.
+func (f *fetcher) behind(sp *split, p *wire.FetchedPartition) bool {
+	if p.HighWatermark < 0 || p.HighWatermark >= sp.Next {
+		return false
+	}
 	if f.onFollower(sp) { // see lags
-		return p.HighWatermark >= 0 && p.HighWatermark < sp.Next, nil
+		return true
 	}
-	if p.HighWatermark < 0 || p.HighWatermark >= sp.Next || p.SizeBytes() > 0 {
-		sp.behindSince = time.Time{}
-		return false, nil
+	if p.SizeBytes() > 0 {
+		return false
 	}
-	now := time.Now()
-	if sp.behindSince.IsZero() {
-		sp.behindSince = now
-	}
-	err := lostLog(sp, p.HighWatermark)
-	if now.Sub(sp.behindSince) > f.source.watermarkGrace {
-		return true, err
-	}
-	f.source.failed(sp, err)
-	return true, nil
+	f.source.failed(sp, fmt.Errorf("the leader counts the log as replicated up to %d, and the position is %d: waiting until enough replicas are in sync (min.insync.replicas)", p.HighWatermark, sp.Next))
+	return true
 }
 
 func lostLog(sp *split, end int64) error {

@@ -49,8 +49,10 @@ type starting struct {
 	cluster *wire.Cluster
 	parts   []wire.TopicPartition
 	ids     map[string]manifest.TopicID // of the topics
-	// grown are topics that the group has read before: their partitions without a committed offset came since.
-	grown    map[string]bool
+	// grown says of a partition without a committed offset that it came since the group began; nil: none did. waits is told
+	// what is waited for, empty: nothing any more; nil: nobody asks.
+	grown    func(wire.TopicPartition) bool
+	waits    func(why string)
 	warnings []string
 }
 
@@ -169,11 +171,17 @@ func fixedSet(md *wire.Metadata, topics []string, set map[string][]int32) ([]wir
 // another broker does not know, was just made: a busy broker hears of it some time later.
 func (st *starting) retry(ctx context.Context, ask func() error) error {
 	begin := time.Now()
+	tell := func(string) {}
+	if st.waits != nil {
+		tell = st.waits
+		defer tell("")
+	}
 	for try := 1; ; try++ {
 		err := ask()
 		if err == nil || !wire.Classify(err).Retriable() || unreachable(err) || wire.HasCode(err, wire.CodeUnknownTopicOrPartition) && time.Since(begin) > leaderWait {
 			return err
 		}
+		tell(shortReason(err))
 		if sleep(ctx, st.cfg.Retry.pause(try)) != nil {
 			return err
 		}
@@ -304,7 +312,7 @@ func (st *starting) committed(ctx context.Context) ([]point, error) {
 	for i, s := range found {
 		out[i] = s.point
 		switch {
-		case s.offset < 0 && st.grown[st.parts[i].Topic]:
+		case s.offset < 0 && st.grown != nil && st.grown(st.parts[i]):
 			out[i] = first[i]
 			since = append(since, i)
 		case s.offset < 0:

@@ -103,7 +103,7 @@ func (m *Machine) onCurrentStatus(now time.Time, ev SubtaskStatus) {
 	fence := ev.Fence
 	m.restart(now, OnSubtaskFailed, f, c)
 	if f.Class == External {
-		m.blamed = fence
+		m.blamed, m.blame = fence, m.rec.Failure
 	}
 }
 
@@ -132,7 +132,9 @@ func (m *Machine) onWorkerLost(now time.Time, ev WorkerLost) {
 	for _, r := range m.leaving {
 		if r.lose(ev.Worker, goneAt) && r.fence == m.blamed {
 			m.blamed = ident.Fence{}
-			m.rec.Failure = &f
+			if m.rec.Failure == m.blame { // else something else has gone wrong since
+				m.rec.Failure = &f
+			}
 			m.refund(now, r)
 			m.emit(Persist{Record: m.rec})
 		}

@@ -62,9 +62,11 @@ type Machine struct {
 	foreignUntil time.Time
 	// partial counts the deployments in a row that did not come to run.
 	partial int
-	// blamed is the attempt whose failure stands in the record as an external one of a subtask; the loss
+	// blamed is the last attempt that ended by an external failure of a subtask; the loss
 	// of one of its workers, told a little later, is the better explanation.
 	blamed ident.Fence
+	// blame is that failure: it may stand in the record no more.
+	blame *Failure
 
 	ignored uint64
 	out     []Effect

@@ -180,6 +180,28 @@ func TestCommitsGoOnWithoutSpace(t *testing.T) {
 	})
 }
 
+// TestEndedOnlyWhenDurable: a job whose end cannot be written has not ended, for nobody.
+func TestEndedOnlyWhenDurable(t *testing.T) {
+	Run(t, func(c *Cluster) {
+		job := endless(c, 40_000)
+		job.Sinks[0].Kafka.Guarantee = graph.AtLeastOnce
+		c.Submit(job)
+		c.AwaitCheckpoints(10*time.Second, "count", 3)
+		c.KillTaskManager("tm-1") // its lease has to run out
+		c.Cancel("count")
+		c.AwaitState(time.Second, "count", "CANCELING")
+		time.Sleep(time.Second)
+		c.disk.fill(true)
+		c.Await(time.Minute, "the end cannot be written", func() bool { return c.Logged("store job record") > 0 })
+		time.Sleep(10 * time.Second)
+		if j := c.Job("count"); j.State != "CANCELING" || !waits(j, "the job cannot go on") {
+			t.Errorf("%s, waiting for %q", j.State, j.Waiting)
+		}
+		c.disk.fill(false)
+		c.AwaitState(time.Minute, "count", "CANCELED")
+	})
+}
+
 // endWithSpace gives the disk room again and the job its task manager, which then ends with nothing written twice.
 func (c *Cluster) endWithSpace() {
 	c.disk.fill(false)

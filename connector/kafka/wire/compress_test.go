@@ -38,6 +38,18 @@ func TestCompressionLevels(t *testing.T) {
 	}
 }
 
+// TestZstdWindow opens a frame as Java writes it at level 22: five bytes, and a window of 128 MiB.
+func TestZstdWindow(t *testing.T) {
+	frame := append([]byte{0x28, 0xb5, 0x2f, 0xfd, 0, 17 << 3, 5<<3 | 1, 0, 0}, "hello"...)
+	out, err := NewDecompressor().Append(nil, Zstd, frame, 5)
+	if err != nil || string(out) != "hello" {
+		t.Errorf("%q, %v", out, err)
+	}
+	if _, err := NewDecompressor().Append(nil, Zstd, frame, 4); !errors.Is(err, errTooLarge) {
+		t.Errorf("more than fits: %v", err)
+	}
+}
+
 // TestBombs keeps what a small body inflates to below the limit.
 func TestBombs(t *testing.T) {
 	d := NewDecompressor()

@@ -148,11 +148,15 @@ func readAll(dst []byte, r io.Reader, packed, limit int) ([]byte, error) {
 	}
 }
 
+// maxZstdWindow is the window of the highest level, 22, which a frame of a few bytes may name as well; what comes out is bounded
+// by the limit.
+const maxZstdWindow = 128 << 20
+
 func (d *Decompressor) zstd(dst, src []byte, limit int) ([]byte, error) {
 	z, _ := d.zstds.Get().(*zstd.Decoder)
 	if z == nil {
 		var err error
-		z, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(MaxBatchBytes), zstd.WithDecoderLowmem(true))
+		z, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxZstdWindow), zstd.WithDecoderLowmem(true))
 		if err != nil {
 			return dst, err
 		}

@@ -62,7 +62,8 @@ const (
 type SessionServiceClient interface {
 	Connect(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[FromTaskManager, FromJobManager], error)
 	// PutState uploads keyed state that is too large for an ack. The first message holds the header,
-	// all hold data. The answer is durable: file and directory are fsynced.
+	// all hold data. The answer is durable: file and directory are fsynced. RESOURCE_EXHAUSTED: there is no room
+	// for it; it is sent again while its checkpoint is open.
 	PutState(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[PutStateRequest, PutStateResponse], error)
 	// GetState reads one piece of state that a manifest names, inline or file alike, checked by the
 	// job manager against length and checksum.
@@ -157,7 +158,8 @@ type SessionService_GetStateClient = grpc.ServerStreamingClient[GetStateResponse
 type SessionServiceServer interface {
 	Connect(grpc.BidiStreamingServer[FromTaskManager, FromJobManager]) error
 	// PutState uploads keyed state that is too large for an ack. The first message holds the header,
-	// all hold data. The answer is durable: file and directory are fsynced.
+	// all hold data. The answer is durable: file and directory are fsynced. RESOURCE_EXHAUSTED: there is no room
+	// for it; it is sent again while its checkpoint is open.
 	PutState(grpc.ClientStreamingServer[PutStateRequest, PutStateResponse]) error
 	// GetState reads one piece of state that a manifest names, inline or file alike, checked by the
 	// job manager against length and checksum.
