@@ -62,7 +62,7 @@ func (s *sessionService) PutState(stream grpc.ClientStreamingServer[pb.PutStateR
 
 // notStored answers an upload that failed. For want of space its checkpoint waits, and the upload is sent again.
 func (s *sessionService) notStored(ctx context.Context, key blob.Key, fence ident.Fence, err error) error {
-	level, code := slog.LevelError, codes.Unavailable
+	level, code := slog.LevelError, codes.Internal // not Unavailable, which is a line that broke
 	switch {
 	case errors.Is(err, blob.ErrDiscarded), ctx.Err() != nil: // its checkpoint has failed, which is told elsewhere
 		level = slog.LevelDebug

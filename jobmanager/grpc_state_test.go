@@ -25,8 +25,8 @@ func TestUploadNotStored(t *testing.T) {
 		held bool
 	}{
 		{fmt.Errorf("%w in d: disk full", blob.ErrNoSpace), codes.ResourceExhausted, true},
-		{blob.ErrDiscarded, codes.Unavailable, false},
-		{blob.ErrUpload, codes.Unavailable, false},
+		{blob.ErrDiscarded, codes.Internal, false},
+		{blob.ErrUpload, codes.Internal, false},
 	} {
 		for len(r.inbox) > 0 {
 			<-r.inbox

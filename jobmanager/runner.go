@@ -135,10 +135,9 @@ type runner struct {
 	publisher *publish.Machine
 	retention retention
 	// startedAt is when this start of the job manager took the job up.
-	startedAt  time.Time
+	startedAt time.Time
+	// storeError is why the record of the machine is not durable, or why the loop has ended.
 	storeError string
-	// unstored: the record of the machine is not durable yet.
-	unstored bool
 	// damage is what of the job cannot be read, in a sentence; empty: all can.
 	damage string
 

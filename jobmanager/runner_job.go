@@ -210,12 +210,10 @@ func (r *runner) persistRecord(ctx context.Context, rec job.Record) error {
 	if rec.State.Terminal() {
 		r.stored.EndedAt = r.m.endNow()
 	}
-	r.unstored = true
 	for {
 		err := r.m.store.Update(ctx, func(tx *boltstore.Tx) error { return putRecord(tx, r.id, r.stored) })
 		switch {
 		case err == nil:
-			r.unstored = false
 			if r.storeError != "" {
 				r.storeError = ""
 				r.enqueue(commit.Tick{}) // a deployment may have waited for what was committed meanwhile

@@ -129,7 +129,7 @@ func (r *runner) show(now time.Time) (later time.Time) {
 func (r *runner) publish() {
 	r.moved = false
 	rec, endedAt := r.machine.Record(), r.stored.EndedAt
-	if r.unstored && rec.State.Terminal() && r.current != nil { // a job has ended when that is durable
+	if r.storeError != "" && rec.State.Terminal() { // a job has ended when that is durable
 		rec, endedAt = r.current.record, time.Time{}
 	}
 	v := &jobView{

@@ -23,7 +23,7 @@ import (
 const (
 	// chunkBytes keeps a message well below the limits of messages.
 	chunkBytes = 512 << 10
-	// chunkTimeout bounds the transfer of a piece of state: a base and a rate of at least 1 MiB/s.
+	// transferBase bounds the transfer of a piece of state, together with a rate of at least 1 MiB/s.
 	transferBase = 30 * time.Second
 	// An upload for which there is no room is sent again after a pause that doubles.
 	spaceRetryMin, spaceRetryMax = time.Second, 8 * time.Second

@@ -123,7 +123,7 @@ func TestUploadWaitsForSpace(t *testing.T) {
 		{"room again", []codes.Code{full, full, full, full, full, full, codes.OK}, codes.OK, (1 + 2 + 4 + 8 + 8 + 8) * time.Second},
 		{"the line breaks meanwhile", []codes.Code{full, broken, full, codes.OK}, codes.OK, 7 * time.Second},
 		{"the line breaks", []codes.Code{broken, codes.OK}, broken, 0},
-		{"refused", []codes.Code{full, codes.FailedPrecondition}, codes.FailedPrecondition, time.Second},
+		{"refused", []codes.Code{full, codes.Internal}, codes.Internal, time.Second},
 		{"nobody waits", []codes.Code{full}, full, time.Hour},
 	} {
 		synctest.Test(t, func(t *testing.T) {

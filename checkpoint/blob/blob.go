@@ -88,7 +88,8 @@ func (s *Store) Close() error { return s.root.Close() }
 
 // Put stores sizeBytes bytes with the given CRC32C that next returns piece by piece, until io.EOF. The
 // name it returns is durable. An upload that differs from size or checksum is ErrUpload, one for a checkpoint that was
-// discarded meanwhile ErrDiscarded, one for which there is no room ErrNoSpace; after an error nothing is left but possibly a temporary file, which Sweep removes.
+// discarded meanwhile ErrDiscarded, one for which there is no room ErrNoSpace; after an error nothing is left but possibly a
+// temporary file, which Sweep removes.
 func (s *Store) Put(ctx context.Context, key Key, sizeBytes int64, crc uint32, next func() ([]byte, error)) (manifest.Blob, error) {
 	if err := checkKey(key); err != nil {
 		return manifest.Blob{}, err

@@ -48,12 +48,16 @@ func (g *GroupSource) generation(ctx context.Context) error {
 	}
 	g.trouble.set("group "+g.cfg.GroupID, "")
 	g.log.Info("the group has gathered", "generation", g.member.Generation, "partitions", fmt.Sprint(parts), "leads", all != nil)
-	// Nobody else can have held them since: neither between two generations, nor in one that it joins a second time.
-	since := g.member.Generation - last.Generation
-	kept := last.ID == g.member.ID && last.Generation >= 0 && (since == 0 || since == 1)
-	err = gathering(g.hold(ctx, joined, counts, parts, kept))
+	err = gathering(g.hold(ctx, joined, counts, parts, keeps(last, g.member)))
 	g.giveUp(ctx, errors.Is(err, errGathers))
 	return err
+}
+
+// keeps says whether nobody else can have held a member's partitions since its last generation: that was the one before, or it
+// joins the same one a second time.
+func keeps(last, now wire.Member) bool {
+	since := now.Generation - last.Generation
+	return last.ID == now.ID && last.Generation >= 0 && (since == 0 || since == 1)
 }
 
 // gathering is the error of a generation that ends in good order.

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
+	"github.com/sluice-stream/sluice/connector/kafka/wire"
 	"github.com/sluice-stream/sluice/ident"
 	"github.com/sluice-stream/sluice/operator"
 )
@@ -62,6 +63,44 @@ func TestGroupOffsets(t *testing.T) {
 	}
 	if len(o.barriers) != maxBarriers {
 		t.Errorf("%d barriers wait, at most %d may", len(o.barriers), maxBarriers)
+	}
+}
+
+// TestGroupKeeps: what the chain has taken counts if nobody else can have held the partitions since.
+func TestGroupKeeps(t *testing.T) {
+	at := func(id string, generation int32) wire.Member { return wire.Member{ID: id, Generation: generation} }
+	for _, c := range []struct {
+		last, now wire.Member
+		want      bool
+	}{
+		{at("", -1), at("m", 0), false},
+		{at("m", -1), at("m", 0), false},
+		{at("m", 3), at("m", 4), true},
+		{at("m", 3), at("m", 3), true},
+		{at("m", 3), at("m", 5), false},
+		{at("m", 3), at("m", 1), false},
+		{at("m", 3), at("n", 4), false},
+	} {
+		if got := keeps(c.last, c.now); got != c.want {
+			t.Errorf("%+v, then %+v: %v", c.last, c.now, got)
+		}
+	}
+}
+
+// TestGroupGrown: a partition without a committed offset is new if it came since the source began, or the group had read its
+// topic before that. What another member commits meanwhile does not count.
+func TestGroupGrown(t *testing.T) {
+	g := &GroupSource{first: map[string]int32{"fresh": 2, "read": 2, "empty": 0}, known: map[string]bool{"read": true}}
+	for tp, want := range map[wire.TopicPartition]bool{
+		{Topic: "fresh", Partition: 1}: false,
+		{Topic: "fresh", Partition: 2}: true,
+		{Topic: "read", Partition: 1}:  true,
+		{Topic: "empty", Partition: 0}: true,
+		{Topic: "later", Partition: 0}: true,
+	} {
+		if got := g.grown(tp); got != want {
+			t.Errorf("%s: %v", tp, got)
+		}
 	}
 }
 

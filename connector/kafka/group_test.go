@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/sluice-stream/sluice/connector/kafka/wire"
 	"github.com/sluice-stream/sluice/graph"
@@ -286,6 +288,23 @@ func TestGroupLost(t *testing.T) {
 	}
 	produce(t, cl, &kgo.Record{Topic: "t", Value: []byte("later")})
 	eventually(t, "it reads on", func() bool { return a.copySeen()["t/0 later"] > 0 && committedOf(t, cl, "g", "t", 0) == 4 })
+}
+
+// TestGroupHeartbeatHangs: a sign of life that is not answered is given up long before the session is, and another one given.
+func TestGroupHeartbeatHangs(t *testing.T) {
+	f := startFake(t, kfake.SeedTopics(1, "t"))
+	var beats atomic.Int32
+	release := make(chan struct{})
+	defer close(release)
+	f.ControlKey(int16(kmsg.Heartbeat), func(kmsg.Request) (kmsg.Response, error, bool) {
+		f.KeepControl()
+		if beats.Add(1) == 1 {
+			f.SleepControl(func() { <-release })
+		}
+		return nil, nil, false
+	})
+	startMember(t, groupProps(f), &graph.KafkaSource{Topics: []string{"t"}})
+	eventually(t, "another heartbeat", func() bool { return beats.Load() > 1 })
 }
 
 func openWire(t *testing.T, f *kfake.Cluster) *wire.Cluster {

@@ -48,6 +48,10 @@ func TestZstdWindow(t *testing.T) {
 	if _, err := NewDecompressor().Append(nil, Zstd, frame, 4); !errors.Is(err, errTooLarge) {
 		t.Errorf("more than fits: %v", err)
 	}
+	frame[5] = 18 << 3
+	if _, err := NewDecompressor().Append(nil, Zstd, frame, 5); err == nil || !strings.Contains(err.Error(), "window is larger than 128 MiB") {
+		t.Errorf("twice the window: %v", err)
+	}
 }
 
 // TestBombs keeps what a small body inflates to below the limit.

@@ -148,8 +148,8 @@ func readAll(dst []byte, r io.Reader, packed, limit int) ([]byte, error) {
 	}
 }
 
-// maxZstdWindow is the window of the highest level, 22, which a frame of a few bytes may name as well; what comes out is bounded
-// by the limit.
+// maxZstdWindow is the window of the highest level, 22, which a frame of a few bytes may name as well. It bounds what a frame is
+// inflated to before the limit is looked at, too.
 const maxZstdWindow = 128 << 20
 
 func (d *Decompressor) zstd(dst, src []byte, limit int) ([]byte, error) {
@@ -164,7 +164,9 @@ func (d *Decompressor) zstd(dst, src []byte, limit int) ([]byte, error) {
 	defer d.zstds.Put(z)
 	out, err := z.DecodeAll(src, dst)
 	switch {
-	case errors.Is(err, zstd.ErrDecoderSizeExceeded), errors.Is(err, zstd.ErrWindowSizeExceeded), err == nil && len(out)-len(dst) > limit:
+	case errors.Is(err, zstd.ErrWindowSizeExceeded):
+		return dst, fmt.Errorf("its zstd window is larger than %d MiB: have it compressed with a level of at most 22", maxZstdWindow>>20)
+	case errors.Is(err, zstd.ErrDecoderSizeExceeded), err == nil && len(out)-len(dst) > limit:
 		return dst, errTooLarge
 	case err != nil:
 		return dst, err
