@@ -2,6 +2,7 @@ package graph
 
 import (
 	"maps"
+	"strconv"
 	"strings"
 )
 
@@ -25,7 +26,8 @@ func DeadLetterSource(sink string) (string, bool) {
 // The sink writes to the source's cluster, with the properties of the source; those that a sink does not
 // have are to be passed over. It is exactly-once if a sink that the source reaches is: then dead letters
 // belong to the same cut as the output, and the transaction settings are those of the first such sink, as
-// far as it writes to the same cluster.
+// far as it writes to the same cluster; to another one only a timeout below the default, as that may be above what its
+// brokers allow.
 func DeadLetters(job *Job) []Sink {
 	net := newNetwork(job)
 	var out []Sink
@@ -46,11 +48,12 @@ func (n *network) deadLetterSink(i int, vertex string) Sink {
 	}
 	if to := n.exactlyOnceBelow(i); to != nil {
 		k.Guarantee = ExactlyOnce
-		if to.Properties[bootstrapServers] == k.Properties[bootstrapServers] {
+		same := to.Properties[bootstrapServers] == k.Properties[bootstrapServers]
+		if timeout, ok := to.Properties[transactionTimeout]; ok && (same || shorterThanDefault(timeout)) {
+			k.Properties[transactionTimeout] = timeout
+		}
+		if same {
 			k.TransactionalIDPrefix = to.TransactionalIDPrefix
-			if timeout, ok := to.Properties[transactionTimeout]; ok {
-				k.Properties[transactionTimeout] = timeout
-			}
 		}
 	}
 	return Sink{Name: DeadLetterName(source.Name, vertex), Kafka: k}
@@ -61,6 +64,14 @@ const (
 	bootstrapServers   = "bootstrap.servers"
 	transactionTimeout = "transaction.timeout.ms"
 )
+
+// defaultTransactionTimeoutMs is what a sink has that says nothing.
+const defaultTransactionTimeoutMs = 900_000
+
+func shorterThanDefault(timeoutMs string) bool {
+	ms, err := strconv.Atoi(timeoutMs)
+	return err == nil && ms < defaultTransactionTimeoutMs
+}
 
 // exactlyOnceBelow is the first exactly-once sink that a source reaches, nil for none.
 func (n *network) exactlyOnceBelow(source int) *KafkaSink {

@@ -142,7 +142,7 @@ func TestDeployNeedsTheSessionOfItsSlots(t *testing.T) {
 	e := job.Deploy{Fence: ident.Fence{Epoch: m.epoch, Attempt: 1}, Slots: g.Slots}
 	zero := r.coord.Status().Latest
 	dep, gone := r.newDeployment(e, zero)
-	if len(gone) != 0 || dep.targets["w"].address != "w:1" {
+	if len(gone) != 0 || dep.targets["w"].address != "10.0.0.1:1" {
 		t.Fatalf("gone %v, targets %v", gone, dep.targets)
 	}
 	again, _ := stream()

@@ -21,9 +21,21 @@ import (
 
 const (
 	stateChunkBytes = 512 << 10
-	// transferTimeout bounds the upload or download of one piece of state.
-	transferTimeout = 30 * time.Minute
+	// transferTimeout bounds the download of one piece of state, of which task managers ask for at least 1 MiB/s.
+	transferTimeout = blob.MaxBytes >> 20 * time.Second
+	// restoreBytesPerSecond is what all subtasks together get at least, on lines that are in order.
+	restoreBytesPerSecond = 16 << 20
 )
+
+// restoreTimeout is how long a deployment may take to read its state: each subtask some pieces at 1 MiB/s, and all of them
+// what the job manager can send.
+func restoreTimeout(m *manifest.Manifest) time.Duration {
+	var largest int64
+	for i := range m.State {
+		largest = max(largest, m.State[i].SizeBytes)
+	}
+	return time.Duration(2*largest>>20+m.SizeBytes()/restoreBytesPerSecond) * time.Second
+}
 
 // PutState stores an upload; see session.proto.
 func (s *sessionService) PutState(stream grpc.ClientStreamingServer[pb.PutStateRequest, pb.PutStateResponse]) error {

@@ -54,8 +54,8 @@ func (m *Manager) recover() error {
 		return err
 	}
 	n, err := m.blobs.Sweep(reachable, unread...)
-	if err != nil {
-		return fmt.Errorf("sweep state files: %w", err)
+	if err != nil { // what is left takes room and does no other harm
+		m.log.Warn("state files that nothing names could not be removed; the next start tries again", "reason", err)
 	}
 	if n > 0 {
 		m.log.Info("removed state files that no checkpoint names", "files", n)
@@ -87,6 +87,9 @@ func (m *Manager) readJob(tx *boltstore.Tx, id ident.JobID) (k kept, err error) 
 		k.graph, k.plan, damage = m.storedGraph(k.stored)
 	}
 	start := &k.before.checkpoints
+	if k.stored.storedCounts, err = countsOf(tx, id, k.stored.storedCounts); err != nil {
+		m.log.Warn("the newest counts of checkpoints cannot be read", "job", id, "reason", err)
+	}
 	*start = checkpoint.Start{Job: id, Completed: k.stored.Completed, Failed: k.stored.Failed}
 	if damage != nil {
 		return k, k.unread(tx, id, damage)

@@ -322,3 +322,21 @@ func TestListOfDamagedCheckpoints(t *testing.T) {
 		t.Errorf("checkpoints: %v", err)
 	}
 }
+
+// TestCountsOutliveARestart: those beside the record are newer. What cannot be read keeps no job from running.
+func TestCountsOutliveARestart(t *testing.T) {
+	for text, want := range map[string]uint64{`{"completed": 9, "failed": 2}`: 9, `{"completed": 3}`: 5, "{": 5} {
+		dir := t.TempDir()
+		m := openIn(t, dir, nil)
+		named(t, m, "old", job.Running, func(tx *boltstore.Tx, id ident.JobID) error {
+			return tx.PutValue(id, countsName, []byte(text))
+		})
+		closed(t, m)
+		m = openIn(t, dir, nil)
+		r, err := m.find("old")
+		if err != nil || r.view().checkpoints.Completed != want || !r.runs() {
+			t.Errorf("%s: %v, %+v", text, err, r.view().checkpoints)
+		}
+		closed(t, m)
+	}
+}

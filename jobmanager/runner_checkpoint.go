@@ -93,12 +93,13 @@ func (r *runner) persistManifest(ctx context.Context, e checkpoint.Persist) {
 	if failpoint.Bug(failpoint.CommitBeforeDurable) {
 		r.enqueue(commit.Completed{Manifest: e.Manifest})
 	}
+	counts := storedCounts{r.coord.Status().Completed + 1, r.coord.Status().Failed}
 	r.beside(ctx, func(ctx context.Context) error {
 		if refused = failpoint.Hit(failpoint.BeforePersist); refused != nil {
 			return refused
 		}
 		return r.m.store.Update(ctx, func(tx *boltstore.Tx) error {
-			refused = errors.Join(tx.PutManifest(e.Manifest), tx.Reserve(r.id, e.ReserveThrough))
+			refused = errors.Join(tx.PutManifest(e.Manifest), tx.Reserve(r.id, e.ReserveThrough), putCounts(tx, r.id, counts))
 			return refused
 		})
 	}, func(_ time.Time, err error) {

@@ -35,7 +35,6 @@ func (r *runner) stepCommit(ctx context.Context, now time.Time, ev commit.Event)
 		r.heldDeploy = nil
 		rec := r.machine.Record()
 		if rec.State == job.Deploying && rec.Attempt == held.Fence.Attempt {
-			r.enqueue(job.DeployHeld{Fence: held.Fence})
 			return r.deploy(ctx, *held)
 		}
 	}
@@ -178,7 +177,9 @@ func (r *runner) announce(ctx context.Context, e commit.Announce) error {
 	}
 	r.announced = max(r.announced, e.Checkpoint)
 	r.decisions.note("announced", "checkpoint", uint64(e.Checkpoint))
-	if r.earlier != nil && r.committer.Settled() { // it may name nothing that was left to commit
+	// The newest checkpoint that the start found may name nothing that was left to commit. One of which the output is lost is
+	// settled, too, and is never announced.
+	if r.earlier != nil && r.committer.Settled() && r.committer.Status().Lost == 0 {
 		r.announced = max(r.announced, r.earlier.Checkpoint)
 		r.enqueue(publish.Announced{Manifest: r.earlier})
 	}

@@ -190,17 +190,19 @@ func TestReads(t *testing.T) {
 func TestStartsOf(t *testing.T) {
 	given := graph.Startup{Mode: graph.StartOffsets, Offsets: map[string]map[int32]int64{"t": {0: 42}}}
 	for name, c := range map[string]struct {
-		from       []manifest.Position
-		partitions map[string][]int32
-		want       graph.StartupMode
+		from, aside []manifest.Position
+		partitions  map[string][]int32
+		want        graph.StartupMode
 	}{
-		"known":       {[]manifest.Position{found(0, 5)}, nil, graph.StartEarliest},
-		"unknown":     {nil, nil, graph.StartOffsets},
-		"a fixed set": {[]manifest.Position{found(0, 5)}, map[string][]int32{"t": {0, 1}}, graph.StartOffsets},
+		"known":                      {[]manifest.Position{found(0, 5)}, nil, nil, graph.StartEarliest},
+		"unknown":                    {nil, nil, nil, graph.StartOffsets},
+		"a fixed set that has grown": {[]manifest.Position{found(0, 5)}, nil, map[string][]int32{"t": {0, 1}}, graph.StartOffsets},
+		"a fixed set":                {[]manifest.Position{found(0, 5), found(1, 5)}, nil, map[string][]int32{"t": {0, 1}}, graph.StartEarliest},
+		"a fixed set of which a part is set aside": {[]manifest.Position{found(0, 5)}, []manifest.Position{found(1, 5)}, map[string][]int32{"t": {0, 1}}, graph.StartOffsets},
 	} {
 		j := countJob(1)
 		j.Sources[0].Kafka.Startup, j.Sources[0].Kafka.Partitions = given, c.partitions
-		if got := startsOf(j, c.from).Sources[0].Kafka.Startup.Mode; got != c.want {
+		if got := startsOf(j, c.from, c.aside).Sources[0].Kafka.Startup.Mode; got != c.want {
 			t.Errorf("%s: startup %s, want %s", name, got, c.want)
 		}
 		if j.Sources[0].Kafka.Startup.Mode != given.Mode {
@@ -272,5 +274,23 @@ func TestContinued(t *testing.T) {
 	m.connector = growingConnector{err: errors.New("no broker")}
 	if _, err := m.continued(t.Context(), j, []manifest.Position{found(0, 5)}, nil, resolved); !errors.Is(err, errCheckFailed) {
 		t.Errorf("without a broker: %v", err)
+	}
+}
+
+// TestForgetBounds: an end that bounded set is none for an until that the heir has; one that an until found is.
+func TestForgetBounds(t *testing.T) {
+	for until, want := range map[string]int64{"": -1, "value == 'end'": 50} {
+		old := countJob(1)
+		old.Sources[0].Kafka.Until = until
+		ended := found(0, 50)
+		ended.Stop = 50
+		positions := []manifest.Position{ended}
+		if forgetBounds(positions, old); positions[0].Stop != want {
+			t.Errorf("until %q: stop %d, want %d", until, positions[0].Stop, want)
+		}
+		positions[0].Stop = 50
+		if forgetBounds(positions, &graph.Job{Name: "j"}); positions[0].Stop != 50 {
+			t.Errorf("of a job that cannot be read: stop %d", positions[0].Stop)
+		}
 	}
 }

@@ -7,6 +7,9 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"github.com/sluice-stream/sluice/checkpoint"
 	"github.com/sluice-stream/sluice/checkpoint/boltstore"
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
@@ -84,6 +87,10 @@ func (r *runner) receive(now time.Time, msg any) {
 	case sinkLevel:
 		r.onLevel(m)
 	case asked:
+		if why := r.machine.Refuses(m.event); why != "" {
+			m.answer <- status.Errorf(codes.FailedPrecondition, "job %s (%s): %s", r.name, r.id, why) // buffered
+			return
+		}
 		r.enqueue(m.event)
 		r.answers = append(r.answers, m.answer)
 	case done:
@@ -308,7 +315,7 @@ func (r *runner) deploy(ctx context.Context, e job.Deploy) error {
 	case d.Action == checkpoint.CommitThenRestore && !r.committer.Settled():
 		r.log.Info("the deployment waits for commits", "attempt", e.Fence.Attempt, "checkpoint", d.Checkpoint, "transactions", len(d.Commit))
 		r.heldDeploy = &e
-		r.enqueue(job.DeployHeld{Fence: e.Fence, Held: true})
+		r.enqueue(job.DeployHeld{Fence: e.Fence})
 		return nil
 	case d.Action != checkpoint.Restore:
 		r.enqueue(job.DeployFailed{Fence: e.Fence, Failure: internalFailure(fmt.Errorf("the job cannot be restored: %s", d)), Refused: true})
@@ -347,6 +354,7 @@ func (r *runner) sendOut(ctx context.Context, e job.Deploy, dep *deployment) err
 		return nil
 	}
 	r.deployMessages = messages
+	r.enqueue(job.DeploySent{Fence: e.Fence, Restore: restoreTimeout(dep.restored)})
 	r.log.Info("deploying", "attempt", e.Fence.Attempt, "slots", len(e.Slots), "checkpoint", r.restored)
 	r.decisions.fenced("deploy", e.Fence, "checkpoint", uint64(r.restored), "needed", r.plan.Slots, "granted", len(e.Slots))
 	for w, m := range seedDeploy(r.deployMessages) {

@@ -4,10 +4,12 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/ident"
 	"github.com/sluice-stream/sluice/jobmanager/commit"
+	"github.com/sluice-stream/sluice/jobmanager/publish"
 )
 
 // writing is a transaction that wrote to partitions of the topic out, from..to each.
@@ -110,6 +112,35 @@ func TestLossTells(t *testing.T) {
 			if strings.Contains(text, not) {
 				t.Errorf("%s: %q in %q", test.name, not, text)
 			}
+		}
+	}
+}
+
+// TestLostIsNotAnnounced: two checkpoints were durable when the job manager died. The older one turns out to be committed, the
+// newest to be lost: what is announced, and published, is the older one.
+func TestLostIsNotAnnounced(t *testing.T) {
+	m := open(t)
+	r := submitted(t, m, exactJob(1))
+	a, b := writing("a", [2]int64{1, 2}), writing("b", [2]int64{3, 4})
+	r.earlier = at(7, nil, b)
+	for _, ev := range []commit.Event{
+		commit.Completed{Manifest: at(6, nil, a)}, commit.Completed{Manifest: r.earlier},
+		commit.Committed{Key: b.Key(), Err: errFenced, Refused: true}, commit.Committed{Key: a.Key()},
+	} {
+		r.committer.Step(time.Now(), ev)
+	}
+	r.committer.Step(time.Now().Add(time.Minute), commit.Tick{})
+	r.committer.Step(time.Now().Add(time.Minute), commit.Marked{Keys: []manifest.TransactionKey{a.Key()}})
+	if s := r.committer.Status(); !r.committer.Settled() || s.Lost != 1 {
+		t.Fatalf("the committer: %+v", s)
+	}
+	r.retention.waiting = true // nothing is dropped here
+	if err := r.announce(t.Context(), commit.Announce{Checkpoint: 6}); err != nil || r.announced != 6 {
+		t.Errorf("announced %d: %v", r.announced, err)
+	}
+	for _, ev := range r.queue {
+		if p, ok := ev.(publish.Announced); ok && p.Manifest.Checkpoint == 7 {
+			t.Error("the offsets of a lost checkpoint are published")
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"syscall"
 	"time"
@@ -167,7 +168,7 @@ func (s *sessions) open(reg registration, stream *downstream, now time.Time) (se
 	}
 	s.mu.Unlock()
 	if replaced { // before the new session can be sent anything: its slots are not those of the old one
-		s.events.lost(workerLost{worker: worker, reason: s.whyReplaced(old, reg), certain: true})
+		s.events.lost(workerLost{worker: worker, reason: s.whyReplaced(old, reg), certain: old.incarnation == inc || ownsPort(reg.dataAddress), lastContact: old.lastHeartbeat})
 	}
 	ses = &session{
 		id: newID(), worker: worker, incarnation: inc, slots: reg.slots, dataAddress: reg.dataAddress,
@@ -194,6 +195,12 @@ func (s *sessions) whyReplaced(old *session, reg registration) string {
 // one had, and a port has one owner.
 func (s *sessions) replaces(old *session, reg registration) bool {
 	return old.stream == nil && old.dataAddress == reg.dataAddress
+}
+
+// ownsPort says that only one process can listen at an address: a host name may lead to another machine by now.
+func ownsPort(dataAddress string) bool {
+	_, err := netip.ParseAddrPort(dataAddress)
+	return err == nil
 }
 
 // attach makes stream the session's; Welcome is its first message.

@@ -85,7 +85,7 @@ func stream() (*downstream, func() error) {
 }
 
 func reg(incarnation, session string) registration {
-	return registration{worker: "w", incarnation: ident.Incarnation(incarnation), slots: 2, dataAddress: "w:1", session: session}
+	return registration{worker: "w", incarnation: ident.Incarnation(incarnation), slots: 2, dataAddress: "10.0.0.1:1", session: session}
 }
 
 // TestOpen is the table of who may register: what is known of the id, what the newcomer says, what follows.
@@ -109,7 +109,7 @@ func TestOpen(t *testing.T) {
 		{suspended, "another process on the same port", func(string) registration { return reg("b", "") }, nil, false, "lost w certain=true; registered w 2"},
 		{suspended, "another process elsewhere", func(string) registration {
 			r := reg("b", "")
-			r.dataAddress = "w:2"
+			r.dataAddress = "10.0.0.1:2"
 			return r
 		}, errIDInUse, false, ""},
 		{gone, "resume", func(s string) registration { return reg("a", s) }, errUnknownSession, false, ""},
@@ -395,4 +395,12 @@ func TestLostOnesAreForgotten(t *testing.T) {
 			t.Error("it can still be sent to")
 		}
 	})
+}
+
+func TestOwnsPort(t *testing.T) {
+	for address, want := range map[string]bool{"10.0.0.1:6124": true, "[fd00::1]:6124": true, "tm-1:6124": false, "tm-1": false} {
+		if ownsPort(address) != want {
+			t.Errorf("%s: %t", address, !want)
+		}
+	}
 }

@@ -29,11 +29,42 @@ type storedJob struct {
 	SubmittedAt time.Time  `json:"submittedAt"`
 	Spec        []byte     `json:"spec"`
 	Record      job.Record `json:"record"`
-	// Completed and Failed carry the counters of checkpoints over a restart of the job manager; they
-	// may lag behind.
-	Completed uint64    `json:"completed"`
-	Failed    uint64    `json:"failed"`
-	EndedAt   time.Time `json:"endedAt"`
+	storedCounts
+	EndedAt time.Time `json:"endedAt"`
+}
+
+// storedCounts carry the counters of checkpoints over a restart of the job manager: in the record, and since that was
+// written in a small value (countsName) that each manifest brings along. Failures since the newest of them are forgotten.
+type storedCounts struct {
+	Completed uint64 `json:"completed"`
+	Failed    uint64 `json:"failed"`
+}
+
+const countsName = "checkpoint-counts"
+
+// putCounts is written with a manifest, which counts is about, too.
+func putCounts(tx *boltstore.Tx, id ident.JobID, counts storedCounts) error {
+	data, err := json.Marshal(counts)
+	if err != nil {
+		return fmt.Errorf("encode the checkpoint counts of a job: %w", err)
+	}
+	return tx.PutValue(id, countsName, data)
+}
+
+// countsOf are the newer ones of those in the record and beside it. They are only counted, so none keeps a job from running.
+func countsOf(tx *boltstore.Tx, id ident.JobID, stored storedCounts) (storedCounts, error) {
+	data, err := tx.Value(id, countsName)
+	if errors.Is(err, boltstore.ErrNotFound) {
+		return stored, nil
+	}
+	var beside storedCounts
+	if err == nil {
+		err = json.Unmarshal(data, &beside)
+	}
+	if err != nil {
+		return stored, err
+	}
+	return storedCounts{max(stored.Completed, beside.Completed), max(stored.Failed, beside.Failed)}, nil
 }
 
 func (s *storedJob) encode() ([]byte, error) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/sluice-stream/sluice/checkpoint"
@@ -70,7 +69,10 @@ func (m *Manager) submit(ctx context.Context, s submission) (ident.JobID, []stri
 		return "", nil, fmt.Errorf("%w: %w", errNotRestorable, errors.Join(err, m.blobs.DeleteJob(id)))
 	}
 	r, err := m.create(id, s.job, plan, zero, aside)
-	if err != nil { // of which it may not be known whether it is durable: its files stay until the next start
+	if err != nil {
+		if !inDoubt(err) { // else its files stay until the next start
+			err = errors.Join(err, m.blobs.DeleteJob(id))
+		}
 		return "", nil, err
 	}
 	m.log.Info("job submitted", "job", id, "name", s.job.Name, "slots", plan.Slots, "splits", len(zero.Positions))
@@ -147,7 +149,7 @@ func (m *Manager) checkpointZero(ctx context.Context, id ident.JobID, plan *grap
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("%w: %w", errNotRestorable, err)
 	}
-	positions, warnings, err := m.startPositions(ctx, startsOf(s.job, slices.Concat(zero.Positions, aside)))
+	positions, warnings, err := m.startPositions(ctx, startsOf(s.job, zero.Positions, aside))
 	if err != nil {
 		return nil, nil, nil, err
 	}

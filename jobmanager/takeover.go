@@ -65,8 +65,27 @@ func (m *Manager) adopt(id ident.JobID, plan *graph.Physical, s submission) (zer
 		Stateful: func(name string) bool { return hasCount(s.job, name) },
 		Reads:    func(split manifest.Split) bool { return reads(s.job, split) },
 	}
-	zero, err = checkpoint.Adopt(from.held, heir, time.Now())
+	if zero, err = checkpoint.Adopt(from.held, heir, time.Now()); err == nil {
+		forgetBounds(zero.Positions, old.graph)
+	}
 	return zero, slices.DeleteFunc(from.aside, func(p manifest.Position) bool { return !reads(s.job, p.Split) }), err
+}
+
+// forgetBounds takes ends away that a bound of the predecessor set: an until of the heir looks further. Those that its own
+// until found stay, as all do of a job whose graph cannot be read.
+func forgetBounds(positions []manifest.Position, predecessor *graph.Job) {
+	if len(predecessor.Sources) == 0 { // it could not be read: every job has some
+		return
+	}
+	for i := range positions {
+		if p := &positions[i]; !hasUntil(predecessor, p.Source) {
+			p.Stop = -1
+		}
+	}
+}
+
+func hasUntil(job *graph.Job, source string) bool {
+	return slices.ContainsFunc(job.Sources, func(s graph.Source) bool { return s.Name == source && s.Kafka != nil && s.Kafka.Until != "" })
 }
 
 func hasCount(job *graph.Job, name string) bool {
@@ -116,16 +135,20 @@ type takenOver struct {
 // startsOf is the job as its sources have to be resolved beside a checkpoint: where the checkpoint says where to read, the
 // startup does not count, and must not be refused for what has become of its offsets. A fixed set of partitions may hold
 // some that the checkpoint does not, which begin as the startup says.
-func startsOf(job *graph.Job, from []manifest.Position) *graph.Job {
+func startsOf(job *graph.Job, from, aside []manifest.Position) *graph.Job {
 	known := map[string]bool{}
+	held := map[manifest.Split]bool{} // what is set aside may be of a topic that was made anew since
 	for _, p := range from {
+		known[p.Source], held[p.Split] = true, true
+	}
+	for _, p := range aside {
 		known[p.Source] = true
 	}
 	out := *job
 	out.Sources = slices.Clone(job.Sources)
 	for i := range out.Sources {
 		s := &out.Sources[i]
-		if s.Kafka == nil || !known[s.Name] || len(s.Kafka.Partitions) > 0 {
+		if s.Kafka == nil || !known[s.Name] || startsMore(s, held) {
 			continue
 		}
 		k := *s.Kafka
@@ -133,6 +156,18 @@ func startsOf(job *graph.Job, from []manifest.Position) *graph.Job {
 		s.Kafka = &k
 	}
 	return &out
+}
+
+// startsMore says that a source with a fixed set of partitions names some that are not held.
+func startsMore(s *graph.Source, held map[manifest.Split]bool) bool {
+	for topic, partitions := range s.Kafka.Partitions {
+		for _, p := range partitions {
+			if !held[manifest.Split{Source: s.Name, Topic: topic, Partition: p}] {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // continued takes the next offsets of a checkpoint, and the ends of bounded sources from what was resolved now. A
@@ -151,10 +186,6 @@ func (m *Manager) continued(ctx context.Context, job *graph.Job, from, aside, re
 		at[p.Split] = p
 		bySource[p.Source] = append(bySource[p.Source], p)
 	}
-	until := map[string]bool{}
-	for i := range job.Sources {
-		until[job.Sources[i].Name] = job.Sources[i].Kafka != nil && job.Sources[i].Kafka.Until != ""
-	}
 	fresh := map[string][]manifest.Position{}
 	for _, p := range resolved {
 		old, ok := at[p.Split]
@@ -165,7 +196,7 @@ func (m *Manager) continued(ctx context.Context, job *graph.Job, from, aside, re
 				errNotRestorable, p.Source, p.Topic, old.TopicID, p.TopicID)
 		case ok:
 			p.Next, p.LeaderEpoch = old.Next, old.LeaderEpoch
-			if until[p.Source] && p.Stop < 0 && old.AtEnd() { // a record ended it, or a bound of then: nothing more is looked for
+			if p.Stop < 0 && old.AtEnd() && hasUntil(job, p.Source) { // a record ended it: nothing more is looked for
 				p.Stop = old.Stop
 			}
 			if p.TopicID == (manifest.TopicID{}) {

@@ -96,7 +96,10 @@ func (tm *TaskManager) Run(ctx context.Context, ready func(dataAddress string)) 
 		return fmt.Errorf("listen for data: %w", err)
 	}
 	dataAddress := tm.cfg.DataAdvertise
-	if dataAddress == "" {
+	switch {
+	case dataAddress == "" && tm.cfg.ServerTLS != nil:
+		dataAddress = advertised(tm.cfg.DataListen, l.Addr())
+	case dataAddress == "":
 		dataAddress = l.Addr().String()
 	}
 	conn, err := grpc.NewClient("passthrough:///"+tm.cfg.JobManager, tm.dialOptions()...)
@@ -147,10 +150,21 @@ func (tm *TaskManager) listen() (net.Listener, error) {
 	return net.Listen("tcp", tm.cfg.DataListen)
 }
 
+// advertised is the address of a listener with TLS as others are to dial it: a host name stays one, as the certificate may
+// hold nothing else.
+func advertised(listen string, is net.Addr) string {
+	host, _, err := net.SplitHostPort(listen)
+	_, port, errOfAddr := net.SplitHostPort(is.String())
+	if err != nil || errOfAddr != nil || host == "" || net.ParseIP(host) != nil {
+		return is.String()
+	}
+	return net.JoinHostPort(host, port)
+}
+
 // dialOptions are those of the connection to the job manager.
 func (tm *TaskManager) dialOptions() []grpc.DialOption {
 	options := []grpc.DialOption{
-		grpc.WithTransportCredentials(orInsecure(tm.cfg.ClientTLS)),
+		grpc.WithTransportCredentials(orInsecure(tm.cfg.ClientTLS)), grpc.WithNoProxy(), // HTTPS_PROXY is for what lies outside
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveExpiry}),
 		grpc.WithConnectParams(grpc.ConnectParams{ // the session paces itself; grpc's default would wait a second
 			Backoff:           backoff.Config{BaseDelay: dialRetry, Multiplier: 1.5, Jitter: 0.2, MaxDelay: dialRetryMax},

@@ -253,6 +253,16 @@ func TestDeletion(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(dir, "unread")); err != nil {
 		t.Fatal(err)
 	}
+	foreign := filepath.Join(dir, "lost+found") // no job can have such a name
+	if err := os.Mkdir(foreign, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if n, err = s.Sweep([]manifest.Blob{a12, b1}); n != 0 || err != nil {
+		t.Errorf("sweep removed %d beside a directory of somebody else: %v", n, err)
+	}
+	if err := os.Remove(foreign); err != nil {
+		t.Error(err)
+	}
 	if err := s.Delete(a12); err != nil {
 		t.Fatal(err)
 	}

@@ -67,8 +67,8 @@ func (s *Store) Sweep(reachable []manifest.Blob, unread ...ident.JobID) (int, er
 	jobs, err := fs.ReadDir(s.root.FS(), ".")
 	errs = append(errs, err)
 	for _, job := range jobs {
-		if !job.IsDir() || slices.Contains(unread, ident.JobID(job.Name())) {
-			continue
+		if !job.IsDir() || ident.CheckName(job.Name()) != nil || slices.Contains(unread, ident.JobID(job.Name())) {
+			continue // such as lost+found
 		}
 		left := 0
 		err := s.each(job.Name(), func(file string) error {

@@ -260,3 +260,17 @@ func TestDemoVerdictDecidesTheExitCode(t *testing.T) {
 		}
 	}
 }
+
+// TestFromCheckpointNamesOne: an empty one, as of a variable that is not set, must not begin anew, and none is asked of a
+// broker first.
+func TestFromCheckpointNamesOne(t *testing.T) {
+	job := writeFile(t, "job.yaml", goodJob)
+	for _, verb := range []string{"submit", "run"} {
+		for _, value := range []string{"", "abc", "abc/", "/4", "abc/x", "abc/-1"} {
+			got := sluice(t.Context(), nil, verb, job, "--from-checkpoint", value)
+			if got.code != exitUsage || !strings.Contains(got.stderr, "want JOBID/N") {
+				t.Errorf("%s --from-checkpoint %q: exit %d, %s", verb, value, got.code, got.stderr)
+			}
+		}
+	}
+}

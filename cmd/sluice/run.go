@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,7 +24,7 @@ import (
 const endTimeout = 8 * time.Second
 
 func (c *cli) runCommand() *cobra.Command {
-	local := &localCluster{cli: c, logLevel: "warn"}
+	local, req := &localCluster{cli: c, logLevel: "warn"}, &pb.SubmitRequest{}
 	var sets []string
 	cmd := &cobra.Command{
 		Use: "run FILE", Short: "Run a job with a whole cluster in this process, for development", GroupID: "try", Args: exactly("FILE"), ValidArgsFunction: completeFile,
@@ -51,6 +52,9 @@ same job goes on from its last checkpoint, and after a loss of data from the one
 				return usageError("--slots %d: want 1 to %d", local.slots, maxLocalSlots)
 			}
 			local.keep = local.dataDir != ""
+			if err := checkpointGiven(cmd, local.from); err != nil {
+				return err
+			}
 			if local.from != "" && !local.keep {
 				return usageError("--from-checkpoint %s: there are none without --data-dir", local.from)
 			}
@@ -62,13 +66,15 @@ same job goes on from its last checkpoint, and after a loss of data from the one
 				defer os.RemoveAll(tmp)
 				local.dataDir = tmp
 			}
-			return local.run(cmd.Context(), &pb.SubmitRequest{Job: wire.JobToProto(job)})
+			req.Job = wire.JobToProto(job)
+			return local.run(cmd.Context(), req)
 		},
 	}
 	setFlag(cmd, &sets)
 	cmd.Flags().IntVar(&local.slots, "slots", 0, "slots of the task manager; 0: as many as the job needs")
 	cmd.Flags().StringVar(&local.dataDir, "data-dir", "", "keep checkpoints in `DIR`; empty: in a temporary one")
-	cmd.Flags().StringVar(&local.from, "from-checkpoint", "", "go on from checkpoint `JOBID/N` in --data-dir instead of the latest")
+	allowDroppedFlag(cmd, req)
+	cmd.Flags().StringVar(&local.from, fromCheckpoint, "", "go on from checkpoint `JOBID/N` in --data-dir instead of the latest")
 	cmd.Flags().StringVar(&local.logLevel, "log-level", local.logLevel, "`LEVEL` of the log: debug, info, warn or error")
 	return cmd
 }
@@ -162,8 +168,8 @@ func (l *localCluster) submit(ctx context.Context, client pb.JobServiceClient, r
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if l.keep {
-		before, err := client.Get(ctx, &pb.GetRequest{Job: req.GetJob().GetName()})
-		switch j := before.GetJob(); {
+		j, err := before(ctx, client, req.GetJob().GetName())
+		switch {
 		case status.Code(err) == codes.NotFound:
 			req.FromCheckpoint = l.from // to be told that it is not there
 		case err != nil:
@@ -193,6 +199,32 @@ func (l *localCluster) submit(ctx context.Context, client pb.JobServiceClient, r
 		fmt.Fprintln(l.cli.stderr, "warning:", w)
 	}
 	return resp.GetJobId(), err
+}
+
+// before is the job that a new run of this name goes on from: the newest, or if that has ended before its first checkpoint
+// the newest that has not, as it went on from that itself.
+func before(ctx context.Context, client pb.JobServiceClient, name string) (*pb.JobStatus, error) {
+	got, err := client.Get(ctx, &pb.GetRequest{Job: name})
+	newest := got.GetJob()
+	if err != nil || !endedEarly(newest) {
+		return newest, err
+	}
+	list, err := client.List(ctx, &pb.ListRequest{})
+	if err != nil {
+		return nil, err
+	}
+	earlier := slices.DeleteFunc(list.GetJobs(), func(j *pb.JobStatus) bool { return j.GetName() != name || endedEarly(j) })
+	if len(earlier) == 0 {
+		return newest, nil
+	}
+	return slices.MaxFunc(earlier, func(a, b *pb.JobStatus) int {
+		return a.GetSubmittedAt().AsTime().Compare(b.GetSubmittedAt().AsTime())
+	}), nil
+}
+
+// endedEarly says that a job has ended, otherwise than it should, and left nothing to go on from.
+func endedEarly(j *pb.JobStatus) bool {
+	return j.GetEndedAt() != nil && j.GetState() != "FINISHED" && j.GetState() != "FAILED_DATA_LOSS" && j.GetDamage() == "" && j.GetCheckpoints().GetLatest() == nil
 }
 
 // readyLine hands the first line to ready and the rest to w.

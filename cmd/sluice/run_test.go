@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -15,11 +17,16 @@ import (
 	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
 )
 
-// keptJob is a job manager that knows one job, or none.
+// keptJob is a job manager that knows one job, or none, and perhaps some that ended before.
 type keptJob struct {
 	pb.JobServiceClient
 	job       *pb.JobStatus
+	earlier   []*pb.JobStatus
 	submitted *pb.SubmitRequest
+}
+
+func (k *keptJob) List(context.Context, *pb.ListRequest, ...grpc.CallOption) (*pb.ListResponse, error) {
+	return &pb.ListResponse{Jobs: append(slices.Clone(k.earlier), k.job)}, nil
 }
 
 func (k *keptJob) Get(context.Context, *pb.GetRequest, ...grpc.CallOption) (*pb.GetResponse, error) {
@@ -40,6 +47,7 @@ func TestRunGoesOn(t *testing.T) {
 		return &pb.JobStatus{Id: "old", Name: "orders", State: state, EndedAt: timestamppb.Now(), Failure: &pb.Failure{Message: "two ways out"},
 			Checkpoints: &pb.CheckpointStatus{Latest: &pb.CheckpointInfo{Id: 7}}}
 	}
+	early := &pb.JobStatus{Id: "early", Name: "orders", State: "FAILED", EndedAt: timestamppb.Now(), SubmittedAt: timestamppb.Now()}
 	for _, c := range []struct {
 		name, chosen string
 		job          *pb.JobStatus
@@ -50,6 +58,8 @@ func TestRunGoesOn(t *testing.T) {
 		{"nothing is known, chosen", "old/3", nil, "old/3", 0}, // the job manager says that it is not there
 		{"stopped", "", ended("STOPPED"), "old/7", 0},
 		{"stopped, chosen", "old/3", ended("STOPPED"), "old/3", 0},
+		{"ended before its first checkpoint", "", early, "", 0},
+		{"finished before its first checkpoint", "", &pb.JobStatus{Id: "old", Name: "orders", State: "FINISHED", EndedAt: timestamppb.Now()}, "", 0},
 		{"finished", "", ended("FINISHED"), "", 0},
 		{"lost", "", ended("FAILED_DATA_LOSS"), "", exitJobDataLoss},
 		{"lost, chosen", "old/6", ended("FAILED_DATA_LOSS"), "old/6", 0},
@@ -106,6 +116,34 @@ func TestRunOnDamage(t *testing.T) {
 			}
 		case err != nil || client.submitted.GetFromCheckpoint() != c.from:
 			t.Errorf("%s: error %v, from checkpoint %q, want %q", c.name, err, client.submitted.GetFromCheckpoint(), c.from)
+		}
+	}
+}
+
+// TestRunGoesOnFromBefore: a run that ended before its first checkpoint went on from one before it, and so does the next.
+func TestRunGoesOnFromBefore(t *testing.T) {
+	at := func(id, name, state string, second int64, latest *pb.CheckpointInfo) *pb.JobStatus {
+		when := timestamppb.New(time.Unix(second, 0))
+		return &pb.JobStatus{Id: id, Name: name, State: state, SubmittedAt: when, EndedAt: when, Checkpoints: &pb.CheckpointStatus{Latest: latest}}
+	}
+	ten := &pb.CheckpointInfo{Id: 10}
+	early := at("e", "orders", "FAILED", 9, nil)
+	for _, c := range []struct {
+		name    string
+		earlier []*pb.JobStatus
+		from    string
+		fails   bool
+	}{
+		{"stopped before", []*pb.JobStatus{at("a", "orders", "STOPPED", 5, ten), at("b", "orders", "STOPPED", 7, nil), at("z", "orders", "FAILED", 3, ten), at("o", "other", "STOPPED", 8, ten)}, "a/10", false},
+		{"finished before", []*pb.JobStatus{at("a", "orders", "STOPPED", 5, ten), at("f", "orders", "FINISHED", 7, ten)}, "", false},
+		{"lost before", []*pb.JobStatus{at("a", "orders", "FAILED_DATA_LOSS", 5, ten)}, "", true},
+		{"never one", []*pb.JobStatus{at("b", "orders", "CANCELED", 5, nil)}, "", false},
+	} {
+		var stderr bytes.Buffer
+		l := &localCluster{cli: &cli{stderr: &stderr}, dataDir: "d", keep: true}
+		client := &keptJob{job: early, earlier: c.earlier}
+		if _, err := l.submit(t.Context(), client, &pb.SubmitRequest{Job: &pb.Job{Name: "orders"}}); (err != nil) != c.fails || client.submitted.GetFromCheckpoint() != c.from {
+			t.Errorf("%s: %v, from checkpoint %q, want %q", c.name, err, client.submitted.GetFromCheckpoint(), c.from)
 		}
 	}
 }

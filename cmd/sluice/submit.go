@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -67,6 +69,9 @@ then ends the following, not the job.`,
   sluice submit job.yaml --set parallelism=8
   sluice submit job.yaml --from-checkpoint 4f1c…/41   # go on where another job ended`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkpointGiven(cmd, req.GetFromCheckpoint()); err != nil {
+				return err
+			}
 			job, err := c.load(args[0], sets)
 			if err != nil {
 				return err
@@ -98,9 +103,28 @@ then ends the following, not the job.`,
 	}
 	setFlag(cmd, &sets)
 	cmd.Flags().BoolVar(&wait, "wait", false, "follow the job until it ends; the exit code tells how")
-	cmd.Flags().StringVar(&req.FromCheckpoint, "from-checkpoint", "", "start from checkpoint `JOBID/N` of a job that has ended")
-	cmd.Flags().BoolVar(&req.AllowDroppedState, "allow-dropped-state", false, "drop the state of operators that the job no longer has")
+	cmd.Flags().StringVar(&req.FromCheckpoint, fromCheckpoint, "", "start from checkpoint `JOBID/N` of a job that has ended")
+	allowDroppedFlag(cmd, req)
 	return cmd
+}
+
+const fromCheckpoint = "from-checkpoint"
+
+func allowDroppedFlag(cmd *cobra.Command, req *pb.SubmitRequest) {
+	cmd.Flags().BoolVar(&req.AllowDroppedState, "allow-dropped-state", false, "drop the state of operators that the job no longer has")
+}
+
+// checkpointGiven refuses a --from-checkpoint that names none. An empty one is most likely a variable of a script that is not
+// set: without the flag the job begins anew.
+func checkpointGiven(cmd *cobra.Command, value string) error {
+	if !cmd.Flags().Changed(fromCheckpoint) {
+		return nil
+	}
+	job, number, ok := strings.Cut(value, "/")
+	if _, err := strconv.ParseUint(number, 10, 63); !ok || job == "" || err != nil {
+		return usageError("--%s %q: want JOBID/N, as `sluice checkpoints` prints it; leave the flag out to begin anew", fromCheckpoint, value)
+	}
+	return nil
 }
 
 func (c *cli) cancelCommand() *cobra.Command {

@@ -29,13 +29,15 @@ func TestDeadLetterSink(t *testing.T) {
 	t.Parallel()
 	source := map[string]string{propBootstrap: "a:1", propClientID: "source", propFetchMaxWait: "50", propGroup: "g"}
 	for _, test := range []struct {
-		servers, prefix string
-		want            map[string]string
+		servers, timeoutMs, prefix string
+		want                       map[string]string
 	}{
-		{"a:1", "team-", map[string]string{propBootstrap: "a:1", propClientID: "source", propTransactionTimeout: "300000"}},
-		{"b:2", "", map[string]string{propBootstrap: "a:1", propClientID: "source"}},
+		{"a:1", "300000", "team-", map[string]string{propBootstrap: "a:1", propClientID: "source", propTransactionTimeout: "300000"}},
+		{"a:1", "1200000", "team-", map[string]string{propBootstrap: "a:1", propClientID: "source", propTransactionTimeout: "1200000"}},
+		{"b:2", "300000", "", map[string]string{propBootstrap: "a:1", propClientID: "source", propTransactionTimeout: "300000"}},
+		{"b:2", "1200000", "", map[string]string{propBootstrap: "a:1", propClientID: "source"}}, // its brokers may not allow it
 	} {
-		job := buryingJob(source, map[string]string{propBootstrap: test.servers, propClientID: "sink", propTransactionTimeout: "300000"})
+		job := buryingJob(source, map[string]string{propBootstrap: test.servers, propClientID: "sink", propTransactionTimeout: test.timeoutMs})
 		sinks := sinksOf(job)
 		if len(sinks) != 2 || sinkPart(&sinks[0]) != "sink z" || sinkPart(&sinks[1]) != "dead letters of source s" {
 			t.Fatalf("sinks %+v", sinks)

@@ -133,7 +133,9 @@ func (g *GroupSource) hold(ctx context.Context, joined *wire.JoinedGroup, counts
 		if err != nil {
 			return err
 		}
-		reader, err := g.open(g.offsets.hold(positions, kept))
+		held := g.offsets.hold(positions, kept)
+		g.heldIn = g.member.Generation
+		reader, err := g.open(held)
 		if err != nil {
 			return err
 		}

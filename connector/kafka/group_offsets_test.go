@@ -127,3 +127,20 @@ func TestGroupAcceptsNoGap(t *testing.T) {
 		t.Error("taken twice, or not at all, or of a partition that others hold")
 	}
 }
+
+// TestGroupCommitsOnlyWhatItHolds: a member that has joined anew holds nothing yet, and another may be further with what it
+// held before. The group has no cluster here, which a commit would ask.
+func TestGroupCommitsOnlyWhatItHolds(t *testing.T) {
+	g := &GroupSource{name: "s", offsets: newGroupOffsets(), member: wire.Member{Group: "g", ID: "m", Generation: 4}, heldIn: 3}
+	g.offsets.hold([]manifest.Position{position("t", 0, 10, -1)}, false)
+	if err := g.commit(t.Context()); err != nil || len(g.offsets.due()) != 1 {
+		t.Errorf("%v, due %v", err, g.offsets.due())
+	}
+	g.heldIn = 4
+	defer func() {
+		if recover() == nil {
+			t.Error("what it holds is not committed either")
+		}
+	}()
+	_ = g.commit(t.Context())
+}

@@ -46,6 +46,8 @@ type GroupSource struct {
 
 	cluster *wire.Cluster // while Run runs
 	member  wire.Member   // of Run
+	// heldIn is the generation in which offsets holds its partitions; a member that has joined anew has none of them yet.
+	heldIn int32
 	// first are the topics, with their partitions, that there were when Run began, known those of which the group had
 	// committed an offset then.
 	first map[string]int32
@@ -116,7 +118,7 @@ func (g *GroupSource) Run(ctx context.Context) error {
 		return err
 	}
 	defer release()
-	g.cluster, g.first = cluster, nil
+	g.cluster, g.first, g.heldIn = cluster, nil, -1
 	g.member = wire.Member{Group: g.cfg.GroupID, Generation: -1}
 	defer g.leave(ctx)
 	for tries := 0; ctx.Err() == nil; {
@@ -199,8 +201,12 @@ func (g *GroupSource) leave(ctx context.Context) {
 	}
 }
 
-// commit stores what the sinks have acknowledged.
+// commit stores what the sinks have acknowledged. Of a generation before nothing can be stored: another member may hold its
+// partitions by now, and be further.
 func (g *GroupSource) commit(ctx context.Context) error {
+	if g.heldIn != g.member.Generation {
+		return nil
+	}
 	due := g.offsets.due()
 	if err := g.cluster.OffsetCommitAs(ctx, g.member, due); err != nil {
 		return fmt.Errorf("commit offsets: %w", err)

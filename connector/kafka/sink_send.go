@@ -113,6 +113,7 @@ func (s *Sink) settle(ctx context.Context, targets []*target) error {
 			s.adopt(ctx, t, found.Broker)
 			continue
 		}
+		t.deniedSince = time.Time{}
 		if err := s.failed(t, fault); err != nil {
 			return err
 		}
@@ -380,6 +381,7 @@ func (s *Sink) answered(t *target, b *outBatch, result *wire.ProduceResult) (for
 		}
 		s.orphan(t)
 	default:
+		t.deniedSince = time.Time{}
 		if err := s.failed(t, fault); err != nil {
 			return false, err
 		}

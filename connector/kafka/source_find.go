@@ -54,6 +54,8 @@ func (s *Source) settle(ctx context.Context, splits []*split) error {
 		}
 		if fault == nil {
 			fault = s.checkTopic(sp, ids[sp.Topic])
+		} else { // what was told before the pause may have been told by a leader that is gone
+			sp.strangeSince, sp.oldLeaderSince = time.Time{}, time.Time{}
 		}
 		if fault == nil {
 			s.assign(ctx, sp, leader)

@@ -42,7 +42,7 @@ func (m *Machine) advanceDeploying(now time.Time) bool {
 	}
 	if !m.deployBy.IsZero() && !now.Before(m.deployBy) { // zero: it waits for commits
 		m.restart(now, OnDeployFailed, Failure{Class: Internal, Message: fmt.Sprintf(
-			"not all subtasks run %s after the deployment; first %s", m.cfg.DeployTimeout, m.firstBelow(SubtaskRunning))}, costPause)
+			"not all subtasks run %s after the deployment; first %s", m.deployTimeout, m.firstBelow(SubtaskRunning))}, costPause)
 		return true
 	}
 	return false

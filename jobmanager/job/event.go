@@ -92,11 +92,14 @@ type DeployFailed struct {
 	Refused bool
 }
 
-// DeployHeld says that a deployment waits for the commits of completed checkpoints, however long that takes, or waits no
-// more: the time that it has begins anew.
-type DeployHeld struct {
-	Fence ident.Fence
-	Held  bool
+// DeployHeld says that a deployment waits for the commits of completed checkpoints, however long that takes.
+type DeployHeld struct{ Fence ident.Fence }
+
+// DeploySent says that a deployment was sent out, and how long its subtasks may take to read their state before they run:
+// the time that it has begins anew.
+type DeploySent struct {
+	Fence   ident.Fence
+	Restore time.Duration
 }
 
 // CheckpointCompleted says that a checkpoint is durable.
@@ -146,6 +149,7 @@ func (WorkerResumed) event()       {}
 func (SubtaskStatus) event()       {}
 func (DeployFailed) event()        {}
 func (DeployHeld) event()          {}
+func (DeploySent) event()          {}
 func (CheckpointCompleted) event() {}
 func (CheckpointSettled) event()   {}
 func (CheckpointsFailing) event()  {}
@@ -199,10 +203,12 @@ func (e DeployFailed) String() string {
 
 // String names the attempt.
 func (e DeployHeld) String() string {
-	if e.Held {
-		return fmt.Sprintf("deployment of %s waits for commits", e.Fence)
-	}
-	return fmt.Sprintf("deployment of %s goes on", e.Fence)
+	return fmt.Sprintf("deployment of %s waits for commits", e.Fence)
+}
+
+// String names the attempt and the time.
+func (e DeploySent) String() string {
+	return fmt.Sprintf("deployment of %s is out, its state may take %s", e.Fence, e.Restore)
 }
 
 // String names the checkpoint.

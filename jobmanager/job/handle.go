@@ -156,19 +156,33 @@ func (m *Machine) onWorkerResumed(ev WorkerResumed) {
 	}
 }
 
-func (m *Machine) onDeployHeld(now time.Time, ev DeployHeld) {
-	if m.current == nil || m.current.fence != ev.Fence || m.rec.State != Deploying {
-		m.ignore(ev, "it is not being deployed")
-		return
+// deploying says that the attempt of ev is being deployed; else ev is ignored.
+func (m *Machine) deploying(f ident.Fence, ev Event) bool {
+	if m.current != nil && m.current.fence == f && m.rec.State == Deploying {
+		return true
 	}
-	if m.deployBy = now.Add(m.cfg.DeployTimeout); ev.Held {
+	m.ignore(ev, "it is not being deployed")
+	return false
+}
+
+func (m *Machine) onDeployHeld(ev DeployHeld) {
+	if m.deploying(ev.Fence, ev) {
 		m.deployBy = time.Time{}
 	}
 }
 
+func (m *Machine) onDeploySent(now time.Time, ev DeploySent) {
+	if m.deploying(ev.Fence, ev) {
+		m.deployWithin(now, m.cfg.DeployTimeout+ev.Restore)
+	}
+}
+
+func (m *Machine) deployWithin(now time.Time, d time.Duration) {
+	m.deployBy, m.deployTimeout = now.Add(d), d
+}
+
 func (m *Machine) onDeployFailed(now time.Time, ev DeployFailed) {
-	if m.current == nil || m.current.fence != ev.Fence || m.rec.State != Deploying {
-		m.ignore(ev, "it is not being deployed")
+	if !m.deploying(ev.Fence, ev) {
 		return
 	}
 	for _, w := range ev.Gone {
@@ -255,6 +269,29 @@ func (m *Machine) onDataLost(now time.Time, ev DataLost) {
 	}
 	m.rec.DataLoss = true
 	m.fail(now, OnDataLost, ev.Failure)
+}
+
+// Refuses says why a user's request would change nothing; empty if it would, or if the same was asked for before.
+func (m *Machine) Refuses(ev Event) string {
+	switch ev := ev.(type) {
+	case Cancel:
+		switch {
+		case m.rec.State == Failing:
+			return "it is FAILING and ends without"
+		case m.final && m.rec.State != Canceling:
+			return "its final checkpoint is durable, and it ends with that as soon as its output is committed"
+		}
+	case Stop:
+		switch {
+		case m.rec.State == Failing || m.rec.Intent == IntentCancel:
+			return fmt.Sprintf("it is %s and ends without a final checkpoint", m.rec.State)
+		case m.rec.Intent == IntentStop && ev.Drain:
+			return "it is being stopped already, without the end of the data (--drain)"
+		case m.rec.Intent == IntentDrain && !ev.Drain:
+			return "it is being stopped already, with the end of the data (--drain)"
+		}
+	}
+	return ""
 }
 
 func (m *Machine) onCancel(ev Cancel) {

@@ -30,7 +30,7 @@ type Config struct {
 	// Lease is how long after its last contact a lost task manager may still run subtasks: the heartbeat
 	// timeout and a second. 0: 6 s.
 	Lease time.Duration
-	// DeployTimeout is how long a deployment may take until all subtasks run. 0: 10 min.
+	// DeployTimeout is how long a deployment may take until all subtasks run, beside what DeploySent says. 0: 10 min.
 	DeployTimeout time.Duration
 	// Rand gives numbers in [0, 1) for the jitter of restart delays; nil: none.
 	Rand func() float64
@@ -57,6 +57,8 @@ type Machine struct {
 	cleaning bool
 
 	restartAt, deployBy, runningSince time.Time
+	// deployTimeout is the time that the deployment had until deployBy.
+	deployTimeout time.Duration
 	// foreignUntil is when the subtasks that an earlier start of the job manager deployed have certainly
 	// ended; they are not known one by one.
 	foreignUntil time.Time
@@ -115,7 +117,9 @@ func (m *Machine) Step(now time.Time, ev Event) []Effect {
 	case DeployFailed:
 		m.onDeployFailed(now, ev)
 	case DeployHeld:
-		m.onDeployHeld(now, ev)
+		m.onDeployHeld(ev)
+	case DeploySent:
+		m.onDeploySent(now, ev)
 	case CheckpointCompleted:
 		m.onCompleted(now, ev)
 	case CheckpointSettled:
@@ -193,7 +197,7 @@ func (m *Machine) onGranted(now time.Time, ev SlotsGranted) {
 	order := placement.Order(ev.Slots, m.previous)
 	m.previous = placement.Workers(order)
 	m.current = newRun(ident.Fence{Epoch: m.cfg.Epoch, Attempt: ev.Attempt}, order, m.cfg.Subtasks)
-	m.deployBy = now.Add(m.cfg.DeployTimeout)
+	m.deployWithin(now, m.cfg.DeployTimeout)
 	m.move(Deploying, OnGranted)
 	m.emit(Deploy{Fence: m.current.fence, Slots: order})
 }

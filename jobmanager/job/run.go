@@ -100,15 +100,14 @@ func (r *run) open(p *part) []ident.Subtask {
 	return open
 }
 
-// lose notes that a worker is gone; its subtasks have ended at goneAt at the latest.
-func (r *run) lose(worker ident.WorkerID, goneAt time.Time) (known bool) {
+// lose notes that a worker is gone; its subtasks have ended at goneAt at the latest. Each session is lost once, so what is
+// told of a worker that is lost already is of another process with the same id, and says nothing of this one's lease.
+func (r *run) lose(worker ident.WorkerID, goneAt time.Time) (news bool) {
 	p := r.part(worker)
-	if p == nil {
+	if p == nil || p.lost {
 		return false
 	}
-	if !p.lost || goneAt.Before(p.goneAt) {
-		p.lost, p.goneAt = true, goneAt
-	}
+	p.lost, p.goneAt = true, goneAt
 	return true
 }
 

@@ -3,6 +3,7 @@ package job
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -100,8 +101,8 @@ func inState(t *testing.T, s State) (*Machine, []Effect) {
 func TestDeployHeld(t *testing.T) {
 	m, _ := inState(t, Deploying)
 	f, timeout := m.current.fence, m.cfg.DeployTimeout
-	m.Step(epochStart, DeployHeld{Fence: ident.Fence{Epoch: 1, Attempt: 9}, Held: true}) // another one
-	m.Step(epochStart, DeployHeld{Fence: f, Held: true})
+	m.Step(epochStart, DeployHeld{Fence: ident.Fence{Epoch: 1, Attempt: 9}}) // another one
+	m.Step(epochStart, DeployHeld{Fence: f})
 	if !m.Deadline().IsZero() {
 		t.Errorf("the deadline is %s", m.Deadline())
 	}
@@ -109,15 +110,17 @@ func TestDeployHeld(t *testing.T) {
 	if m.Step(later, Tick{}); m.State() != Deploying {
 		t.Errorf("the job is %s while its deployment waits", m.State())
 	}
-	m.Step(later, DeployHeld{Fence: f})
+	m.Step(later, DeploySent{Fence: f, Restore: 7 * time.Second})
+	timeout += 7 * time.Second
 	if m.Step(later.Add(timeout-1), Tick{}); m.State() != Deploying || m.Deadline() != later.Add(timeout) {
 		t.Errorf("the job is %s, the deadline %s", m.State(), m.Deadline())
 	}
-	if m.Step(later.Add(timeout), Tick{}); m.State() != Restarting {
-		t.Errorf("the job is %s", m.State())
+	if m.Step(later.Add(timeout), Tick{}); m.State() != Restarting || !strings.Contains(m.Record().Failure.Message, timeout.String()) {
+		t.Errorf("the job is %s: %s", m.State(), m.Record().Failure)
 	}
-	m.Step(later.Add(timeout), DeployHeld{Fence: f, Held: true})
-	if m.Ignored() != 2 {
+	m.Step(later.Add(timeout), DeployHeld{Fence: f})
+	m.Step(later.Add(timeout), DeploySent{Fence: f})
+	if m.Ignored() != 3 {
 		t.Errorf("%d events were ignored", m.Ignored())
 	}
 }
@@ -299,5 +302,51 @@ func TestWaitingBeforeRecovery(t *testing.T) {
 		if got := m.Waiting(time.Unix(0, 0)); s == Deploying && got == "" {
 			t.Error("a recovered deployment waits for nothing")
 		}
+	}
+}
+
+// TestRefuses: who asks for what cannot come any more hears of it; who asks twice does not.
+func TestRefuses(t *testing.T) {
+	for _, c := range []struct {
+		state State
+		first Event
+		then  Event
+		why   string
+	}{
+		{Running, nil, Stop{}, ""},
+		{Running, nil, Cancel{}, ""},
+		{Running, Stop{}, Stop{}, ""},
+		{Running, Stop{}, Cancel{}, ""},
+		{Running, Stop{}, Stop{Drain: true}, "stopped already, without"},
+		{Running, Stop{Drain: true}, Stop{}, "stopped already, with the"},
+		{Running, Cancel{}, Cancel{}, ""},
+		{Running, Cancel{}, Stop{}, "CANCELING"},
+		{Failing, nil, Stop{}, "FAILING"},
+		{Failing, nil, Cancel{}, "FAILING"},
+	} {
+		m, _ := inState(t, c.state)
+		if c.first != nil {
+			m.Step(epochStart, c.first)
+		}
+		if why := m.Refuses(c.then); c.why == "" && why != "" || !strings.Contains(why, c.why) {
+			t.Errorf("%s, %v, then %v: %q, want %q", c.state, c.first, c.then, why, c.why)
+		}
+	}
+	m, _ := inState(t, Finishing)
+	m.Step(epochStart, CheckpointCompleted{Fence: m.current.fence, Checkpoint: 1, Final: true})
+	if why := m.Refuses(Cancel{}); !strings.Contains(why, "durable") {
+		t.Errorf("behind a final checkpoint: %q", why)
+	}
+}
+
+// TestLostOnce: what is told of a task manager that is lost already is of another process of its name, and does not shorten
+// its lease.
+func TestLostOnce(t *testing.T) {
+	m, _ := inState(t, Running)
+	m.Step(epochStart, WorkerLost{Worker: "tm-1", Reason: "its line broke"})
+	lease := m.leaving[0].part("tm-1").goneAt
+	m.Step(epochStart.Add(time.Second), WorkerLost{Worker: "tm-1", Reason: "its successor died", Certain: true})
+	if got := m.leaving[0].part("tm-1").goneAt; got != lease || !got.After(epochStart.Add(time.Second)) {
+		t.Errorf("gone at %s, its lease ends at %s", got, lease)
 	}
 }

@@ -30,7 +30,7 @@ func New(node *graph.Node, c Context) (operator.Operator, error) {
 	if node.Kind != graph.KindOperator || o == nil {
 		return nil, fmt.Errorf("make operator %s: it is a %s", node.Name, node.Kind)
 	}
-	e := newEvaluator(node.KeyFormat, node.ValueFormat, c.Failures.Of(node.Name, node.OnError))
+	e := newEvaluator(node.KeyFormat, node.ValueFormat, c.Failures, node.Name, node.OnError)
 	var made operator.Operator
 	var err error
 	switch {
@@ -59,8 +59,11 @@ type evaluator struct {
 	decide     operator.Failed
 }
 
-func newEvaluator(key, value graph.Format, decide operator.Failed) evaluator {
-	return evaluator{key: key, value: value, record: expression.NewRecord(key, value), decide: decide}
+// newEvaluator is that of the node, or of the edge to it, with these policies.
+func newEvaluator(key, value graph.Format, failures *Failures, node string, policies graph.ErrorPolicies) evaluator {
+	record := expression.NewRecord(key, value)
+	record.StopBy(&failures.stopped)
+	return evaluator{key: key, value: value, record: record, decide: failures.Of(node, policies)}
 }
 
 func (e *evaluator) compile(source string, use graph.Use) (*expression.Program, error) {

@@ -360,7 +360,7 @@ func TestCountState(t *testing.T) {
 	for i, key := range keys {
 		in := batchOf(key)
 		owner := graph.SubtaskOfKeyGroup(graph.KeyGroup(in.Bytes(in.Records[0].StreamKey), 128), 3, 128)
-		op, err := New(node(graph.Operator{Count: true}), Context{Subtask: owner, Parallelism: 3, MaxParallelism: 128})
+		op, err := New(node(graph.Operator{Count: true}), Context{Subtask: owner, Parallelism: 3, MaxParallelism: 128, Failures: NewFailures(Site{})})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -7,6 +7,7 @@ import (
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
 	"github.com/sluice-stream/sluice/operator"
+	"github.com/sluice-stream/sluice/operator/expression"
 )
 
 // Failures applies the error policies of the sources to the records that one subtask cannot handle. Dead
@@ -17,6 +18,7 @@ type Failures struct {
 	// Skipped and DeadLettered count since the subtask began; any goroutine may read them.
 	Skipped, DeadLettered atomic.Int64
 
+	stopped atomic.Bool
 	write   func(source string, b *operator.Batch) error // nil: nobody takes dead letters
 	letters []letters                                    // in the order of their first one
 	waiting int                                          // records in letters
@@ -42,9 +44,16 @@ func NewFailures(at Site) *Failures { return &Failures{at: at} }
 // Bind says where the dead letters of a source go. Write borrows the batch.
 func (f *Failures) Bind(write func(source string, b *operator.Batch) error) { f.write = write }
 
+// Stop says that the subtask is to end: expressions that take long fail from now on, and whatever fails ends it. Any goroutine
+// may call it.
+func (f *Failures) Stop() { f.stopped.Store(true) }
+
 // Of decides over the records that fail in a node, or in the keyBy of an edge, by the name of its receiver.
 func (f *Failures) Of(node string, policies graph.ErrorPolicies) operator.Failed {
 	return func(b *operator.Batch, i int, part string, cause error) error {
+		if f.stopped.Load() { // a record on which an expression was not run is neither skipped nor a dead letter
+			return expression.ErrStopped
+		}
 		policy := policies.Of(topicOf(b, i))
 		switch policy.OnError.Policy {
 		case graph.Skip:

@@ -11,6 +11,7 @@ import (
 	"github.com/sluice-stream/sluice/graph"
 	"github.com/sluice-stream/sluice/ident"
 	"github.com/sluice-stream/sluice/operator"
+	"github.com/sluice-stream/sluice/operator/expression"
 )
 
 var site = Site{Job: "paid", JobID: "id-1", Attempt: 3, Subtask: ident.Subtask{Vertex: "v", Index: 2}}
@@ -210,5 +211,22 @@ func TestManyDeadLetters(t *testing.T) {
 	}
 	if err := f.Flush(); !errors.Is(err, full) {
 		t.Errorf("error %v", err)
+	}
+}
+
+// TestStopped: a batch of records that keep the interpreter busy does not hold up the end, and none of them is skipped.
+func TestStopped(t *testing.T) {
+	for _, o := range []graph.Operator{{Filter: "value.lowerAscii() == 'x'"}, {Map: &graph.Map{Value: "value.lowerAscii()"}}, {FlatMap: "[value.lowerAscii()]"}} {
+		f := NewFailures(site)
+		n := node(o)
+		n.OnError = onError(graph.Skip)
+		op := make1(t, n, f)
+		if err := op.Process(batchOf("X"), &collected{}); err != nil {
+			t.Fatal(err)
+		}
+		f.Stop()
+		if err := op.Process(batchOf("X"), &collected{}); !errors.Is(err, expression.ErrStopped) || f.Skipped.Load() != 0 {
+			t.Errorf("%v: %v, %d records skipped", o, err, f.Skipped.Load())
+		}
 	}
 }

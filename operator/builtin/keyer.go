@@ -19,7 +19,7 @@ type Keyer struct {
 
 // NewKeyer makes the keyer of a Hash edge; failures decides over records that it fails on.
 func NewKeyer(edge *graph.Edge, failures *Failures) (*Keyer, error) {
-	e := newEvaluator(edge.KeyFormat, edge.ValueFormat, failures.Of(edge.To, edge.OnError))
+	e := newEvaluator(edge.KeyFormat, edge.ValueFormat, failures, edge.To, edge.OnError)
 	var err error
 	k := &Keyer{evaluator: e}
 	if k.program, err = e.compile(edge.KeyBy, graph.UseKeyBy); err != nil {

@@ -17,7 +17,7 @@ type Until struct {
 
 // NewUntil makes the end-of-stream predicate of a source; failures decides over records that it fails on.
 func NewUntil(node *graph.Node, failures *Failures) (*Until, error) {
-	e := newEvaluator(node.KeyFormat, node.ValueFormat, failures.Of(node.Name, node.OnError))
+	e := newEvaluator(node.KeyFormat, node.ValueFormat, failures, node.Name, node.OnError)
 	p, err := e.compile(node.Source.Kafka.Until, graph.UseUntil)
 	if err != nil {
 		return nil, fmt.Errorf("make source %s: %w", node.Name, err)

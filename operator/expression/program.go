@@ -89,6 +89,9 @@ func check(source string, use graph.Use, key, value graph.Format) (*cel.Env, *ce
 
 // eval runs the interpreter.
 func (p *Program) eval(r *Record) (ref.Val, error) {
+	if r.stopped != nil && r.stopped.Load() {
+		return nil, ErrStopped
+	}
 	out, _, err := p.cel.Eval(&r.vars)
 	if err != nil {
 		return nil, r.explain(err)

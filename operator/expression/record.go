@@ -3,6 +3,7 @@ package expression
 import (
 	"encoding/binary"
 	"errors"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -17,14 +18,22 @@ import (
 // Record is what programs see: one record of a batch at a time. Variables are made when an expression
 // asks for them, once for all programs that run on the record. A Record has one owner.
 type Record struct {
-	vars  variables
-	topic string // the last result of Topic
+	vars    variables
+	topic   string       // the last result of Topic
+	stopped *atomic.Bool // nil: it never is
 }
 
 // NewRecord makes a Record for programs that were compiled for these formats.
 func NewRecord(key, value graph.Format) *Record {
 	return &Record{vars: variables{keyFormat: key, valueFormat: value, partition: -1}}
 }
+
+// ErrStopped is the error of every expression for the interpreter once StopBy's flag is set.
+var ErrStopped = errors.New("the subtask is to end")
+
+// StopBy has programs fail with ErrStopped as soon as the flag is set. One record may keep the interpreter busy for seconds
+// (MaxCost), so that a batch of them would hold up the end of the subtask for hours.
+func (r *Record) StopBy(flag *atomic.Bool) { r.stopped = flag }
 
 // Set turns to a record of an opened batch. Until the next Set the batch must stay as it is.
 func (r *Record) Set(b *operator.Batch, i int) {

@@ -207,7 +207,7 @@ func (n *Network) dial(address string) (*grpc.ClientConn, error) {
 		creds = n.cfg.Credentials
 	}
 	options := []grpc.DialOption{
-		grpc.WithTransportCredentials(creds),
+		grpc.WithTransportCredentials(creds), grpc.WithNoProxy(), // HTTPS_PROXY is for what lies outside
 		grpc.WithStaticStreamWindowSize(windowBytes), grpc.WithStaticConnWindowSize(windowBytes),
 		grpc.WithDisableRetry(), grpc.WithIdleTimeout(0),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: connectTimeout}),

@@ -66,7 +66,7 @@ func (t *Task) run(ctx, parent context.Context, g *errgroup.Group) error {
 }
 
 func (l *loop) restore() error {
-	for _, piece := range l.cfg.State {
+	for i, piece := range l.cfg.State {
 		op, ok := l.cfg.Operators[piece.Operator].(operator.Stateful)
 		if !ok {
 			return fmt.Errorf("restore %s: there is no such operator with state here", piece.Operator)
@@ -74,7 +74,9 @@ func (l *loop) restore() error {
 		if err := op.Restore(piece.Data); err != nil {
 			return &Error{l.cfg.Subtask, piece.Operator, fmt.Errorf("restore %d bytes of state: %w", len(piece.Data), err)}
 		}
+		l.cfg.State[i].Data = nil // the operator has what it needs
 	}
+	l.cfg.State = nil
 	return nil
 }
 

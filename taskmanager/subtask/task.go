@@ -54,6 +54,8 @@ type DeadLetters interface {
 	Bind(write func(source string, b *operator.Batch) error)
 	// Flush hands on what has gathered since the last call.
 	Flush() error
+	// Stop has operators that are busy with a record that takes long give up. Any goroutine may call it.
+	Stop()
 }
 
 // Until finds the record at which a split ends; *builtin.Until.
@@ -223,6 +225,9 @@ func (t *Task) Waiting() string {
 // when the source, the sinks and all else that it started have ended.
 func (t *Task) Run(parent context.Context) error {
 	g, ctx := errgroup.WithContext(parent)
+	if t.cfg.DeadLetters != nil {
+		defer context.AfterFunc(ctx, t.cfg.DeadLetters.Stop)()
+	}
 	g.Go(func() error { return t.guard(parent, "", func() error { return t.run(ctx, parent, g) }) })
 	return g.Wait()
 }

@@ -45,6 +45,9 @@ func TestCheckpointOfASource(t *testing.T) {
 		cfg.State = []Piece{{"count", []byte("100")}, {"count", []byte("20")}}
 		task, stop := start(t, cfg)
 		expect(t, j, "running")
+		if task.cfg.State != nil {
+			t.Error("the restored state is kept twice")
+		}
 		src.deliver(0, 12, "x", "y")
 		expect(t, j, "a writes x y, b writes x y, released, sends x y")
 		task.Trigger(1, Periodic)

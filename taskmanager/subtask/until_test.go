@@ -3,6 +3,7 @@ package subtask
 import (
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -114,7 +115,10 @@ func TestUntilThatFails(t *testing.T) {
 type fakeLetters struct {
 	write   func(string, *operator.Batch) error
 	waiting map[string]*operator.Batch
+	stopped atomic.Bool
 }
+
+func (l *fakeLetters) Stop() { l.stopped.Store(true) }
 
 func (l *fakeLetters) Bind(write func(string, *operator.Batch) error) { l.write = write }
 
@@ -156,6 +160,9 @@ func TestDeadLettersBelongToTheCut(t *testing.T) {
 		synctest.Wait()
 		if err := stop(); err == nil || !strings.Contains(err.Error(), "takes no dead letters of source other") {
 			t.Errorf("error %v", err)
+		}
+		if synctest.Wait(); !letters.stopped.Load() {
+			t.Error("operators that are busy do not hear of the end")
 		}
 	})
 }

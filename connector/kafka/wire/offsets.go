@@ -58,6 +58,7 @@ func (c *Cluster) ListOffsets(ctx context.Context, queries []OffsetQuery, isolat
 		if err := c.listAt(ctx, id, byLeader[id], queries, out, isolation); err != nil {
 			for _, i := range byLeader[id] {
 				out[i].Err = err
+				c.Forget(queries[i].Topic) // the leader may be another one by now
 			}
 		}
 	}
