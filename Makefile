@@ -63,8 +63,8 @@ bench-page:
 	$(GO) run ./bench --only throughput --cases pass,filter --compression none --contestants sluice,bare,bare-txn,bare-recode --repeats 5 --json bin/bench/loops.json
 	$(GO) run ./bench/scale --json bin/bench/scale.json
 	$(GO) run ./bench --only throughput --contestants sluice,bare,bare-txn,bare-recode --modes off,exactly-once/1s,exactly-once/100ms --profile bin/profiles --json bin/bench/profiles.json
-	rm -f docs/bench/*.json
 	cp $(FIGURES:%=bin/bench/%.json) docs/bench/
+	rm -f $(filter-out $(FIGURES:%=docs/bench/%.json),$(wildcard docs/bench/*.json))
 	$(GO) run ./bench --from $$(echo $(FIGURES:%=docs/bench/%.json) | tr ' ' ,) --page docs/BENCHMARKS.md
 
 # CPU profiles of a cluster while one of the benchmark's jobs runs: pass (or passthrough), filter, split, json or count.

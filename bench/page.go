@@ -175,7 +175,7 @@ func partsOf(sources []*source) map[string]string {
 
 // gapsOf lists what was to be measured and was not.
 func gapsOf(sources []*source, parts map[string]string) []string {
-	var out []string
+	out := untaken(sources)
 	for _, name := range []string{partThroughput, partLatency, partRecovery, partStartup, partCheckpoints, partCoordination} {
 		if parts[name] == "" {
 			out = append(out, "the part "+name)
@@ -199,5 +199,40 @@ func gapsOf(sources []*source, parts map[string]string) []string {
 			}
 		}
 	}
+	return out
+}
+
+// untaken are the contestants that did not take part with some data with which the others did the jobs that are done on all.
+func untaken(sources []*source) (out []string) {
+	type part struct{ job, contestant string }
+	took, data := map[part]map[string]bool{}, map[string]bool{}
+	for _, s := range sources {
+		if s.records == nil {
+			continue
+		}
+		for i := range s.records.Runs {
+			r := &s.records.Runs[i]
+			if j := jobByName(r.Case); j == nil || !j.everywhere {
+				continue
+			}
+			key := part{r.Case, r.Contestant}
+			if took[key] == nil {
+				took[key] = map[string]bool{}
+			}
+			took[key][r.values()], data[r.values()] = true, true
+		}
+	}
+	for key, with := range took {
+		var without []string
+		for values := range data {
+			if !with[values] {
+				without = append(without, values)
+			}
+		}
+		if slices.Sort(without); len(without) > 0 {
+			out = append(out, fmt.Sprintf("%s of %s with %s", key.job, key.contestant, strings.Join(without, ", ")))
+		}
+	}
+	slices.Sort(out)
 	return out
 }

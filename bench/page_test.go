@@ -296,3 +296,15 @@ Showing nodes accounting for 2.5s, 59.52% of 4.20s total
 		}
 	}
 }
+
+// What a contestant was not measured with, and another was, in whatever run, is told.
+func TestUntaken(t *testing.T) {
+	run := func(job, contestant string, valueBytes int, compression string) Run {
+		return Run{Case: job, Contestant: contestant, ValueBytes: valueBytes, Compression: compression}
+	}
+	one := &source{number: 1, records: &Report{Runs: []Run{run(casePass, bareName, 100, noCompression), run(casePass, franzName, 100, noCompression), run(caseCount, franzName, 100, noCompression)}}}
+	two := &source{number: 2, records: &Report{Runs: []Run{run(casePass, bareName, 100, lz4)}}}
+	if got := untaken([]*source{one, two, {number: 3}}); !slices.Equal(got, []string{"pass of franz-go with 100 B lz4"}) {
+		t.Errorf("%q", got)
+	}
+}

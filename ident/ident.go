@@ -32,6 +32,16 @@ type Attempt uint64
 // the start offsets that were resolved at submission.
 type CheckpointID uint64
 
+// ParseCheckpoint reads JOBID/N, where a name may stand in the place of the id.
+func ParseCheckpoint(text string) (job string, n CheckpointID, err error) {
+	job, number, ok := strings.Cut(text, "/")
+	id, err := strconv.ParseUint(number, 10, 63)
+	if !ok || job == "" || err != nil {
+		return "", 0, fmt.Errorf("checkpoint %q: want JOBID/N, as `sluice checkpoints` prints it", text)
+	}
+	return job, CheckpointID(id), nil
+}
+
 // Fence is carried by everything that belongs to one attempt, on the wire and on disk.
 type Fence struct {
 	Epoch   LeaderEpoch

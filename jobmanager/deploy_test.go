@@ -13,6 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"github.com/sluice-stream/sluice/checkpoint"
 	"github.com/sluice-stream/sluice/checkpoint/boltstore"
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
@@ -348,5 +352,64 @@ func TestABrokenLoopIsContained(t *testing.T) {
 	case <-r.over:
 	default:
 		t.Error("who waits for the loop is not told")
+	}
+}
+
+// TestDeploymentHasTimeForItsState: what is sent out has the time that its state takes, each piece at 1 MiB/s, all together at 16.
+func TestDeploymentHasTimeForItsState(t *testing.T) {
+	m := open(t)
+	r := submitted(t, m, countJob(2))
+	_, g := grantedTo(t, m, r)
+	e := job.Deploy{Fence: ident.Fence{Epoch: m.epoch, Attempt: 1}, Slots: g.Slots}
+	from := *r.coord.Status().Latest
+	from.State = []manifest.State{{Operator: "o", SizeBytes: 96 << 20}, {Operator: "o", Subtask: ident.Subtask{Index: 1}, SizeBytes: 64 << 20}}
+	dep, _ := r.newDeployment(e, &from)
+	if err := r.sendOut(t.Context(), e, dep); err != nil {
+		t.Fatal(err)
+	}
+	want := job.DeploySent{Fence: e.Fence, Restore: (2*96 + 10) * time.Second}
+	if !slices.Contains(r.queue, any(want)) {
+		t.Errorf("queue %v, want %v in it", r.queue, want)
+	}
+}
+
+// TestRefusedRequest: who asks for what cannot come any more is told so, who asks twice is not.
+func TestRefusedRequest(t *testing.T) {
+	m := open(t)
+	r := submitted(t, m, countJob(1))
+	r.queue = nil
+	for _, ev := range []job.Event{job.Submitted{}, job.DataLost{Failure: job.Failure{Class: job.External, Message: "lost"}}} {
+		r.machine.Step(time.Now(), ev) // its clean-up is not begun
+	}
+	ask := func(ev job.Event) error {
+		answer := make(chan error, 1)
+		r.receive(time.Now(), asked{ev, answer})
+		if err := r.drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return <-answer
+	}
+	if err := ask(job.Cancel{}); r.machine.State() != job.Failing || status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "cancel of job job ("+string(r.id)+") is refused: the job is FAILING") {
+		t.Errorf("the job is %s: %v", r.machine.State(), err)
+	}
+}
+
+// TestManifestBringsItsCounts: they are durable with it.
+func TestManifestBringsItsCounts(t *testing.T) {
+	m := open(t)
+	r := submitted(t, m, countJob(1))
+	r.children = &errgroup.Group{}
+	r.persistManifest(t.Context(), checkpoint.Persist{Manifest: &manifest.Manifest{Job: r.id, Checkpoint: 1}})
+	if err := r.children.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.store.View(func(tx *boltstore.Tx) error {
+		got, err := countsOf(tx, r.id, storedCounts{})
+		if want := (storedCounts{Completed: 1}); got != want {
+			t.Errorf("counts %+v, want %+v", got, want)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
 	}
 }

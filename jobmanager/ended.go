@@ -167,7 +167,7 @@ func (m *Manager) keep(s submission) (release func(), err error) {
 	if s.fromCheckpoint == "" {
 		return func() {}, nil
 	}
-	name, _, err := s.predecessor()
+	name, _, err := ident.ParseCheckpoint(s.fromCheckpoint)
 	if err != nil {
 		return nil, err
 	}

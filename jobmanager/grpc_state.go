@@ -23,7 +23,7 @@ const (
 	stateChunkBytes = 512 << 10
 	// transferTimeout bounds the download of one piece of state, of which task managers ask for at least 1 MiB/s.
 	transferTimeout = blob.MaxBytes >> 20 * time.Second
-	// restoreBytesPerSecond is what all subtasks together get at least, on lines that are in order.
+	// restoreBytesPerSecond is taken for the least that all subtasks together get; a deployment that gets less is given up.
 	restoreBytesPerSecond = 16 << 20
 )
 

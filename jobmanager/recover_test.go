@@ -340,3 +340,20 @@ func TestCountsOutliveARestart(t *testing.T) {
 		closed(t, m)
 	}
 }
+
+// TestGarbageThatStays: what cannot be removed takes room, and keeps no job manager from starting.
+func TestGarbageThatStays(t *testing.T) {
+	dir := t.TempDir()
+	m := openIn(t, dir, nil)
+	id := named(t, m, "old", job.Running, nil)
+	closed(t, m)
+	stuck := filepath.Join(dir, "blobs", string(id), "tmp-1", "x") // a directory where a file is looked for
+	if err := errors.Join(os.MkdirAll(filepath.Dir(stuck), 0o700), os.WriteFile(stuck, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	m = openIn(t, dir, nil)
+	defer closed(t, m)
+	if r, err := m.find("old"); err != nil || !r.runs() || !exists(stuck) {
+		t.Errorf("%v, %+v", err, r)
+	}
+}

@@ -42,6 +42,8 @@ func (r *runner) drain(ctx context.Context) error {
 		switch ev := ev.(type) {
 		case job.Event:
 			err = r.stepJob(ctx, time.Now(), ev)
+		case asked:
+			err = r.stepAsked(ctx, time.Now(), ev)
 		case checkpoint.Event:
 			err = r.stepCheckpoint(ctx, time.Now(), ev)
 		case commit.Event:
@@ -87,12 +89,7 @@ func (r *runner) receive(now time.Time, msg any) {
 	case sinkLevel:
 		r.onLevel(m)
 	case asked:
-		if why := r.machine.Refuses(m.event); why != "" {
-			m.answer <- status.Errorf(codes.FailedPrecondition, "job %s (%s): %s", r.name, r.id, why) // buffered
-			return
-		}
-		r.enqueue(m.event)
-		r.answers = append(r.answers, m.answer)
+		r.enqueue(m)
 	case done:
 		m.then(now)
 	}
@@ -158,6 +155,25 @@ func (r *runner) stepJob(ctx context.Context, now time.Time, ev job.Event) error
 			return err
 		}
 	}
+	return nil
+}
+
+// stepAsked does the same with a request, and answers it: at once if it is refused, else when all is durable.
+func (r *runner) stepAsked(ctx context.Context, now time.Time, a asked) error {
+	var refused error
+	for _, eff := range r.machine.Step(now, a.event) {
+		if e, ok := eff.(job.Ignored); ok && e.Refused {
+			refused = status.Errorf(codes.FailedPrecondition, "%s of job %s (%s) is refused: %s", e.What, r.name, r.id, e.Why)
+		}
+		if err := r.performJob(ctx, now, eff); err != nil {
+			return err
+		}
+	}
+	if refused != nil {
+		a.answer <- refused // buffered
+		return nil
+	}
+	r.answers = append(r.answers, a.answer)
 	return nil
 }
 

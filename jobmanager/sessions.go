@@ -163,12 +163,14 @@ func (s *sessions) open(reg registration, stream *downstream, now time.Time) (se
 			worker, old.dataAddress, old.connectedAt.Format(time.RFC3339), errIDInUse)
 	}
 	replaced := old != nil && !old.lost
+	var loss workerLost
 	if replaced {
 		s.drop(old)
+		loss = workerLost{worker: worker, reason: s.whyReplaced(old, reg), certain: old.incarnation == inc || ownsPort(reg.dataAddress), lastContact: old.lastHeartbeat}
 	}
 	s.mu.Unlock()
 	if replaced { // before the new session can be sent anything: its slots are not those of the old one
-		s.events.lost(workerLost{worker: worker, reason: s.whyReplaced(old, reg), certain: old.incarnation == inc || ownsPort(reg.dataAddress), lastContact: old.lastHeartbeat})
+		s.events.lost(loss)
 	}
 	ses = &session{
 		id: newID(), worker: worker, incarnation: inc, slots: reg.slots, dataAddress: reg.dataAddress,
@@ -191,13 +193,14 @@ func (s *sessions) whyReplaced(old *session, reg registration) string {
 	return fmt.Sprintf("task manager %s was started anew", reg.worker)
 }
 
-// replaces says that the newcomer proves the end of the old process: it listens on the port that the old
-// one had, and a port has one owner.
+// replaces says that the newcomer takes the place of the old process: it listens at the address that the old one had, whose
+// stream has ended. Whether that proves its end says ownsPort.
 func (s *sessions) replaces(old *session, reg registration) bool {
 	return old.stream == nil && old.dataAddress == reg.dataAddress
 }
 
-// ownsPort says that only one process can listen at an address: a host name may lead to another machine by now.
+// ownsPort says that only one process can listen at an address, so that a newcomer there proves the end of the one before.
+// A host name may lead to another machine by now.
 func ownsPort(dataAddress string) bool {
 	_, err := netip.ParseAddrPort(dataAddress)
 	return err == nil

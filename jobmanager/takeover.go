@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -20,20 +19,10 @@ import (
 // maxNamedSplits bounds the partitions that a warning names.
 const maxNamedSplits = 5
 
-// predecessor is the job whose checkpoint is taken over, and which one.
-func (s *submission) predecessor() (job string, n uint64, err error) {
-	job, number, ok := strings.Cut(s.fromCheckpoint, "/")
-	n, err = strconv.ParseUint(number, 10, 63)
-	if !ok || err != nil {
-		return "", 0, fmt.Errorf("checkpoint %q: want JOBID/N, as `sluice checkpoints` prints it", s.fromCheckpoint)
-	}
-	return job, n, nil
-}
-
 // adopt is checkpoint 0 of a job that takes over a checkpoint, and what was set aside of that, which the job reads if its
 // topic is back.
 func (m *Manager) adopt(id ident.JobID, plan *graph.Physical, s submission) (zero *manifest.Manifest, aside []manifest.Position, err error) {
-	job, n, err := s.predecessor()
+	job, n, err := ident.ParseCheckpoint(s.fromCheckpoint)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -47,7 +36,7 @@ func (m *Manager) adopt(id ident.JobID, plan *graph.Physical, s submission) (zer
 		}
 		return nil, nil, fmt.Errorf("job %s is %s; stop or cancel it first", old.id, old.view().state)
 	}
-	from, err := m.takenFrom(old.id, ident.CheckpointID(n))
+	from, err := m.takenFrom(old.id, n)
 	if errors.Is(err, boltstore.ErrNotFound) && old.view().damage != "" {
 		return nil, nil, fmt.Errorf("%w: %s: %s", errUnknownCheckpoint, s.fromCheckpoint, old.view().damage)
 	}
@@ -72,7 +61,8 @@ func (m *Manager) adopt(id ident.JobID, plan *graph.Physical, s submission) (zer
 }
 
 // forgetBounds takes ends away that a bound of the predecessor set: an until of the heir looks further. Those that its own
-// until found stay, as all do of a job whose graph cannot be read.
+// until found stay, with those that a bound beside it set, as which of them came first is not known; so do all of a job whose
+// graph cannot be read.
 func forgetBounds(positions []manifest.Position, predecessor *graph.Job) {
 	if len(predecessor.Sources) == 0 { // it could not be read: every job has some
 		return

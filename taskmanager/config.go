@@ -27,7 +27,8 @@ type Config struct {
 	Slots int
 	// DataListen is where other task managers connect to; port 0 picks a free one.
 	DataListen string
-	// DataAdvertise is the address that the others are told; empty: the one listened on.
+	// DataAdvertise is the address that the others are told; empty: the one listened on, with TLS by the host
+	// name of DataListen if it has one.
 	DataAdvertise string
 	// WorkDir is made at the start if it is not there; nothing is written to it yet.
 	WorkDir string
@@ -73,4 +74,19 @@ func (c *Config) Validate() error {
 		errs = append(errs, fmt.Errorf("jobmanager: %q is not HOST:PORT", c.JobManager))
 	}
 	return errors.Join(errs...)
+}
+
+// advertised is the address that the others are told of a listener. With TLS a host name stays one, as the certificate may hold
+// nothing else.
+func (c *Config) advertised(is net.Addr) string {
+	host, _, err := net.SplitHostPort(c.DataListen)
+	_, port, errOfAddr := net.SplitHostPort(is.String())
+	switch {
+	case c.DataAdvertise != "":
+		return c.DataAdvertise
+	case c.ServerTLS == nil, err != nil, errOfAddr != nil, host == "", net.ParseIP(host) != nil:
+		return is.String()
+	default:
+		return net.JoinHostPort(host, port)
+	}
 }

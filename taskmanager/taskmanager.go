@@ -95,13 +95,7 @@ func (tm *TaskManager) Run(ctx context.Context, ready func(dataAddress string)) 
 	if err != nil {
 		return fmt.Errorf("listen for data: %w", err)
 	}
-	dataAddress := tm.cfg.DataAdvertise
-	switch {
-	case dataAddress == "" && tm.cfg.ServerTLS != nil:
-		dataAddress = advertised(tm.cfg.DataListen, l.Addr())
-	case dataAddress == "":
-		dataAddress = l.Addr().String()
-	}
+	dataAddress := tm.cfg.advertised(l.Addr())
 	conn, err := grpc.NewClient("passthrough:///"+tm.cfg.JobManager, tm.dialOptions()...)
 	if err != nil {
 		l.Close()
@@ -148,17 +142,6 @@ func (tm *TaskManager) listen() (net.Listener, error) {
 		return tm.cfg.Listen(tm.cfg.DataListen)
 	}
 	return net.Listen("tcp", tm.cfg.DataListen)
-}
-
-// advertised is the address of a listener with TLS as others are to dial it: a host name stays one, as the certificate may
-// hold nothing else.
-func advertised(listen string, is net.Addr) string {
-	host, _, err := net.SplitHostPort(listen)
-	_, port, errOfAddr := net.SplitHostPort(is.String())
-	if err != nil || errOfAddr != nil || host == "" || net.ParseIP(host) != nil {
-		return is.String()
-	}
-	return net.JoinHostPort(host, port)
 }
 
 // dialOptions are those of the connection to the job manager.

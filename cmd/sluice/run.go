@@ -32,7 +32,8 @@ func (c *cli) runCommand() *cobra.Command {
 Print sinks write to standard output, with -o json to standard error. Ctrl-C stops the job
 with a final checkpoint. Without --data-dir nothing is kept; with it the next run of the
 same job goes on from its last checkpoint, and after a loss of data from the one that
---from-checkpoint names.`,
+--from-checkpoint names. One that ended before its first checkpoint goes on from where it
+began, if that was a checkpoint.`,
 		Example: `  sluice run job.yaml
   sluice run job.yaml --set parallelism=4 --slots 4
   sluice run job.yaml --data-dir ./state    # again: goes on where it was stopped`,
@@ -168,8 +169,8 @@ func (l *localCluster) submit(ctx context.Context, client pb.JobServiceClient, r
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if l.keep {
-		j, err := before(ctx, client, req.GetJob().GetName())
-		switch {
+		before, err := client.Get(ctx, &pb.GetRequest{Job: req.GetJob().GetName()})
+		switch j := before.GetJob(); {
 		case status.Code(err) == codes.NotFound:
 			req.FromCheckpoint = l.from // to be told that it is not there
 		case err != nil:
@@ -192,6 +193,15 @@ func (l *localCluster) submit(ctx context.Context, client pb.JobServiceClient, r
 		case j.GetState() != "FINISHED" && j.GetCheckpoints().GetLatest() != nil:
 			req.FromCheckpoint = fmt.Sprintf("%s/%d", j.GetId(), j.GetCheckpoints().GetLatest().GetId())
 			fmt.Fprintf(l.cli.stderr, "%s goes on from checkpoint %s in %s\n", j.GetName(), req.GetFromCheckpoint(), l.dataDir)
+		case endedEarly(j):
+			again, err := wentOn(ctx, client, j)
+			if err != nil {
+				return "", err
+			}
+			if again {
+				req.FromCheckpoint = j.GetId() + "/0"
+				fmt.Fprintf(l.cli.stderr, "%s ended in %s before its first checkpoint and goes on from where it began (%s); with another --data-dir it begins anew\n", j.GetName(), l.dataDir, req.GetFromCheckpoint())
+			}
 		}
 	}
 	resp, err := client.Submit(ctx, req)
@@ -201,28 +211,24 @@ func (l *localCluster) submit(ctx context.Context, client pb.JobServiceClient, r
 	return resp.GetJobId(), err
 }
 
-// before is the job that a new run of this name goes on from: the newest, or if that has ended before its first checkpoint
-// the newest that has not, as it went on from that itself.
-func before(ctx context.Context, client pb.JobServiceClient, name string) (*pb.JobStatus, error) {
-	got, err := client.Get(ctx, &pb.GetRequest{Job: name})
-	newest := got.GetJob()
-	if err != nil || !endedEarly(newest) {
-		return newest, err
-	}
+// wentOn says that a job that ended before its first checkpoint had itself gone on from an earlier job of its name: then its
+// checkpoint 0 is where that was, or where the user chose. One that began anew does so again, with what the job file says now.
+func wentOn(ctx context.Context, client pb.JobServiceClient, early *pb.JobStatus) (bool, error) {
 	list, err := client.List(ctx, &pb.ListRequest{})
 	if err != nil {
-		return nil, err
+		return false, err
 	}
-	earlier := slices.DeleteFunc(list.GetJobs(), func(j *pb.JobStatus) bool { return j.GetName() != name || endedEarly(j) })
+	earlier := slices.DeleteFunc(list.GetJobs(), func(j *pb.JobStatus) bool { return j.GetName() != early.GetName() || endedEarly(j) })
 	if len(earlier) == 0 {
-		return newest, nil
+		return false, nil
 	}
-	return slices.MaxFunc(earlier, func(a, b *pb.JobStatus) int {
+	last := slices.MaxFunc(earlier, func(a, b *pb.JobStatus) int {
 		return a.GetSubmittedAt().AsTime().Compare(b.GetSubmittedAt().AsTime())
-	}), nil
+	})
+	return last.GetState() != "FINISHED", nil
 }
 
-// endedEarly says that a job has ended, otherwise than it should, and left nothing to go on from.
+// endedEarly says that a job has ended, otherwise than it should, before its first checkpoint.
 func endedEarly(j *pb.JobStatus) bool {
 	return j.GetEndedAt() != nil && j.GetState() != "FINISHED" && j.GetState() != "FAILED_DATA_LOSS" && j.GetDamage() == "" && j.GetCheckpoints().GetLatest() == nil
 }

@@ -120,29 +120,28 @@ func TestRunOnDamage(t *testing.T) {
 	}
 }
 
-// TestRunGoesOnFromBefore: a run that ended before its first checkpoint went on from one before it, and so does the next.
+// TestRunGoesOnFromBefore: a run that ended before its first checkpoint had gone on from one before it, and so does the next,
+// from the same place; one that had begun anew begins anew.
 func TestRunGoesOnFromBefore(t *testing.T) {
 	at := func(id, name, state string, second int64, latest *pb.CheckpointInfo) *pb.JobStatus {
 		when := timestamppb.New(time.Unix(second, 0))
 		return &pb.JobStatus{Id: id, Name: name, State: state, SubmittedAt: when, EndedAt: when, Checkpoints: &pb.CheckpointStatus{Latest: latest}}
 	}
 	ten := &pb.CheckpointInfo{Id: 10}
-	early := at("e", "orders", "FAILED", 9, nil)
 	for _, c := range []struct {
 		name    string
 		earlier []*pb.JobStatus
 		from    string
-		fails   bool
 	}{
-		{"stopped before", []*pb.JobStatus{at("a", "orders", "STOPPED", 5, ten), at("b", "orders", "STOPPED", 7, nil), at("z", "orders", "FAILED", 3, ten), at("o", "other", "STOPPED", 8, ten)}, "a/10", false},
-		{"finished before", []*pb.JobStatus{at("a", "orders", "STOPPED", 5, ten), at("f", "orders", "FINISHED", 7, ten)}, "", false},
-		{"lost before", []*pb.JobStatus{at("a", "orders", "FAILED_DATA_LOSS", 5, ten)}, "", true},
-		{"never one", []*pb.JobStatus{at("b", "orders", "CANCELED", 5, nil)}, "", false},
+		{"stopped before", []*pb.JobStatus{at("a", "orders", "STOPPED", 5, ten), at("b", "orders", "STOPPED", 7, nil), at("f", "orders", "FINISHED", 3, ten)}, "e/0"},
+		{"lost before, and gone on from what the user chose", []*pb.JobStatus{at("a", "orders", "FAILED_DATA_LOSS", 5, ten)}, "e/0"},
+		{"finished before", []*pb.JobStatus{at("a", "orders", "STOPPED", 5, ten), at("f", "orders", "FINISHED", 7, ten)}, ""},
+		{"never one", []*pb.JobStatus{at("b", "orders", "CANCELED", 5, nil), at("o", "other", "STOPPED", 8, ten)}, ""},
 	} {
 		var stderr bytes.Buffer
 		l := &localCluster{cli: &cli{stderr: &stderr}, dataDir: "d", keep: true}
-		client := &keptJob{job: early, earlier: c.earlier}
-		if _, err := l.submit(t.Context(), client, &pb.SubmitRequest{Job: &pb.Job{Name: "orders"}}); (err != nil) != c.fails || client.submitted.GetFromCheckpoint() != c.from {
+		client := &keptJob{job: at("e", "orders", "FAILED", 9, nil), earlier: c.earlier}
+		if _, err := l.submit(t.Context(), client, &pb.SubmitRequest{Job: &pb.Job{Name: "orders"}}); err != nil || client.submitted.GetFromCheckpoint() != c.from {
 			t.Errorf("%s: %v, from checkpoint %q, want %q", c.name, err, client.submitted.GetFromCheckpoint(), c.from)
 		}
 	}

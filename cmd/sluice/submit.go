@@ -7,12 +7,11 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
-	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-stream/sluice/graph"
+	"github.com/sluice-stream/sluice/ident"
 	pb "github.com/sluice-stream/sluice/proto/sluice/v1"
 	"github.com/sluice-stream/sluice/proto/wire"
 )
@@ -120,9 +119,8 @@ func checkpointGiven(cmd *cobra.Command, value string) error {
 	if !cmd.Flags().Changed(fromCheckpoint) {
 		return nil
 	}
-	job, number, ok := strings.Cut(value, "/")
-	if _, err := strconv.ParseUint(number, 10, 63); !ok || job == "" || err != nil {
-		return usageError("--%s %q: want JOBID/N, as `sluice checkpoints` prints it; leave the flag out to begin anew", fromCheckpoint, value)
+	if _, _, err := ident.ParseCheckpoint(value); err != nil {
+		return usageError("--%s: %w; leave the flag out to begin anew", fromCheckpoint, err)
 	}
 	return nil
 }

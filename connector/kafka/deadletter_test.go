@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"maps"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -78,5 +79,20 @@ func TestDeadLetterCheck(t *testing.T) {
 	job = buryingJob(properties(g), forSink(g))
 	if err = newAdmin(t).Check(testContext(t), job); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestDeadLetterTimeoutDefault: what graph takes for the default is that of the property.
+func TestDeadLetterTimeoutDefault(t *testing.T) {
+	t.Parallel()
+	cfg, err := Resolve(graph.KindSink, map[string]string{propBootstrap: "a:1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for ms, copied := range map[int64]bool{cfg.Produce.TransactionTimeout.Milliseconds() - 1: true, cfg.Produce.TransactionTimeout.Milliseconds(): false} {
+		job := buryingJob(map[string]string{propBootstrap: "a:1"}, map[string]string{propBootstrap: "b:2", propTransactionTimeout: strconv.FormatInt(ms, 10)})
+		if _, got := sinksOf(job)[1].Kafka.Properties[propTransactionTimeout]; got != copied {
+			t.Errorf("%d ms: taken over %t, want %t", ms, got, copied)
+		}
 	}
 }

@@ -254,9 +254,14 @@ func (g *GroupSource) beat(ctx context.Context) error {
 // heartbeatOnce gives one sign of life. A coordinator that does not answer must not use up the session: the call is given up so
 // that the next one finds another.
 func (g *GroupSource) heartbeatOnce(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, max(g.heartbeat, g.session/3))
+	ctx, cancel := context.WithTimeout(ctx, g.answerWithin())
 	defer cancel()
 	return g.cluster.Heartbeat(ctx, g.member)
+}
+
+// answerWithin is how long a heartbeat is waited for: so long that two fit into a session.
+func (g *GroupSource) answerWithin() time.Duration {
+	return min(max(g.heartbeat, g.session/3), g.session/2)
 }
 
 // watch ends the generation when there is something else to subscribe to or, for the leader, to assign.

@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"testing"
+	"time"
 
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/connector/kafka/wire"
@@ -143,4 +144,18 @@ func TestGroupCommitsOnlyWhatItHolds(t *testing.T) {
 		}
 	}()
 	_ = g.commit(t.Context())
+}
+
+// TestGroupAnswerWithin: one heartbeat that is not answered leaves time in the session for another.
+func TestGroupAnswerWithin(t *testing.T) {
+	for _, c := range []struct{ session, heartbeat, want time.Duration }{
+		{45 * time.Second, 3 * time.Second, 15 * time.Second},
+		{6 * time.Second, 3 * time.Second, 3 * time.Second},
+		{10 * time.Second, 9 * time.Second, 5 * time.Second},
+	} {
+		g := &GroupSource{session: c.session, heartbeat: c.heartbeat}
+		if got := g.answerWithin(); got != c.want || 2*got > c.session {
+			t.Errorf("session %s, heartbeat %s: %s, want %s", c.session, c.heartbeat, got, c.want)
+		}
+	}
 }

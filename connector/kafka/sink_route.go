@@ -136,10 +136,8 @@ func (e *tooLarge) RecordFault() string { return "size" }
 
 func (s *Sink) routeOf(ctx context.Context, b *operator.Batch, i int) (route, error) {
 	name := s.kafka.Topic
-	if s.topicOf != nil || s.kafka.Partitioner == graph.ByExpression { // which may take long
-		if ctx.Err() != nil {
-			return route{}, context.Cause(ctx)
-		}
+	if (s.topicOf != nil || s.kafka.Partitioner == graph.ByExpression) && ctx.Err() != nil { // an expression may take long
+		return route{}, context.Cause(ctx)
 	}
 	if s.topicOf != nil {
 		var err error

@@ -396,7 +396,8 @@ func (s *Sink) answered(t *target, b *outBatch, result *wire.ProduceResult) (for
 
 // fromMemory says that a broker denies a transaction that was begun (INVALID_TXN_STATE), as one does that has stood still or
 // was cut off: until it hears of its successor it asks itself, or another such broker, for what a later coordinator has been
-// told. Another producer would be the reason of another answer, as its epoch is newer. A denial that lasts is believed. The
+// told. Another producer would be the reason of another answer, as its epoch is newer. A denial that lasts is believed; what
+// the partition has instead of one begins it anew, as the next may be another broker's. The
 // partition is not added once more: to a transaction that was ended that would be the beginning of another one, without what was
 // written before. Under mu.
 func (s *Sink) fromMemory(t *target, fault error, now time.Time) bool {

@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -290,5 +291,30 @@ func TestOutcomes(t *testing.T) {
 		if got := outcomeOf(api, test.err); got != test.want {
 			t.Errorf("%v: %d, want %d", test.err, got, test.want)
 		}
+	}
+}
+
+// TestDenialsAreInARow: an answer of another kind ends a run of denials, as the next may be another broker's.
+func TestDenialsAreInARow(t *testing.T) {
+	t.Parallel()
+	s := &Sink{kafka: &graph.KafkaSink{}, trouble: newTrouble(func(string) {}), log: slog.New(slog.DiscardHandler)}
+	s.cfg.Produce.DeliveryTimeout = time.Minute
+	b := &outBatch{opened: time.Now()}
+	to := &target{name: "out/0", topic: &topic{name: "out"}, queue: []*outBatch{b}, deniedSince: time.Now().Add(-time.Minute)}
+	result := wire.ProduceResult{Err: &wire.Error{Code: 19, API: "Produce", Topic: "out"}} // NOT_ENOUGH_REPLICAS
+	if forgotten, err := s.answered(to, b, &result); forgotten || err != nil || !to.deniedSince.IsZero() {
+		t.Errorf("forgotten %t, %v, denied since %s", forgotten, err, to.deniedSince)
+	}
+}
+
+// TestRouteEndsWithItsContext: a batch of expressions that take long is given up between two records.
+func TestRouteEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	calls := 0
+	s := &Sink{kafka: &graph.KafkaSink{}, topicOf: func(*operator.Batch, int) (string, error) { calls++; return "out", nil }}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.route(ctx, sequel(0, 3, 0)); !errors.Is(err, context.Canceled) || calls > 0 {
+		t.Errorf("%v after %d calls", err, calls)
 	}
 }

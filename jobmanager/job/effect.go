@@ -84,8 +84,12 @@ type Transition struct {
 	Event    Trigger
 }
 
-// Ignored is an event that had no effect, to be counted.
-type Ignored struct{ What, Why string }
+// Ignored is an event that had no effect, to be counted. Refused: it is a request, and the user is to hear why; one that
+// repeats what was asked for before is ignored without.
+type Ignored struct {
+	What, Why string
+	Refused   bool
+}
 
 func (Persist) effect()          {}
 func (RequestSlots) effect()     {}

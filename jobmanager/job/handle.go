@@ -271,36 +271,16 @@ func (m *Machine) onDataLost(now time.Time, ev DataLost) {
 	m.fail(now, OnDataLost, ev.Failure)
 }
 
-// Refuses says why a user's request would change nothing; empty if it would, or if the same was asked for before.
-func (m *Machine) Refuses(ev Event) string {
-	switch ev := ev.(type) {
-	case Cancel:
-		switch {
-		case m.rec.State == Failing:
-			return "it is FAILING and ends without"
-		case m.final && m.rec.State != Canceling:
-			return "its final checkpoint is durable, and it ends with that as soon as its output is committed"
-		}
-	case Stop:
-		switch {
-		case m.rec.State == Failing || m.rec.Intent == IntentCancel:
-			return fmt.Sprintf("it is %s and ends without a final checkpoint", m.rec.State)
-		case m.rec.Intent == IntentStop && ev.Drain:
-			return "it is being stopped already, without the end of the data (--drain)"
-		case m.rec.Intent == IntentDrain && !ev.Drain:
-			return "it is being stopped already, with the end of the data (--drain)"
-		}
-	}
-	return ""
-}
-
 func (m *Machine) onCancel(ev Cancel) {
 	switch {
-	case m.rec.State == Canceling || m.rec.State == Failing:
+	case m.rec.State == Canceling:
 		m.ignore(ev, "the job is %s", m.rec.State)
 		return
+	case m.rec.State == Failing:
+		m.refuse(ev, "the job is FAILING, and ends with that")
+		return
 	case m.final:
-		m.ignore(ev, "the final checkpoint is durable, the job is %s", m.rec.State)
+		m.refuse(ev, "the final checkpoint is durable, and the job, which is %s, ends with that as soon as its output is committed", m.rec.State)
 		return
 	}
 	m.rec.Intent = IntentCancel
@@ -311,18 +291,22 @@ func (m *Machine) onCancel(ev Cancel) {
 }
 
 func (m *Machine) onStop(ev Stop) {
+	want := IntentStop
+	if ev.Drain {
+		want = IntentDrain
+	}
 	switch {
-	case m.rec.Intent != NoIntent:
+	case m.rec.Intent == want:
 		m.ignore(ev, "the intent is %s", m.rec.Intent)
 		return
+	case m.rec.Intent != NoIntent:
+		m.refuse(ev, "the job is %s, as was asked for before (%s)", m.rec.State, m.rec.Intent)
+		return
 	case m.rec.State == Finishing || m.rec.State == Failing || m.final:
-		m.ignore(ev, "the job is %s", m.rec.State)
+		m.refuse(ev, "the job is %s, and ends with that", m.rec.State)
 		return
 	}
-	m.rec.Intent = IntentStop
-	if ev.Drain {
-		m.rec.Intent = IntentDrain
-	}
+	m.rec.Intent = want
 	switch m.rec.State {
 	case Running: // advance moves on
 	case Created, WaitingForSlots:

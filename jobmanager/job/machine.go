@@ -161,6 +161,12 @@ func (m *Machine) ignore(ev Event, why string, args ...any) {
 	m.emit(Ignored{What: ev.String(), Why: fmt.Sprintf(why, args...)})
 }
 
+// refuse ignores what a user asks for, who is to hear why.
+func (m *Machine) refuse(ev Event, why string, args ...any) {
+	m.ignored++
+	m.emit(Ignored{What: ev.String(), Why: fmt.Sprintf(why, args...), Refused: true})
+}
+
 // move goes to another state, or notes that it stays: durable first, then told.
 func (m *Machine) move(to State, by Trigger) {
 	from := m.rec.State

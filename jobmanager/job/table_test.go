@@ -307,6 +307,14 @@ func TestWaitingBeforeRecovery(t *testing.T) {
 
 // TestRefuses: who asks for what cannot come any more hears of it; who asks twice does not.
 func TestRefuses(t *testing.T) {
+	refusal := func(m *Machine, ev Event) (why string) {
+		for _, eff := range m.Step(epochStart, ev) {
+			if e, ok := eff.(Ignored); ok && e.Refused {
+				why = e.Why
+			}
+		}
+		return why
+	}
 	for _, c := range []struct {
 		state State
 		first Event
@@ -317,10 +325,12 @@ func TestRefuses(t *testing.T) {
 		{Running, nil, Cancel{}, ""},
 		{Running, Stop{}, Stop{}, ""},
 		{Running, Stop{}, Cancel{}, ""},
-		{Running, Stop{}, Stop{Drain: true}, "stopped already, without"},
-		{Running, Stop{Drain: true}, Stop{}, "stopped already, with the"},
+		{Running, Stop{}, Stop{Drain: true}, "(stop)"},
+		{Running, Stop{Drain: true}, Stop{}, "(drain)"},
 		{Running, Cancel{}, Cancel{}, ""},
 		{Running, Cancel{}, Stop{}, "CANCELING"},
+		{Finishing, nil, Stop{}, "FINISHING"},
+		{Finishing, nil, Cancel{}, ""},
 		{Failing, nil, Stop{}, "FAILING"},
 		{Failing, nil, Cancel{}, "FAILING"},
 	} {
@@ -328,13 +338,18 @@ func TestRefuses(t *testing.T) {
 		if c.first != nil {
 			m.Step(epochStart, c.first)
 		}
-		if why := m.Refuses(c.then); c.why == "" && why != "" || !strings.Contains(why, c.why) {
+		before := m.Record()
+		why := refusal(m, c.then)
+		if c.why == "" && why != "" || !strings.Contains(why, c.why) {
 			t.Errorf("%s, %v, then %v: %q, want %q", c.state, c.first, c.then, why, c.why)
+		}
+		if why != "" && m.Record() != before {
+			t.Errorf("%s, %v, then %v: refused, and the record became %s", c.state, c.first, c.then, m.Record())
 		}
 	}
 	m, _ := inState(t, Finishing)
 	m.Step(epochStart, CheckpointCompleted{Fence: m.current.fence, Checkpoint: 1, Final: true})
-	if why := m.Refuses(Cancel{}); !strings.Contains(why, "durable") {
+	if why := refusal(m, Cancel{}); !strings.Contains(why, "durable") {
 		t.Errorf("behind a final checkpoint: %q", why)
 	}
 }

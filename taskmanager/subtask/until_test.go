@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/sluice-stream/sluice/checkpoint/manifest"
 	"github.com/sluice-stream/sluice/graph"
@@ -161,8 +162,33 @@ func TestDeadLettersBelongToTheCut(t *testing.T) {
 		if err := stop(); err == nil || !strings.Contains(err.Error(), "takes no dead letters of source other") {
 			t.Errorf("error %v", err)
 		}
-		if synctest.Wait(); !letters.stopped.Load() {
-			t.Error("operators that are busy do not hear of the end")
+	})
+}
+
+// busyOperator works on a record until it is told to stop.
+type busyOperator struct{ letters *fakeLetters }
+
+func (o busyOperator) Process(*operator.Batch, operator.Collector) error {
+	for !o.letters.stopped.Load() {
+		time.Sleep(time.Millisecond)
+	}
+	return errors.New("stopped")
+}
+
+// TestBusyOperatorsHearOfTheEnd: an operator that is busy with a record is told when the subtask is to end, which it ends with.
+func TestBusyOperatorsHearOfTheEnd(t *testing.T) {
+	bubble(t, func(t *testing.T, j *journal) {
+		cfg, src, _ := sourceTask(j, "", position(0, 0, -1))
+		letters := &fakeLetters{waiting: map[string]*operator.Batch{}}
+		cfg.DeadLetters, cfg.Operators["count"] = letters, busyOperator{letters}
+		_, stop := start(t, cfg)
+		src.deliver(0, 1, "x")
+		time.Sleep(time.Second)
+		if letters.stopped.Load() {
+			t.Error("it is stopped while the subtask runs")
+		}
+		if err := stop(); err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -104,7 +104,7 @@ func taskManagerConfig(p Process) (taskmanager.Config, taskManagerHTTP, error) {
 	fs.StringVar(&id, "id", id, "stable `NAME` of this task manager; unique in the cluster")
 	fs.IntVar(&cfg.Slots, "slots", cfg.Slots, "slots: how many subtasks of a vertex can run here at once")
 	fs.StringVar(&cfg.DataListen, "data-listen", cfg.DataListen, "`HOST:PORT` for the other task managers; port 0 picks one")
-	fs.StringVar(&cfg.DataAdvertise, "data-advertise", "", "`HOST:PORT` that the others are told, if it is not the one listened on")
+	fs.StringVar(&cfg.DataAdvertise, "data-advertise", "", "`HOST:PORT` that the others are told, if it is not the one listened on (with TLS, its host name)")
 	fs.StringVar(&at.http, "http", at.http, "`HOST:PORT` of /metrics and /healthz; empty: none")
 	fs.StringVar(&cfg.WorkDir, "work-dir", cfg.WorkDir, "`DIR` that is made at the start; nothing is kept there yet")
 	fs.BoolVar(&at.pprof, "pprof", false, pprofUsage)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/bits"
 	"slices"
 	"sync"
 
@@ -165,7 +166,7 @@ func (d *Decompressor) zstd(dst, src []byte, limit int) ([]byte, error) {
 	out, err := z.DecodeAll(src, dst)
 	switch {
 	case errors.Is(err, zstd.ErrWindowSizeExceeded):
-		return dst, fmt.Errorf("its zstd window is larger than %d MiB: have it compressed with a level of at most 22", maxZstdWindow>>20)
+		return dst, fmt.Errorf("its zstd window is larger than %d MiB: have it compressed with a smaller one (windowLog or --long of at most %d)", maxZstdWindow>>20, bits.Len(maxZstdWindow)-1)
 	case errors.Is(err, zstd.ErrDecoderSizeExceeded), err == nil && len(out)-len(dst) > limit:
 		return dst, errTooLarge
 	case err != nil:

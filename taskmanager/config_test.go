@@ -3,6 +3,8 @@ package taskmanager
 import (
 	"net"
 	"testing"
+
+	"google.golang.org/grpc/credentials/insecure"
 )
 
 func TestAdvertised(t *testing.T) {
@@ -15,8 +17,17 @@ func TestAdvertised(t *testing.T) {
 		":0":                "10.0.0.2:6124",
 		"":                  "10.0.0.2:6124",
 	} {
-		if got := advertised(listen, is); got != want {
+		cfg := Config{DataListen: listen, ServerTLS: insecure.NewCredentials()}
+		if got := cfg.advertised(is); got != want {
 			t.Errorf("%q: %s, want %s", listen, got, want)
+		}
+		cfg.ServerTLS = nil
+		if got := cfg.advertised(is); got != "10.0.0.2:6124" {
+			t.Errorf("%q without TLS: %s", listen, got)
+		}
+		cfg.DataAdvertise = "outside:1"
+		if got := cfg.advertised(is); got != "outside:1" {
+			t.Errorf("%q, advertised: %s", listen, got)
 		}
 	}
 }
